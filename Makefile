@@ -1,0 +1,60 @@
+# Python 3.11 or newer and make are all this needs; everything else goes into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PORT   ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book serve test lint format notebooks results bench address clean
+
+help:  ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## Create .venv with the exact versions of constraints.txt
+
+# torch goes first and alone, so that no other package's needs can pull in another build of it. The stamp keeps
+# its own time: a file in the environment, newer than the two files that decide what is in it.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[book,test]'
+	@touch $@
+
+book: $(READY)  ## Run the chapters and build the HTML; a second build takes seconds
+	@$(BIN)/python book/_tools/build.py
+
+serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+# Two workers with one thread each for everything but the chapters, which run one after the other on all cores,
+# because their time is compared with the one that their header cards promise.
+test: $(READY)  ## Run every test: package, notebooks, book, project
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not chapter"
+	$(BIN)/python -m pytest -q -m chapter
+
+lint: $(READY)  ## Check the code and the text of the book
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python book/_tools/lint.py
+
+format: $(READY)  ## Let ruff put the code in order
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+notebooks: $(READY)  ## Bring every .ipynb in step with its .md, outputs included
+	@$(BIN)/python book/_tools/notebooks.py
+
+results: $(READY)  ## Run every experiment at full scale into localma/replication/results
+	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
+
+bench: $(READY)  ## Measure the batched engine against a plain loop
+	$(BIN)/python -m localma.replication bench
+
+address: $(READY)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
+	@$(BIN)/python book/_tools/address.py $(URL)
+
+clean:  ## Remove everything that is made (the environment included)
+	rm -rf $(VENV) _build build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,91 @@
+"""Bring every .ipynb in step with the .md beside it, outputs included: `make notebooks`.
+
+Only chapters whose code changed are run again; a change of prose keeps the outputs. `--force` runs all, which is due when
+the package changed what it computes. Names after the options select chapters: `notebooks.py --force digits`.
+Metadata are normalised (no times, no machine, no cell ids that change) so that a diff shows what a reader would see.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+
+import nbformat
+from chapters import ROOT, cells, chapters, code, read
+from nbclient import NotebookClient
+
+LANGUAGE = {"name": "python"}
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# The address of an object differs between any two runs and says nothing.
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def executed(notebook):
+    """Whether every code cell that has code also has a run without an error."""
+    return all(
+        cell.execution_count and all(out.output_type != "error" for out in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.source.strip()
+    )
+
+
+def normalise(notebook):
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        for out in cell.get("outputs", []):
+            out.pop("metadata", None)
+            if out.output_type != "stream":
+                out.metadata = {}
+            if "text" in out:
+                out.text = ADDRESS.sub("", out.text)
+            for kind in ("text/plain", "text/html"):
+                if kind in out.get("data", {}):
+                    out.data[kind] = ADDRESS.sub("", out.data[kind])
+    return notebook
+
+
+def refresh(path, force):
+    """Write the pair of one chapter; say what was done."""
+    target = path.with_suffix(".ipynb")
+    new = read(path)
+    old = read(target) if target.exists() else None
+    current = old is not None and code(old) == code(new) and executed(old)
+    if current and not force:
+        if cells(old) == cells(new):
+            return "unchanged"
+        runs = iter([cell for cell in old.cells if cell.cell_type == "code"])
+        for cell in new.cells:
+            if cell.cell_type == "code":
+                run = next(runs)
+                cell.outputs, cell.execution_count = run.outputs, run.execution_count
+        done = "prose brought in step, outputs kept"
+    else:
+        with tempfile.TemporaryDirectory() as empty:
+            resources = {"metadata": {"path": empty}}
+            NotebookClient(
+                new, timeout=900, kernel_name="python3", record_timing=False, resources=resources
+            ).execute()
+        done = "run"
+    nbformat.write(normalise(new), target)
+    return done
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--force", action="store_true", help="run chapters whose code is unchanged, too")
+    parser.add_argument("names", nargs="*", help="chapters by name, all by default")
+    options = parser.parse_args()
+    known = {path.stem: path for path in chapters()}
+    if missing := set(options.names) - set(known):
+        sys.exit(f"No such chapter: {', '.join(sorted(missing))}. There are: {', '.join(known)}")
+    for path in [known[name] for name in options.names] or known.values():
+        print(f"{path.relative_to(ROOT)}: ", end="", flush=True)
+        print(refresh(path, options.force))
+
+
+if __name__ == "__main__":
+    main()
