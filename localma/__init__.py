@@ -1,0 +1,30 @@
+"""Localized model averaging: combine frozen pre-trained models with weights that depend on the input.
+
+The estimators share scikit-learn's contract; see :class:`LocalMA` for the method and :data:`LOSSES` for what it can minimise.
+
+References
+----------
+Gao, He & Yang (2026), *Combining pre-trained models via localized model averaging*, arXiv:2605.13421.
+"""
+
+from localma.baselines import BestModel, DirectModel, EqualWeights, GlobalMA
+from localma.estimators import LocalMA
+from localma.losses import LOSSES, Loss, tweedie
+from localma.network import WeightNetwork, mlp
+from localma.storage import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LOSSES",
+    "BestModel",
+    "DirectModel",
+    "EqualWeights",
+    "GlobalMA",
+    "LocalMA",
+    "Loss",
+    "WeightNetwork",
+    "load",
+    "mlp",
+    "tweedie",
+]

@@ -1,0 +1,390 @@
+r"""What a localized average is measured against: global weights (GW), equal weights (EWMA), the best single model, a model trained directly."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from localma.estimators import LossEstimator, ModelAverage
+from localma.losses import Loss
+from localma.network import ModuleStack
+from localma.training import Options, standardization, train
+
+__all__ = ["BestModel", "DirectModel", "EqualWeights", "GlobalMA", "global_weights", "simplex_qp"]
+
+
+def simplex_qp(G: np.ndarray, c: np.ndarray) -> np.ndarray:
+    r"""Minimise :math:`\tfrac12 w^\top G w - c^\top w` over the simplex, exactly, for many problems at once.
+
+    The primal active-set method: solve the equality-constrained problem on the present support; where a weight would turn negative, walk
+    until the first one is zero and drop it; else add the model whose multiplier is most negative; stop when none is. Every iteration
+    is one batched solve for all problems that are not finished.
+
+    Parameters
+    ----------
+    G : array of shape (..., M, M)
+        Symmetric and positive semi-definite.
+    c : array of shape (..., M)
+
+    Returns
+    -------
+    array of shape (..., M)
+        Weights; where several are optimal (identical models), one of them.
+
+    References
+    ----------
+    Nocedal & Wright (2006), Numerical Optimization, section 16.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.baselines import simplex_qp
+    >>> simplex_qp(np.eye(3), np.array([0.5, 0.2, -1.0])).round(3)
+    array([0.65, 0.35, 0.  ])
+    """
+    shape, M = c.shape, c.shape[-1]
+    G = np.array(G, dtype=float).reshape(-1, M, M)
+    c = np.array(c, dtype=float).reshape(-1, M)
+    # in units of the problem's own size; shifting all of c changes nothing on the simplex
+    size = np.maximum(np.abs(G).max((1, 2)), np.finfo(float).tiny)
+    G, c = G / size[:, None, None], (c - c.max(1, keepdims=True)) / size[:, None]
+    rows = np.arange(len(c))
+    w = np.zeros_like(c)
+    w[rows, np.argmin(np.diagonal(G, axis1=1, axis2=2) / 2 - c, 1)] = 1
+    support = w > 0
+    open_rows = rows
+    for _ in range(20 * M + 50):
+        if not len(open_rows):
+            break
+        g, cc, ww, s = G[open_rows], c[open_rows], w[open_rows], support[open_rows]
+        # optimality on the support: G w - c = multiplier, sum w = 1; off the support the row reads w_m = 0
+        kkt = np.zeros((len(open_rows), M + 1, M + 1))
+        kkt[:, :M, :M] = np.where(s[:, :, None], g * s[:, None, :], np.eye(M))
+        kkt[:, :M, M] = -1.0 * s
+        kkt[:, M, :M] = s
+        rhs = np.concatenate([cc * s, np.ones((len(open_rows), 1))], 1)
+        target = _solve(kkt, rhs)[:, :M]
+        step = target - ww
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(s & (step < 0) & (target < 0), ww / -step, np.inf)
+        length = ratio.min(1)
+        blocked = length < 1
+        ww = ww + np.minimum(length, 1.0)[:, None] * step
+        leaving = ratio.argmin(1)[blocked]
+        ww[blocked, leaving] = 0
+        s[blocked, leaving] = False
+        # where the full step was possible: is there a model that would lower the objective?
+        multiplier = np.einsum("bij,bj->bi", g, ww) - cc
+        multiplier -= (multiplier * ww).sum(1, keepdims=True)
+        entering = np.where(s, np.inf, multiplier).argmin(1)
+        value = np.take_along_axis(np.where(s, np.inf, multiplier), entering[:, None], 1)[:, 0]
+        done = ~blocked & (value > -1e-13)
+        adding = ~blocked & ~done
+        s[adding, entering[adding]] = True
+        w[open_rows], support[open_rows] = ww, s
+        open_rows = open_rows[~done]
+    w = np.maximum(w, 0)
+    return (w / w.sum(1, keepdims=True)).reshape(shape)
+
+
+def _solve(A, b):
+    """Batched solve; a singular system (identical models in the support) gets the least-norm solution."""
+    try:
+        x = np.linalg.solve(A, b[..., None])[..., 0]
+        if np.isfinite(x).all():
+            return x
+    except np.linalg.LinAlgError:
+        pass
+    return (np.linalg.pinv(A, rcond=1e-12) @ b[..., None])[..., 0]
+
+
+def global_weights(
+    F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10
+) -> np.ndarray:
+    r"""The constant weights that minimise the mean loss of :math:`\sum_m w_m f_m` over the simplex (GW), for many samples at once.
+
+    For squared loss one quadratic programme, solved exactly. Otherwise a sequence of them: each iteration minimises the second-order
+    model of the loss at the present weights (Gauss-Newton where the loss is not convex) and searches along the line. It stops when the
+    duality gap :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is
+    below ``tolerance`` times the loss's scale. For the losses that are not convex in the average (gamma, Tweedie) it starts from equal
+    weights and from each vertex, and keeps the best end.
+
+    Parameters
+    ----------
+    F : array of shape (..., n, M), or (..., n, M, K) for cross-entropy
+    y : array of shape (..., n)
+        Class numbers 0..K-1 for cross-entropy.
+    loss : Loss
+
+    Returns
+    -------
+    array of shape (..., M)
+    """
+    y = torch.as_tensor(np.asarray(y, dtype=float))
+    lead = y.shape[:-1]
+    F = torch.as_tensor(np.asarray(F, dtype=float)).movedim(len(lead), -1)
+    G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
+    y = y.reshape(-1, y.shape[-1])
+    B, M, n = G.shape
+    if loss.name == "squared":
+        R = (
+            G - y.unsqueeze(1)
+        ).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
+        return simplex_qp(R @ R.swapaxes(1, 2) / n, np.zeros((B, M))).reshape(*lead, M)
+    starts = [torch.full((B, M), 1 / M)]
+    if (
+        loss.response != "class labels" and loss.name != "poisson"
+    ):  # the others are not convex in the average, or not known to be
+        vertices = 0.98 * torch.eye(M) + 0.02 / M
+        starts += [v.expand(B, M) for v in vertices]
+    ends = [_newton(w.double().clone(), G, y, loss, iterations, tolerance) for w in starts]
+    values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
+    return torch.stack(ends)[values.argmin(0), torch.arange(B)].reshape(*lead, M).numpy()
+
+
+def _newton(w, G, y, loss, iterations, tolerance):
+    """Sequential quadratic programming on the simplex for a stack of problems (B, M, n)."""
+    F = loss.linear(G)
+    unit = loss.scale(G, y)
+
+    def value(w):
+        return loss.of_weights(w.unsqueeze(-1), G, y).mean(-1)
+
+    current = value(w)
+    for _ in range(iterations):
+        first, second = loss.derivatives(y, (w.unsqueeze(-1) * F).sum(-2))
+        gradient = (F * first.unsqueeze(-2)).mean(-1)
+        gap = (gradient * w).sum(-1) - gradient.min(-1).values
+        if bool((gap <= tolerance * unit).all()):
+            return w
+        curved = F * second.clamp_min(0).unsqueeze(-2)
+        H = curved @ F.transpose(-2, -1) / y.shape[-1]
+        # a floor on the curvature keeps directions bounded in which the loss is flat or concave
+        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(
+            w.shape[-1]
+        )
+        goal = torch.as_tensor(
+            simplex_qp(H.numpy(), (H @ w.unsqueeze(-1)).squeeze(-1).numpy() - gradient.numpy())
+        )
+        slope = (gradient * (goal - w)).sum(-1)
+        length = torch.ones(len(w), dtype=w.dtype)
+        for _ in range(60):
+            candidate = w + length.unsqueeze(-1) * (goal - w)
+            trial = value(candidate)
+            bad = ~(trial <= current + 1e-4 * length * slope) & (gap > tolerance * unit)
+            if not bool(bad.any()):
+                break
+            length = torch.where(bad, length / 2, length)
+        better = trial < current
+        if not bool(better.any()):
+            return w  # no step lowers the loss any more: the limit of floating-point numbers
+        w = torch.where(better.unsqueeze(-1), candidate, w)
+        current = torch.where(better, trial, current)
+    if bool((gap > 1e-8 * unit).any()):
+        warnings.warn(
+            f"global weights for the {loss.name} loss did not converge in {iterations} iterations",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return w
+
+
+class _Constant(ModelAverage):
+    """Averages whose weights are the same everywhere: ``weights_`` of shape (M,)."""
+
+    def __init__(self, models=None, *, loss="squared"):
+        self.models = models
+        self.loss = loss
+
+    def _weights(self, X):
+        return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()
+
+
+class EqualWeights(_Constant):
+    """Equal-weights model averaging (EWMA): 1/M each, nothing estimated.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Examples
+    --------
+    >>> from localma import EqualWeights
+    >>> EqualWeights([lambda X: X[:, 0], lambda X: -X[:, 0]]).fit([[1.0], [2.0]], [0.0, 0.0]).predict([[5.0]])
+    array([0.])
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
+
+
+class BestModel(_Constant):
+    """The single candidate with the smallest mean loss on the data of the fit.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Notes
+    -----
+    The paper's BestPTM is the best model on the *test* set, an oracle: fit on the test data for that.
+
+    Examples
+    --------
+    >>> from localma import BestModel
+    >>> best = BestModel([("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]).fit([[1.0], [2.0]], [1.0, 2.0])
+    >>> best.best_
+    'up'
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.losses_ = np.array([loss(y, F[:, m]).mean() for m in range(self.n_models_)])
+        winner = int(self.losses_.argmin())
+        self.best_ = self.model_names_[winner]
+        self.weights_ = np.eye(self.n_models_)[winner]
+
+
+class GlobalMA(_Constant):
+    """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
+
+    Exact for squared loss; for the others within 1e-8 of the optimum (in units of the loss's scale), see :func:`localma.baselines.global_weights`.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma import GlobalMA
+    >>> x = np.linspace(0, 1, 50)
+    >>> gw = GlobalMA([lambda X: X[:, 0], lambda X: 1 - X[:, 0]]).fit(x[:, None], 0.25 + 0.5 * x)
+    >>> gw.weights_.round(3)
+    array([0.75, 0.25])
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.weights_ = global_weights(F, y, loss)
+
+
+class DirectModel(LossEstimator):
+    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same tables.
+
+    Parameters
+    ----------
+    learner : scikit-learn estimator or torch.nn.Module
+        A copy of it is fitted. A module maps (n, d) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
+        output is the logarithm of the mean.
+    loss : str, Loss or callable
+        What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
+    training : localma.training.Options, optional
+        For a module.
+    random_state : int
+        For a module's batches and dropout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from localma import DirectModel
+    >>> DirectModel(LinearRegression()).fit([[0.0], [1.0]], [1.0, 3.0]).predict([[2.0]]).round(6)
+    array([5.])
+    """
+
+    def __init__(self, learner=None, *, loss="squared", training=None, random_state=0):
+        self.learner = learner
+        self.loss = loss
+        self.training = training
+        self.random_state = random_state
+
+    def fit(self, X, y, F=None):
+        """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
+        array, target = self._validate(X, y)
+        loss = self._resolve_loss()
+        if loss.is_classification:
+            self.classes_ = np.unique(target)
+        if isinstance(self.learner, nn.Module):
+            self._fit_module(
+                array, self._encode(target) if loss.is_classification else target, loss
+            )
+        elif hasattr(self.learner, "fit"):
+            self.learner_ = clone(self.learner).fit(X, target)
+        else:
+            raise TypeError(
+                f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}"
+            )
+        return self
+
+    def _fit_module(self, X, y, loss):
+        self.learner_ = copy.deepcopy(self.learner).float()
+        x = torch.as_tensor(X, dtype=torch.float32)
+        flat = x.reshape(1, len(x), -1)
+        mean, scale = standardization(flat)
+        self.shift_ = (mean.reshape(x.shape[1:]), scale.reshape(x.shape[1:]))
+        x = (x - self.shift_[0]) / self.shift_[1]
+        # a module starts near zero, so zero should mean "predict the mean of y"
+        if loss.prediction == "positive":
+            self.response_ = (float(np.log(max(np.mean(y), 1e-12))), 1.0)
+        else:
+            self.response_ = (float(np.mean(y)), float(np.std(y)) or 1.0)
+        target = torch.as_tensor(y, dtype=torch.float32).unsqueeze(0)
+        unit = float(np.var(y)) or 1.0
+
+        def criterion(output, target):
+            if loss.is_classification:
+                return (
+                    -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
+                )
+            value = loss.value(target, self._mean(output[:, 0], loss))
+            return value / unit if loss.name == "squared" else value
+
+        options = (self.training or Options(learning_rate=0.01, steps=500)).resolve(len(y))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            generators = [torch.Generator().manual_seed(self.random_state)]
+            train(
+                ModuleStack(self.learner_),
+                x.unsqueeze(0),
+                criterion,
+                (target,),
+                options,
+                generators,
+            )
+
+    def _mean(self, output, loss):
+        a = self.response_[0] + self.response_[1] * output
+        return a.exp() if loss.prediction == "positive" else a
+
+    def _output(self, X):
+        x = (
+            torch.as_tensor(self._validate(X), dtype=torch.float32) - self.shift_[0]
+        ) / self.shift_[1]
+        with torch.no_grad():
+            return self.learner_.eval()(x)
+
+    def predict(self, X, F=None) -> np.ndarray:
+        """Predicted means (n,), or class labels for cross-entropy."""
+        check_is_fitted(self, "learner_")
+        loss = self._resolve_loss()
+        if not isinstance(self.learner_, nn.Module):
+            return self.learner_.predict(X)
+        if loss.is_classification:
+            return self._decode(self._output(X).numpy())
+        return self._mean(self._output(X)[:, 0], loss).double().numpy()
+
+    def predict_proba(self, X, F=None) -> np.ndarray:
+        """Class probabilities (n, K)."""
+        check_is_fitted(self, "learner_")
+        if isinstance(self.learner_, nn.Module):
+            return torch.softmax(self._output(X).double(), 1).numpy()
+        return self.learner_.predict_proba(X)

@@ -1,0 +1,116 @@
+"""Predictions of frozen candidate models, checked: the one place that calls a model, and calls it once per data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+__all__ = ["align_classes", "name_models", "predict_candidates"]
+
+
+def name_models(models) -> tuple[list[str], list]:
+    """(names, models) of a list of models or of (name, model) pairs; unnamed models are called f1, f2, ..."""
+    if isinstance(models, (str, bytes)) or not hasattr(models, "__iter__"):
+        raise TypeError(
+            f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}"
+        )
+    models = list(models)
+    if not models:
+        raise ValueError(
+            "models is empty; give at least one fitted model, or models=None and precomputed predictions F"
+        )
+    names = []
+    for m, model in enumerate(models):
+        if isinstance(model, tuple):
+            if len(model) != 2 or not isinstance(model[0], str):
+                raise TypeError(f"models[{m}] is a tuple, but not a (name, model) pair")
+            names.append(model[0])
+            models[m] = model[1]
+        else:
+            names.append(f"f{m + 1}")
+        if not (hasattr(models[m], "predict") or callable(models[m])):
+            raise TypeError(
+                f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"models must have distinct names, but are called {names}")
+    return names, models
+
+
+def _call(model, X, proba: bool, name: str):
+    if isinstance(model, torch.nn.Module):
+        parameter = next(model.parameters(), None)
+        x = torch.as_tensor(np.asarray(X))
+        if parameter is not None:
+            x = x.to(parameter.device, parameter.dtype if x.is_floating_point() else None)
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                return model(x).cpu().numpy()
+        finally:
+            model.train(was_training)  # a frozen model is handed back as it came
+    if proba:
+        if hasattr(model, "predict_proba"):
+            return model.predict_proba(X)
+        if hasattr(model, "predict"):
+            raise TypeError(
+                f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; calibrate it or wrap it in a callable"
+            )
+        return model(X)
+    return model.predict(X) if hasattr(model, "predict") else model(X)
+
+
+def align_classes(names, models) -> np.ndarray | None:
+    """The classes that all models with a ``classes_`` attribute know; None if no model says."""
+    known = [
+        (name, np.asarray(model.classes_))
+        for name, model in zip(names, models, strict=True)
+        if hasattr(model, "classes_")
+    ]
+    if not known:
+        return None
+    classes = np.unique(np.concatenate([c for _, c in known]))
+    for name, own in known:
+        missing = np.setdiff1d(classes, own)
+        if len(missing):
+            raise ValueError(
+                f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at least one example of each "
+                "class, or wrap it in a callable that returns a probability for every class"
+            )
+    return classes
+
+
+def predict_candidates(
+    names, models, X, n: int, classes: np.ndarray | None, proba: bool
+) -> np.ndarray:
+    """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of ``classes``."""
+    columns = []
+    for name, model in zip(names, models, strict=True):
+        try:
+            f = np.asarray(_call(model, X, proba, name), dtype=float)
+        except Exception as error:
+            raise ValueError(
+                f"model {name!r} failed on X: {type(error).__name__}: {error}"
+            ) from error
+        if not proba and f.ndim == 2 and f.shape[1] == 1:
+            f = f[:, 0]
+        if f.ndim != (2 if proba else 1) or len(f) != n:
+            expected = f"({n}, number of classes)" if proba else f"({n},)"
+            raise ValueError(
+                f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}"
+            )
+        if proba and classes is not None:
+            if f.shape[1] != len(classes):
+                raise ValueError(
+                    f"model {name!r} returned {f.shape[1]} class probabilities, but there are {len(classes)} classes: {classes.tolist()}"
+                )
+            if hasattr(model, "classes_"):
+                f = f[:, np.argsort(model.classes_)]  # classes is sorted
+        columns.append(f)
+    widths = {c.shape[1] for c in columns} if proba else {1}
+    if len(widths) > 1:
+        raise ValueError(
+            f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}"
+        )
+    return np.stack(columns, axis=1)

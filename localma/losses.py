@@ -1,0 +1,353 @@
+r"""Losses :math:`L(y, a)` that model averaging can minimise, and what each of them estimates.
+
+A loss that satisfies the separation property (equation (8) of the paper),
+
+.. math:: E[L(y, a) \mid x] = l(\mu(x), a) + c(x),
+
+is minimised by the conditional mean :math:`\mu(x)`; exactly the Bregman losses do (Savage 1971; Banerjee, Guo & Wang 2005).
+Every entry of :data:`LOSSES` is one of them. :data:`LOSSES` is the extension point: put a :class:`Loss` of your own into it, or pass
+any callable ``loss(y, a)`` of torch tensors to an estimator.
+
+Shapes
+------
+Observations come first in public functions: ``y`` is ``(n,)``, candidate predictions ``F`` are ``(n, M)``, or ``(n, M, K)`` for K classes.
+The training stack keeps them last, ``(..., M, n)``, because its matrix products are faster that way; the two methods that it
+calls, :meth:`Loss.candidates` and :meth:`Loss.of_logits`, say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["LOSSES", "Loss", "resolve_loss", "tweedie"]
+
+# A probability of exactly zero for what then happens costs an infinite loss, which no weight of another model can repair if all models agree on it.
+PROBABILITY_FLOOR = 1e-12
+
+
+class _SoftmaxAverage(torch.autograd.Function):
+    """``sum_m softmax(logits)_m F_m`` over dimension -2, with its three-line gradient.
+
+    Autograd's own chain (softmax, product, sum) reads and writes the (M, n) arrays six times; this one does so twice, and
+    memory traffic is what a stack of small networks spends its time on.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, F: Tensor) -> Tensor:
+        w = torch.softmax(logits, dim=-2)
+        a = (w * F).sum(-2)
+        ctx.save_for_backward(w, F, a)
+        return a
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        w, F, a = ctx.saved_tensors
+        # d a / d logit_m = w_m (f_m - a): a model gains weight where it errs on the right side of the average.
+        return (F - a.unsqueeze(-2)).mul_(w).mul_(grad.unsqueeze(-2)), None
+
+
+class _LogSoftmaxAverage(torch.autograd.Function):
+    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior weights."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, G: Tensor) -> Tensor:
+        joint = logits + G
+        value = torch.logsumexp(joint, -2) - torch.logsumexp(logits, -2)
+        ctx.save_for_backward(logits, joint)
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        logits, joint = ctx.saved_tensors
+        return (torch.softmax(joint, -2) - torch.softmax(logits, -2)).mul_(grad.unsqueeze(-2)), None
+
+
+def _tensors(*arrays):
+    """Tensors of the arguments, and whether the caller gave (and therefore gets back) something else."""
+    if any(isinstance(a, Tensor) for a in arrays):
+        return [torch.as_tensor(a) for a in arrays], False
+    return [torch.as_tensor(np.asarray(a, dtype=float)) for a in arrays], True
+
+
+@dataclass(frozen=True)
+class Loss:
+    r"""A loss for predictions of a mean.
+
+    Parameters
+    ----------
+    name : str
+        How errors and tables call it.
+    value : callable
+        ``value(y, a)``, the loss of each observation: torch tensors of one shape in, a tensor of that shape out. It must be
+        differentiable in ``a``.
+    phi : callable, optional
+        The convex generator of a Bregman loss, :math:`L(y, a) = \varphi(y) - \varphi(a) - \varphi'(a)(y - a)` up to terms in y alone.
+        Without it :meth:`divergence` is not available and the theory of the paper does not apply.
+    response, prediction : {"real", "non-negative", "positive"}
+        Domains of ``y`` and of ``a``, checked before any training.
+
+    Examples
+    --------
+    >>> from localma import LOSSES
+    >>> LOSSES["squared"]([1.0, 2.0], [0.0, 2.0])
+    array([1., 0.])
+    >>> LOSSES["poisson"].check_response([1, -1])
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct such rows, or choose another loss.
+    """
+
+    name: str
+    value: Callable[[Tensor, Tensor], Tensor]
+    phi: Callable[[Tensor], Tensor] | None = None
+    response: str = "real"
+    prediction: str = "real"
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether y holds class labels and predictions are probabilities."""
+        return False
+
+    def __call__(self, y, a):
+        """Loss of each observation, for ``y`` and ``a`` of shape (n,); arrays in, array out, tensors in, tensor out."""
+        (y, a), to_numpy = _tensors(y, a)
+        out = self.value(y, a)
+        return out.numpy() if to_numpy else out
+
+    def divergence(self, mu, a):
+        r"""The divergence :math:`l(\mu, a) \ge 0` of the separation property: excess risk of predicting ``a`` where the mean is ``mu``.
+
+        Parameters
+        ----------
+        mu, a : array or tensor of shape (n,)
+        """
+        if self.phi is None:
+            raise ValueError(
+                f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(..., phi=...)"
+            )
+        (mu, a), to_numpy = _tensors(mu, a)
+        with torch.enable_grad():
+            at = a.detach().requires_grad_() if not a.requires_grad else a
+            slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
+        out = self.phi(mu) - self.phi(a) - slope * (mu - a)
+        return out.numpy() if to_numpy else out
+
+    # --- what training needs -------------------------------------------------------------------------------------------------------------
+
+    def candidates(self, y: Tensor, F: Tensor) -> Tensor:
+        """All that the loss of an average needs to know of the candidates: (..., n), (..., M, n) -> (..., M, n)."""
+        return F
+
+    def of_logits(self, logits: Tensor, G: Tensor, y: Tensor) -> Tensor:
+        """Loss of each observation for weights ``softmax(logits)``: (..., M, n), (..., M, n), (..., n) -> (..., n)."""
+        return self.value(y, _SoftmaxAverage.apply(logits, G))
+
+    def of_weights(self, w: Tensor, G: Tensor, y: Tensor) -> Tensor:
+        """The same for weights on the simplex, where some may be exactly zero."""
+        return self.value(y, (w * G).sum(-2))
+
+    def linear(self, G: Tensor) -> Tensor:
+        """Candidates on the scale on which an average is linear in its weights."""
+        return G
+
+    def derivatives(self, y: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second derivative of the loss in the (linear-scale) average ``a``, both of shape (..., n)."""
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            first = torch.autograd.grad(self.value(y, a).sum(), a, create_graph=True)[0]
+            if not first.requires_grad:  # a loss that is linear in a
+                return first.detach(), torch.zeros_like(a)
+            second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
+        return first.detach(), torch.zeros_like(a) if second is None else second
+
+    def scale(self, G: Tensor, y: Tensor) -> Tensor:
+        """How much the loss can move when weights move: half curvature times variance between models, at equal weights; (...,).
+
+        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is the
+        ambiguity of the ensemble (Krogh & Vedelsby 1995).
+        """
+        F = self.linear(G)
+        a = F.mean(-2)
+        scale = 0.5 * (self.derivatives(y, a)[1].abs() * F.var(-2, correction=0)).mean(-1)
+        level = self.value(y, a).abs().mean(-1)
+        fallback = torch.where(level > 0, level, torch.ones_like(level))
+        return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
+
+    # --- domains ----------------------------------------------------------------------------------------------------------------
+
+    def check_response(self, y) -> None:
+        """Raise ValueError if some ``y`` lies outside the loss's domain."""
+        _check_domain(
+            "y",
+            np.asarray(y),
+            self.response,
+            self.name,
+            "Drop or correct such rows, or choose another loss.",
+        )
+
+    def check_predictions(self, F, names=None) -> None:
+        """Raise ValueError if a candidate prediction ``F[i, m]`` lies outside the loss's domain."""
+        for m in range(F.shape[1]):
+            label = f"the prediction of model {names[m]!r}" if names else f"F[:, {m}]"
+            advice = "Clip or transform the model's output, or choose another loss."
+            _check_domain(
+                label,
+                np.asarray(F[:, m]),
+                self.prediction,
+                self.name,
+                advice,
+                row=names is not None,
+            )
+
+
+def _check_domain(label, values, domain, loss, advice, row=False):
+    if domain == "real":
+        return
+    bad = np.flatnonzero(values < 0 if domain == "non-negative" else values <= 0)
+    if len(bad):
+        where = (
+            f"its value for row {bad[0]} is {values[bad[0]]:g}"
+            if row
+            else f"{label}[{bad[0]}] = {values[bad[0]]:g}"
+        )
+        raise ValueError(f"{label} must be {domain} for the {loss} loss, but {where}. {advice}")
+
+
+class _CrossEntropy(Loss):
+    """Minus the log-probability of the observed class; ``y`` holds class numbers 0..K-1, ``a`` probabilities (n, K)."""
+
+    @property
+    def is_classification(self) -> bool:
+        return True
+
+    def __call__(self, y, a):
+        (y, a), to_numpy = _tensors(y, a)
+        p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
+        out = self.value(y, p)
+        return out.numpy() if to_numpy else out
+
+    def divergence(self, mu, a):
+        """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
+        (mu, a), to_numpy = _tensors(mu, a)
+        out = (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
+        return out.numpy() if to_numpy else out
+
+    def candidates(self, y, F):
+        """Log-probability that each model gave to what happened: (..., n), (..., M, K, n) -> (..., M, n)."""
+        index = y.long().unsqueeze(-2).unsqueeze(-2).expand(*F.shape[:-2], 1, F.shape[-1])
+        return F.gather(-2, index).squeeze(-2).clamp_min(PROBABILITY_FLOOR).log()
+
+    def of_logits(self, logits, G, y):
+        return -_LogSoftmaxAverage.apply(logits, G)
+
+    def of_weights(self, w, G, y):
+        return -torch.logsumexp(w.log() + G, -2)
+
+    def linear(self, G):
+        return G.exp()
+
+    def check_response(self, y):
+        """Class labels are checked against the models' classes by the estimator, which knows them."""
+
+    def check_predictions(self, F, names=None):
+        F = np.asarray(F)
+        for m in range(F.shape[1]):
+            label = f"model {names[m]!r}" if names else f"F[:, {m}]"
+            total = F[:, m].sum(-1)
+            if (F[:, m] < 0).any() or np.abs(total - 1).max() > 1e-3:
+                raise ValueError(
+                    f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
+                    f"row 0 sums to {total[0]:.4g}. If these are logits, apply softmax first."
+                )
+
+
+def _poisson(y, a):
+    return 2 * (torch.xlogy(y, y) - torch.xlogy(y, a) - y + a)
+
+
+def _gamma(y, a):
+    return 2 * (a.log() - torch.log(y) + y / a - 1)
+
+
+def tweedie(power: float = 1.5) -> Loss:
+    """Unit deviance of a Tweedie distribution with variance function ``mu ** power``.
+
+    Parameters
+    ----------
+    power : float
+        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses). The end points are
+        ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
+
+    References
+    ----------
+    Jorgensen (1987), Exponential dispersion models, JRSS B 49.
+
+    Examples
+    --------
+    >>> from localma import tweedie
+    >>> tweedie(1.5)([0.0, 1.0], [1.0, 1.0]).round(3)
+    array([4., 0.])
+    """
+    p = float(power)
+    if not (p > 1 and p != 2):
+        raise ValueError(
+            f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2"
+        )
+
+    def phi(y):
+        return 2 * y ** (2 - p) / ((1 - p) * (2 - p))
+
+    def value(y, a):
+        return phi(y) - 2 * y * a ** (1 - p) / (1 - p) + 2 * a ** (2 - p) / (2 - p)
+
+    return Loss(
+        f"tweedie({p:g})",
+        value,
+        phi,
+        response="non-negative" if p < 2 else "positive",
+        prediction="positive",
+    )
+
+
+def _log_loss(y, p):
+    return -p.clamp_min(PROBABILITY_FLOOR).log()
+
+
+#: The losses by name. Unit deviances keep their factor 2, as in scikit-learn and statsmodels.
+LOSSES: dict[str, Loss] = {
+    "squared": Loss("squared", lambda y, a: (y - a).square(), torch.square),
+    "cross_entropy": _CrossEntropy(
+        "cross_entropy",
+        _log_loss,
+        lambda p: torch.xlogy(p, p).sum(-1),
+        "class labels",
+        "probabilities",
+    ),
+    "poisson": Loss(
+        "poisson", _poisson, lambda y: 2 * (torch.xlogy(y, y) - y), "non-negative", "positive"
+    ),
+    "gamma": Loss("gamma", _gamma, lambda y: -2 * y.log(), "positive", "positive"),
+    "tweedie": tweedie(1.5),
+}
+
+
+def resolve_loss(loss) -> Loss:
+    """The :class:`Loss` that an estimator's ``loss`` argument names: a key of :data:`LOSSES`, a Loss, or a callable ``loss(y, a)``."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise ValueError(
+                f"loss = {loss!r} is unknown; choose one of {', '.join(sorted(LOSSES))}, or pass a Loss or a callable loss(y, a)"
+            )
+        return LOSSES[loss]
+    if callable(loss):
+        return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
+    raise TypeError(f"loss must be a name, a Loss or a callable, not {type(loss).__name__}")

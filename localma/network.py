@@ -1,0 +1,255 @@
+r"""The weight network of equation (3): any torch module that maps x to M logits, with a softmax on top."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WeightNetwork", "mlp"]
+
+
+def layer_sizes(
+    in_features: int, out_features: int, width: int, depth: int
+) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each affine layer of a network with ``depth`` hidden layers."""
+    sizes = [in_features, *[width] * depth, out_features]
+    return list(zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def initial_values(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
+    """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is zero.
+
+    One flat draw, so that a network in a stack and the same network alone start from the same numbers.
+    """
+    parts = [torch.full(((i + 1) * o,), 1 / math.sqrt(max(i, 1))) for i, o in sizes]
+    parts[-1].zero_()
+    bound = torch.cat(parts).double()
+    return (2 * torch.rand(len(bound), generator=generator, dtype=torch.float64) - 1) * bound
+
+
+def split_parameters(flat: Tensor, sizes: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+    """(weights (..., o, i), biases (..., o, 1)) of each layer as views into parameter vectors (..., P)."""
+    layers, start = [], 0
+    for i, o in sizes:
+        weight = flat[..., start : start + o * i].unflatten(-1, (o, i))
+        bias = flat[..., start + o * i : start + o * (i + 1)].unsqueeze(-1)
+        layers.append((weight, bias))
+        start += o * (i + 1)
+    return layers
+
+
+def mlp(
+    in_features: int, out_features: int, *, width: int = 16, depth: int = 1, random_state: int = 0
+) -> nn.Sequential:
+    """A ReLU network: ``depth`` hidden layers of ``width`` units and an affine output layer that starts at zero.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Number of covariates d and of outputs (for weights, the number of candidate models M).
+    width, depth : int
+        H and D of the paper's network class; ``depth=0`` is an affine map (with a softmax on top: the linear gate).
+    random_state : int
+        Seed of the hidden layers' initial values.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps (n, in_features) to (n, out_features).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma import mlp
+    >>> mlp(5, 3, width=16)(torch.randn(4, 5))
+    tensor([[0., 0., 0.],
+            [0., 0., 0.],
+            [0., 0., 0.],
+            [0., 0., 0.]], grad_fn=<AddmmBackward0>)
+    """
+    for name, value, least in (
+        ("in_features", in_features, 1),
+        ("out_features", out_features, 1),
+        ("width", width, 1),
+        ("depth", depth, 0),
+    ):
+        if int(value) != value or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, but is {value!r}")
+    sizes = layer_sizes(in_features, out_features, width, depth)
+    values = initial_values(sizes, torch.Generator().manual_seed(random_state))
+    return mlp_from_parameters(split_parameters(values, sizes))
+
+
+def mlp_from_parameters(layers: list[tuple[Tensor, Tensor]], dtype=torch.float32) -> nn.Sequential:
+    """The ReLU network with given (weight, bias) per layer."""
+    modules: list[nn.Module] = []
+    for weight, bias in layers:
+        linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+        with torch.no_grad():
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias.reshape(-1))
+        modules += [linear, nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+class Standardize(nn.Module):
+    """``(x - mean) / scale`` with fixed buffers, so that a saved network remembers the units of its inputs."""
+
+    def __init__(self, mean: Tensor, scale: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+
+class WeightNetwork(nn.Module):
+    r"""Weights :math:`w(x) = \mathrm{softmax}(g(x))` on the simplex, equation (3) of the paper.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        g: maps a batch of n inputs to logits of shape (n, M). An :func:`mlp`, a convolutional network, a text encoder, a linear gate.
+    zero_output : bool
+        Set the last linear layer of the body to zero, so that all weights start at 1/M and training starts from the equal-weights average.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma import WeightNetwork, mlp
+    >>> WeightNetwork(mlp(2, 4))(torch.zeros(1, 2)).detach()
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+
+    def __init__(self, body: nn.Module, *, zero_output: bool = True):
+        super().__init__()
+        if not isinstance(body, nn.Module):
+            raise TypeError(
+                f"body must be a torch.nn.Module that maps x to logits, not {type(body).__name__}"
+            )
+        self.body = body
+        if zero_output:
+            linear = [m for m in body.modules() if isinstance(m, nn.Linear)]
+            if not linear:
+                raise ValueError(
+                    "body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False"
+                )
+            with torch.no_grad():
+                for parameter in linear[-1].parameters():
+                    parameter.zero_()
+
+    def log_weights(self, x: Tensor) -> Tensor:
+        """Logarithms of the weights, (n, M), by log-softmax: finite even where a weight underflows."""
+        return torch.log_softmax(self.body(x), dim=-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weights of shape (n, M)."""
+        return torch.softmax(self.body(x), dim=-1)
+
+
+class MLPStack:
+    """B independent ReLU networks as one: every parameter has a leading replication axis, every layer is one batched product.
+
+    Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs along memory.
+
+    Parameters
+    ----------
+    values : Tensor of shape (B, P)
+        One parameter vector per network, as :func:`initial_values` draws them.
+    sizes : list of (inputs, outputs)
+        As :func:`layer_sizes` gives them.
+    """
+
+    def __init__(self, values: Tensor, sizes: list[tuple[int, int]]):
+        self.sizes = sizes
+        self.layers = [
+            (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
+            for w, b in split_parameters(values, sizes)
+        ]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What a penalty applies to: all parameters but the biases, so that constant weights cost nothing."""
+        return [w for w, _ in self.layers]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [p for layer in self.layers for p in layer]
+
+    def values(self) -> Tensor:
+        """The parameter vectors, (B, P)."""
+        return torch.cat([p.detach().flatten(1) for p in self.parameters], 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs (B, M, n) for inputs (B, d, n)."""
+        for depth, (weight, bias) in enumerate(self.layers):
+            if depth:
+                x = torch.relu_(
+                    x
+                )  # in place: the product before it needs its own inputs for the gradient, not its output
+            x = torch.baddbmm(bias, weight, x)
+        return x
+
+    @staticmethod
+    def take(x: Tensor, index: Tensor) -> Tensor:
+        """Observations ``index`` (B, k) of inputs (B, d, n)."""
+        return x.gather(-1, index.unsqueeze(1).expand(-1, x.shape[1], -1))
+
+    @staticmethod
+    def norm(tensors: list[Tensor]) -> Tensor:
+        """Euclidean norm over all parameters of each network, (B,)."""
+        return sum(t.flatten(1).square().sum(1) for t in tensors).sqrt()
+
+    def train(self, mode: bool) -> None:
+        """Nothing in an MLP depends on the mode; other modules have dropout."""
+
+    def snapshot(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.parameters]
+
+    def keep(self, kept: list[Tensor], improved: Tensor) -> None:
+        """Overwrite a snapshot's rows by the present parameters where ``improved`` (B,) says so."""
+        for old, new in zip(kept, self.parameters, strict=True):
+            torch.where(improved.view(-1, 1, 1), new.detach(), old, out=old)
+
+    def restore(self, kept: list[Tensor]) -> None:
+        with torch.no_grad():
+            for new, old in zip(self.parameters, kept, strict=True):
+                new.copy_(old)
+
+
+class ModuleStack:
+    """Any module as a stack of one network, inputs (1, n, ...) and outputs (1, M, n)."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.weights = [
+            p for p in self.parameters if p.ndim > 1
+        ]  # biases and normalisation gains have one axis
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.module(x.squeeze(0)).transpose(-2, -1).unsqueeze(0)
+
+    @staticmethod
+    def take(x: Tensor, index: Tensor) -> Tensor:
+        return x[:, index.squeeze(0)]
+
+    @staticmethod
+    def norm(tensors: list[Tensor]) -> Tensor:
+        return sum(t.square().sum() for t in tensors).sqrt().reshape(1)
+
+    def train(self, mode: bool) -> None:
+        self.module.train(mode)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+    def keep(self, kept: dict[str, Tensor], improved: Tensor) -> None:
+        if improved.item():
+            kept.update(self.snapshot())
+
+    def restore(self, kept: dict[str, Tensor]) -> None:
+        self.module.load_state_dict(kept)

@@ -1,0 +1,129 @@
+"""One look for every figure of the course: the same colour for the same method, labels at the lines, readable on a phone.
+
+Needs the extra ``plots`` (matplotlib and seaborn).
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+__all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_weights", "use_style"]
+
+# Okabe & Ito's palette: distinguishable with every common form of colour blindness.
+_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED, _YELLOW, _GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#6E6E6E",
+)
+
+#: Colour of each method, in every chapter.
+METHOD_COLORS = {
+    "LocalMA": _BLUE,
+    "GW": _ORANGE,
+    "EWMA": _GREEN,
+    "BestModel": _PURPLE,
+    "BestPTM": _PURPLE,
+    "DirectModel": _RED,
+    "truth": "#000000",
+    "data": _GREY,
+}
+
+#: Colours of candidate models, in their order.
+MODEL_COLORS = (_SKY, _RED, _PURPLE, _GREEN, _ORANGE, _BLUE, _GREY, _YELLOW)
+
+
+def use_style() -> None:
+    """Set the course's style for all figures of the session."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette=list(MODEL_COLORS),
+        rc={
+            "figure.figsize": (7.0, 4.2),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 12,
+            "axes.labelsize": 11,
+            "font.size": 11,
+            "legend.frameon": False,
+            "lines.linewidth": 2.0,
+            "savefig.facecolor": "white",
+        },
+    )
+
+
+def label_lines(ax, *, space: float = 0.22, gap: float = 0.06) -> None:
+    """Write each labelled line's name at its right end instead of a legend.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Lines whose label starts with an underscore are left alone.
+    space : float
+        Share of the width to add at the right for the names.
+    gap : float
+        Least vertical distance between two names, as a share of the height.
+    """
+    lines = [
+        line
+        for line in ax.get_lines()
+        if not line.get_label().startswith("_") and len(line.get_xdata())
+    ]
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right + space * (right - left))
+    transform = ax.transData + ax.transAxes.inverted()
+    ends = [
+        (*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i)
+        for i, line in enumerate(map(_as_arrays, lines))
+    ]
+    lowest = -np.inf
+    for x, y, i in sorted(ends, key=lambda end: end[1]):
+        y = max(y, lowest + gap)
+        lowest = y
+        ax.text(
+            x + 0.015,
+            y,
+            lines[i].get_label(),
+            color=lines[i].get_color(),
+            transform=ax.transAxes,
+            va="center",
+            fontsize=10,
+        )
+
+
+def _as_arrays(line):
+    line.set_data(np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float))
+    return line
+
+
+def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS):
+    """Weights as stacked bands over one covariate: at each x the bands fill the unit interval.
+
+    Parameters
+    ----------
+    x : array of shape (n,)
+        Increasing.
+    weights : array of shape (n, M)
+    names : list of str, length M
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    ax = ax or plt.gca()
+    ax.stackplot(
+        x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0
+    )
+    ax.set(xlim=(np.min(x), np.max(x)), ylim=(0, 1), ylabel="weight")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax

@@ -1,0 +1,371 @@
+r"""One training loop for one network and for many: every array has a leading replication axis, B = 1 for a single fit.
+
+Replications in a stack share nothing but the clock: each has its own data, initial values, batches, validation part, best step and
+stopping time, so each row equals the same fit alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from localma.losses import Loss
+from localma.network import MLPStack, initial_values, layer_sizes
+
+__all__ = ["Options", "StackFit", "fit_stack", "train"]
+
+# A tile's activations should stay in the second-level cache; smaller tiles pay more for Python than they save in memory traffic.
+TILE_BYTES = 4 * 2**20
+TILE_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train; ``"auto"`` values are resolved from the sample size by :meth:`resolve`.
+
+    Parameters
+    ----------
+    steps : int or "auto"
+        Adam steps, one full cycle of the learning rate. Auto: 100, and 100 sqrt(n / 1000) for n above 1000.
+    batch_size : int or "auto"
+        Observations per step. Auto: all up to n = 1024, mini-batches of 1024 above.
+    learning_rate : float
+        Peak of the one-cycle schedule (Smith & Topin 2019).
+    penalty : float or "auto"
+        lambda in ``criterion + lambda * sum of squared weights`` (not biases); the criterion is the loss divided by
+        :meth:`Loss.scale`, so lambda has no unit. Auto: 0.05 / sqrt(n).
+    validation_fraction : float or "auto"
+        Share held out to choose the best step. Auto: 0 up to n = 1000 (the penalty alone regularises; a small sample is better spent on
+        training), 0.1 above.
+    patience : int or None
+        Stop after so many evaluations without improvement (there are about 100 in a fit). None: run the whole cycle.
+    """
+
+    steps: int | str = "auto"
+    batch_size: int | str = "auto"
+    learning_rate: float = 0.05
+    penalty: float | str = "auto"
+    validation_fraction: float | str = "auto"
+    patience: int | None = None
+
+    def resolve(self, n: int) -> Options:
+        """The same options with every "auto" replaced, checked for a sample of ``n`` observations."""
+        auto = {
+            "steps": round(100 * max(1.0, n / 1000) ** 0.5),
+            "batch_size": min(n, 1024),
+            "penalty": 0.05 / math.sqrt(n),
+            "validation_fraction": 0.0 if n <= 1000 else 0.1,
+        }
+        chosen = replace(
+            self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"}
+        )
+        chosen._check(n)
+        return chosen
+
+    def n_validation(self, n: int) -> int:
+        return round(self.validation_fraction * n)
+
+    def _check(self, n: int) -> None:
+        def whole(name, least):
+            value = getattr(self, name)
+            if isinstance(value, str) or int(value) != value or value < least:
+                raise ValueError(
+                    f'{name} must be a whole number of at least {least} or "auto", but is {value!r}'
+                )
+
+        whole("steps", 0)
+        whole("batch_size", 1)
+        if self.patience is not None:
+            whole("patience", 1)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, but is {self.learning_rate!r}")
+        if not 0 <= self.penalty < math.inf:
+            raise ValueError(f'penalty must be non-negative or "auto", but is {self.penalty!r}')
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f'validation_fraction must lie in [0, 1) or be "auto", but is {self.validation_fraction!r}'
+            )
+        if self.validation_fraction and not 1 <= self.n_validation(n) < n:
+            raise ValueError(
+                f"validation_fraction = {self.validation_fraction:g} of n = {n} observations leaves {self.n_validation(n)} for validation and "
+                f"{n - self.n_validation(n)} for training; give more data or validation_fraction=0"
+            )
+        if self.patience is not None and not self.validation_fraction:
+            raise ValueError(
+                "patience needs a validation part: set validation_fraction above 0, or patience=None"
+            )
+
+
+@dataclass
+class History:
+    """What a training run saw, one column or entry per replication."""
+
+    train_loss: Tensor  # (steps, B): criterion of each step's batch, before the step
+    validation_loss: Tensor  # (evaluations, B); no rows without a validation part
+    evaluated_at: list[int]  # steps after which it was evaluated
+    best_step: Tensor  # (B,)
+    gradient_norm: Tensor  # (B,), of the last step
+
+
+def train(
+    stack,
+    inputs: Tensor,
+    criterion: Callable[..., Tensor],
+    targets: Sequence[Tensor],
+    options: Options,
+    generators: Sequence[torch.Generator],
+    progress: tqdm | None = None,
+) -> History:
+    """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in the stack.
+
+    Parameters
+    ----------
+    stack : MLPStack or ModuleStack
+        Called with inputs, gives outputs; ``parameters``, ``weights`` and ``take`` as there.
+    inputs : Tensor
+        In the stack's layout, B first.
+    criterion : callable
+        ``criterion(outputs, *targets)`` gives the loss of each observation, (B, n).
+    targets : sequence of Tensor
+        B first, n last.
+    options : Options
+        Resolved.
+    generators : sequence of torch.Generator, length B
+        Each replication's own randomness: its validation part and its batches.
+    """
+    B, n = targets[-1].shape[0], targets[-1].shape[-1]
+    device = targets[-1].device
+    n_valid = options.n_validation(n)
+    batch_size = min(options.batch_size, n - n_valid)
+
+    def permutations(size):
+        return torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
+
+    def take(index):
+        return stack.take(inputs, index), [t.gather(-1, _expand(index, t)) for t in targets]
+
+    everything = (inputs, list(targets))
+    if n_valid:
+        order = permutations(n)
+        validation, training = take(order[:, :n_valid]), order[:, n_valid:]
+        everything = take(training)
+
+    def batches():
+        if batch_size == n - n_valid:
+            while True:
+                yield everything
+        x, t = everything
+        while True:
+            order = permutations(n - n_valid)
+            # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
+            for start in range(0, n - n_valid - batch_size + 1, batch_size):
+                index = order[:, start : start + batch_size]
+                yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
+
+    optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, fused=True)
+    schedule = _one_cycle(options.steps)
+    best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
+    best_step = torch.full((B,), options.steps, device=device)
+    best = stack.snapshot()
+    stale = torch.zeros(B, dtype=torch.long, device=device)
+    gradient_norm = torch.zeros(B, device=device)
+    curve, validation_curve, evaluated_at = [], [], []
+    every = max(1, options.steps // 100)
+
+    def evaluate(step):
+        """Keep the parameters of the replications that improved; True when all have run out of patience."""
+        stack.train(False)
+        with torch.no_grad():
+            x, t = validation
+            loss = criterion(stack(x), *t).mean(-1)
+            running = stale < (options.patience or math.inf)
+            improved = (loss < best_loss) & running
+            stale.add_(1).masked_fill_(improved, 0)
+            best_loss.copy_(torch.where(improved, loss, best_loss))
+            best_step.masked_fill_(improved, step)
+            stack.keep(best, improved)
+            validation_curve.append(loss)
+            evaluated_at.append(step)
+            stack.train(True)
+            return not bool(running.any())
+
+    stack.train(True)
+    if n_valid:
+        evaluate(0)
+    feed = batches()
+    for step in range(1, options.steps + 1):
+        x, t = next(feed)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * schedule(step)
+        optimizer.zero_grad()
+        loss = criterion(stack(x), *t).mean(-1)
+        loss.sum().backward()
+        if options.penalty:
+            with torch.no_grad():
+                for w in stack.weights:
+                    w.grad.add_(w, alpha=2 * options.penalty)
+        if step == options.steps:
+            gradient_norm = stack.norm([p.grad for p in stack.parameters])
+        optimizer.step()
+        curve.append(loss.detach())
+        if progress is not None:
+            progress.update()
+        if n_valid and (step % every == 0 or step == options.steps) and evaluate(step):
+            break
+
+    stack.train(False)
+    if n_valid:
+        stack.restore(best)
+    if not all(bool(p.isfinite().all()) for p in stack.parameters):
+        raise FloatingPointError(
+            "training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X"
+        )
+    empty = torch.zeros((0, B), device=device)
+    return History(
+        torch.stack(curve) if curve else empty,
+        torch.stack(validation_curve) if validation_curve else empty,
+        evaluated_at,
+        best_step,
+        gradient_norm,
+    )
+
+
+def _expand(index: Tensor, target: Tensor) -> Tensor:
+    """(B, k) as an index into the last axis of a target (B, ..., n)."""
+    return index.reshape(index.shape[0], *[1] * (target.ndim - 2), -1).expand(
+        *target.shape[:-1], -1
+    )
+
+
+def _one_cycle(steps: int, warm_up: float = 0.3) -> Callable[[int], float]:
+    """Share of the peak learning rate at each step: a linear rise, then half a cosine down (Smith & Topin 2019)."""
+    top = max(1.0, warm_up * steps)
+
+    def share(step):
+        if step <= top:
+            return step / top
+        return max(0.01, 0.5 * (1 + math.cos(math.pi * (step - top) / (steps - top))))
+
+    return share
+
+
+@dataclass
+class StackFit:
+    """B fitted weight networks.
+
+    ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of their inputs,
+    ``best_step`` (B,) the step each of them kept, ``history`` that of a fit with B = 1 (None for more).
+    """
+
+    values: Tensor
+    sizes: list[tuple[int, int]]
+    mean: Tensor
+    scale: Tensor
+    best_step: Tensor
+    history: History | None = None
+
+    def logits(self, X: Tensor) -> Tensor:
+        """(B, M, n) for X of shape (B, n, d)."""
+        with torch.no_grad():
+            x = (X - self.mean.unsqueeze(1)).div_(self.scale.unsqueeze(1)).transpose(1, 2)
+            return MLPStack(self.values, self.sizes)(x)
+
+    def weights(self, X: Tensor) -> Tensor:
+        """(B, n, M) for X of shape (B, n, d)."""
+        return torch.softmax(self.logits(X), 1).transpose(1, 2)
+
+
+def standardization(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over observations, (B, d) for X of shape (B, n, d); constant columns get scale one."""
+    mean, scale = X.mean(1), X.std(1, correction=0)
+    # a column that is constant up to rounding must not be blown up into noise
+    flat = scale <= 10 * torch.finfo(X.dtype).eps * mean.abs()
+    return mean, torch.where(flat | (scale == 0), torch.ones_like(scale), scale)
+
+
+def fit_stack(
+    X: Tensor,
+    F: Tensor,
+    y: Tensor,
+    loss: Loss,
+    *,
+    seeds: Sequence[int],
+    width: int = 16,
+    depth: int = 1,
+    options: Options | None = None,
+    standardize: bool = True,
+    workers: int | None = None,
+    progress: tqdm | None = None,
+) -> StackFit:
+    """Fit B independent localized averages at once; row b equals ``LocalMA(random_state=seeds[b]).fit(X[b], y[b], F=F[b])``.
+
+    Parameters
+    ----------
+    X : Tensor of shape (B, n, d)
+    F : Tensor of shape (B, n, M), or (B, n, M, K) for cross-entropy
+    y : Tensor of shape (B, n)
+        All three of one floating type and on one device, which are those of the fit.
+    loss : Loss
+    seeds : sequence of int, length B
+    width, depth : int
+        The weight networks' hidden layers.
+    options : Options
+    standardize : bool
+        Centre and scale the networks' inputs by each replication's own sample.
+    workers : int, optional
+        Threads that train tiles side by side on a CPU; default one per core. A GPU takes all replications as one tile.
+    progress : tqdm, optional
+        Updated once per step and tile.
+    """
+    B, n, d = X.shape
+    options = (options or Options()).resolve(n)
+    sizes = layer_sizes(d, F.shape[2], width, depth)
+    cpu = X.device.type == "cpu"
+
+    def fit_tile(rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor, History]:
+        x, f, target = X[rows], F[rows], y[rows]
+        # The only loop over replications: one generator each is what makes a row in a stack equal to the same fit alone.
+        generators = [torch.Generator().manual_seed(int(s)) for s in seeds[rows]]
+        values = torch.stack([initial_values(sizes, g) for g in generators]).to(x)
+        if standardize:
+            mean, scale = standardization(x)
+        else:
+            mean, scale = x.new_zeros(x.shape[0], d), x.new_ones(x.shape[0], d)
+        inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
+        G = loss.candidates(target, f.movedim(1, -1)).contiguous()
+        unit = loss.scale(G, target).unsqueeze(1)
+
+        def criterion(logits, G, target):
+            return loss.of_logits(logits, G, target) / unit
+
+        stack = MLPStack(values, sizes)
+        history = train(stack, inputs, criterion, (G, target), options, generators, progress)
+        return stack.values(), mean, scale, history.best_step, history
+
+    row_bytes = X.element_size() * n * (d + 4 * width * depth + 6 * F.shape[2])
+    rows = min(TILE_ROWS, max(1, TILE_BYTES // row_bytes)) if cpu else B
+    workers = (workers or os.cpu_count() or 1) if cpu else 1
+    rows = max(1, min(rows, math.ceil(B / workers)))
+    tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
+    if len(tiles) == 1:
+        parts = [fit_tile(tiles[0])]
+    else:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # tiles side by side beat many threads inside products this small
+        pool = ThreadPoolExecutor(workers)
+        try:
+            parts = list(pool.map(fit_tile, tiles))
+        finally:
+            pool.shutdown(
+                cancel_futures=True
+            )  # on Ctrl-C: finish the tiles under way, start no other
+            torch.set_num_threads(threads)
+    values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
+    return StackFit(values, sizes, mean, scale, best_step, parts[0][4] if B == 1 else None)
