@@ -10,11 +10,7 @@ BOOK = ROOT / "book"
 
 def chapters():
     """Every text notebook of the book, in a fixed order. Pages without code are no chapters."""
-    return [
-        path
-        for path in sorted(BOOK.rglob("*.md"))
-        if "format_name: myst" in path.read_text(encoding="utf-8")[:400]
-    ]
+    return [path for path in sorted(BOOK.rglob("*.md")) if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
 
 
 def read(path):
@@ -24,10 +20,7 @@ def read(path):
 
 def cells(notebook):
     """The content that a pair must share: kind, text and tags of every cell."""
-    return [
-        (cell.cell_type, cell.source.rstrip(), tuple(cell.metadata.get("tags", [])))
-        for cell in notebook.cells
-    ]
+    return [(cell.cell_type, cell.source.rstrip(), tuple(cell.metadata.get("tags", []))) for cell in notebook.cells]
 
 
 def code(notebook):

@@ -66,9 +66,7 @@ def refresh(path, force):
     else:
         with tempfile.TemporaryDirectory() as empty:
             resources = {"metadata": {"path": empty}}
-            NotebookClient(
-                new, timeout=900, kernel_name="python3", record_timing=False, resources=resources
-            ).execute()
+            NotebookClient(new, timeout=900, kernel_name="python3", record_timing=False, resources=resources).execute()
         done = "run"
     nbformat.write(normalise(new), target)
     return done

@@ -1,0 +1,88 @@
+"""What several test files share: the built book, a browser, an environment with the wheel alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_tools"))
+
+
+@pytest.fixture(scope="session")
+def book_html():
+    """The folder of the built pages. Built by what `make book` calls, which takes its own lock."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "book" / "_tools" / "build.py"],
+        capture_output=True,
+        text=True,
+        # The chapters of the build may use all cores, whatever this test process was given.
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium of the system; nothing is downloaded."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: install one to check the pages in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # The sandbox needs a user namespace, which containers run by root do not give.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def wheel_python(tmp_path_factory):
+    """The Python of a new environment that holds the built wheel, beside the test environment's packages.
+
+    These come in by a .pth line. Python does not follow the .pth files inside such a folder, so the editable install
+    of the working tree stays hidden and `import localma` finds the wheel or nothing.
+    """
+    folder = tmp_path_factory.getbasetemp().parent / "wheel"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        environment = folder / "env"
+        python = environment / "bin" / "python"
+        if not (folder / "done").exists():
+            # A copy keeps `build` and `*.egg-info` out of the working tree.
+            source = folder / "source"
+            files = subprocess.run(
+                ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
+                 "localma", "pyproject.toml", "README.md", "LICENSE"],
+                cwd=ROOT, check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
+            for name in filter(None, files.split("\0")):
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, source / name)
+            run(
+                [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder],
+                source,
+            )
+            (wheel,) = folder.glob("*.whl")
+            venv.create(environment, with_pip=False, symlinks=True)
+            run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
+                 "--no-index", "--disable-pip-version-check", wheel], folder)  # fmt: skip
+            scheme = {"base": str(environment), "platbase": str(environment)}
+            site = Path(sysconfig.get_path("purelib", "venv", scheme))
+            (site / "test_environment.pth").write_text(sysconfig.get_path("purelib") + "\n")
+            (folder / "done").touch()
+    return python
+
+
+def run(command, folder):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,226 @@
+"""The promises of the built pages: links that lead somewhere, nothing from the network, mathematics that is set, any width."""
+
+import functools
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import lint
+import pytest
+import yaml
+from chapters import ROOT
+
+# Void elements have no end tag; what a page loads by itself stands in these attributes.
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src", "object": "data"}
+LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "icon", "shortcut", "manifest", "preconnect", "dns-prefetch"}
+
+
+class Page(HTMLParser):
+    """The links, anchors and loaded resources of one page, and whether it has mathematics."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.loads, self.math = [], set(), [], 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        if attrs.get(LOADED.get(tag)):
+            self.loads.append(attrs[LOADED[tag]])
+        if tag == "link" and LOADED_LINKS & set((attrs.get("rel") or "").split()):
+            self.loads.append(attrs["href"])
+        if "math" in (attrs.get("class") or "").split():
+            self.math += 1
+
+
+@functools.cache
+def parsed(path):
+    return Page(path)
+
+
+def documents():
+    """The pages of the table of contents, as paths without suffix."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+
+
+DOCUMENTS = [pytest.param(name, id=name.removeprefix("book/")) for name in documents()]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_dead_internal_link(name, book_html):
+    page = book_html / f"{name}.html"
+    dead = []
+    for link in parsed(page).links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        address, anchor = urldefrag(link)
+        target = (page.parent / unquote(urlsplit(address).path)).resolve() if address else page
+        if not target.is_file():
+            dead.append(link)
+        elif anchor and target.suffix == ".html" and unquote(anchor) not in parsed(target).anchors | {"top"}:
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_loads_only_what_the_book_carries(book_html):
+    pages = [path for path in book_html.rglob("*.html") if "_static" not in path.parts]
+    assert len(pages) > len(DOCUMENTS)
+    foreign = [(path.name, load) for path in pages for load in parsed(path).loads if re.match(r"(https?:)?//", load)]
+    assert foreign == []
+    styles = [path for path in book_html.rglob("*.css")]
+    foreign = [
+        (path.name, found)
+        for path in styles
+        for found in re.findall(r"url\([\"']?((?:https?:)?//[^)]+)|@import[^;]*//[^;]*", path.read_text())
+    ]
+    assert foreign == []
+
+
+def test_index_leads_to_the_landing_page(book_html):
+    assert f"{documents()[0]}.html" in (book_html / "index.html").read_text()
+
+
+def test_chapters_have_launch_buttons_for_their_notebooks(book_html):
+    from chapters import chapters
+
+    for path in chapters():
+        name = path.relative_to(ROOT).with_suffix("").as_posix()
+        links = parsed(book_html / f"{name}.html").links
+        for host in ("colab.research.google.com", "mybinder.org"):
+            assert [link for link in links if urlsplit(link).hostname == host and link.endswith(f"{name}.ipynb")], (name, host)
+
+
+def test_text_of_the_book_is_in_order():
+    assert lint.main() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("text\n$$\nx\n$$\n", 1),
+        ("text\n\n$$\nx\n$$\n", 0),
+        ("text\n\n$$ x $$ (eq-a)\n", 0),
+        ("text $$x$$ text\n", 1),
+        ("text\n\n$$\nx\n", 1),
+        ("a \\(x\\) b\n", 1),
+        ("```python\nprint('$$')\n```\n", 0),
+        ("![](picture.png)\n", 1),
+    ],
+)
+def test_lint_finds_what_goes_wrong_silently(text, number):
+    assert len(lint.problems(text)) == number
+
+
+# --- in a browser ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def window(request, browser):
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    yield context
+    context.close()
+
+
+def opened(context, path):
+    """The page after MathJax has set it, and what the console and the network complained about."""
+    page = context.new_page()
+    problems = []
+    page.on("console", lambda message: message.type in ("error", "warning") and problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfailed", lambda request: problems.append(f"not loaded: {request.url}"))
+    page.goto(path.as_uri(), wait_until="load")
+    # Pictures further down load as they come into view; the test wants all of them.
+    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    if parsed(path).math:
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        page.evaluate("MathJax.startup.promise")
+    return page, problems
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_page_in_a_browser(name, book_html, window):
+    path = book_html / f"{name}.html"
+    page, problems = opened(window, path)
+    try:
+        page.wait_for_function("[...document.images].every(image => image.complete)")
+        broken = page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
+        assert broken == []
+
+        wide = page.evaluate(
+            """() => {
+                const width = document.documentElement.clientWidth
+                if (document.documentElement.scrollWidth <= width) return []
+                const boxed = node => {
+                    while ((node = node.parentElement)) if (getComputedStyle(node).overflowX !== 'visible') return node.clientWidth < width
+                }
+                return [...document.querySelectorAll('body *')]
+                    .filter(node => node.getBoundingClientRect().right > width + 1 && !boxed(node))
+                    .map(node => node.outerHTML.slice(0, 160)).slice(0, 5).concat(['page is wider than the window'])
+            }"""
+        )
+        assert wide == []
+
+        assert page.locator("mjx-container").count() >= parsed(path).math
+        assert page.locator("mjx-merror, merror, .MathJax_Error").count() == 0
+        # What MathJax missed is still there as it was typed. Code may contain dollars, text may not.
+        text = page.evaluate(
+            """() => {
+                const copy = document.querySelector('.bd-article').cloneNode(true)
+                copy.querySelectorAll('pre, code, mjx-container, script, style').forEach(node => node.remove())
+                return copy.textContent
+            }"""
+        )
+        assert re.findall(r"\$\$|\\\(|\\\[|\\begin\{|\\(?:frac|mathbb|sum|hat)\b", text) == []
+        # Directives and roles that nothing understood
+        assert re.findall(r":::|\{(?:math|ref|numref|cite|doc|prf:ref|eq|admonition)[:\w]*\}", text) == []
+        assert problems == []
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_dark_theme_is_readable(name, book_html, browser):
+    """Text in the article stands out from what is behind it: contrast of at least 3 to 1, the least WCAG allows for large text."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark", offline=True)
+    page, _ = opened(context, book_html / f"{name}.html")
+    try:
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.wait_for_timeout(400)  # the theme fades its colours
+        faint = page.evaluate(
+            """() => {
+                const parse = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
+                const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
+                    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
+                const behind = node => {
+                    for (; node; node = node.parentElement) {
+                        const colour = parse(getComputedStyle(node).backgroundColor)
+                        if (colour.length === 3 || colour[3] > 0.5) return colour
+                    }
+                    return [255, 255, 255]
+                }
+                const found = []
+                const walker = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT)
+                for (let text; (text = walker.nextNode());) {
+                    const node = text.parentElement
+                    if (!text.data.trim() || !node.getClientRects().length) continue
+                    if (node.closest('mjx-assistive-mml, script, style, .headerlink, .copybtn')) continue
+                    const style = getComputedStyle(node)
+                    if (!style.color.startsWith('rgb')) continue
+                    const pair = [luminance(parse(style.color)), luminance(behind(node))].sort((a, b) => b - a)
+                    const contrast = (pair[0] + 0.05) / (pair[1] + 0.05)
+                    if (contrast < 3)
+                        found.push(`${contrast.toFixed(1)} ${node.tagName}.${node.className}: ${text.data.trim().slice(0, 40)}`)
+                }
+                return found.slice(0, 10)
+            }"""
+        )
+        assert faint == []
+    finally:
+        context.close()

@@ -1,0 +1,196 @@
+"""Every chapter: in step with its notebook, in the agreed form, and running for a reader who has only the package."""
+
+import re
+import shutil
+import subprocess
+import time
+import tomllib
+
+import pytest
+from address import current
+from chapters import ROOT, cells, chapters, code, read
+from notebooks import executed
+
+CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters()]
+INSTALL = """try:
+    import localma
+except ModuleNotFoundError:  # on Colab: install the package, leave Colab's own torch and numpy alone
+    %pip install --quiet "localma[plots] @ git+https://github.com/{}/{}\""""
+CARD = re.compile(
+    r"^# .+\n+:::\{admonition\} At a glance\n:class: tip\n+"
+    r"- \*\*You will learn\*\* (?:.|\n)+?"
+    r"\n- \*\*You need\*\* (?:.|\n)+?"
+    r"\n- \*\*Run time\*\* about (?P<seconds>\d+) s on two cores(?:.|\n)*?"
+    r"\n- \*\*In the paper\*\* (?:.|\n)+?\n:::",
+)
+
+
+def text_of(path):
+    """The chapter without its front matter."""
+    return path.read_text(encoding="utf-8").split("\n---\n", 1)[1].strip() + "\n"
+
+
+def promised_seconds(path):
+    return int(CARD.match(text_of(path))["seconds"])
+
+
+def test_there_are_chapters_and_each_is_in_the_table_of_contents():
+    toc = (ROOT / "_toc.yml").read_text()
+    listed = {path.relative_to(ROOT).with_suffix("").as_posix() for path in chapters()}
+    assert listed
+    assert [name for name in listed if name not in toc] == []
+
+
+def test_every_notebook_has_its_text():
+    alone = [path for path in (ROOT / "book").rglob("*.ipynb") if not path.with_suffix(".md").exists()]
+    assert [path for path in alone if ".ipynb_checkpoints" not in path.parts] == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_pair_is_in_step_and_executed(path):
+    pair = path.with_suffix(".ipynb")
+    assert pair.exists(), "run `make notebooks`"
+    text, notebook = read(path), read(pair)
+    assert cells(notebook) == cells(text), "run `make notebooks`"
+    assert executed(notebook), "run `make notebooks`"
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+    assert text.metadata["kernelspec"]["name"] == "python3", "without it there are no launch buttons"
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapter_has_the_agreed_form(path):
+    text = text_of(path)
+    assert CARD.match(text), "a chapter starts with its title and the header card"
+    install = code(read(path))[0]
+    assert install == INSTALL.format(*current())
+    sections = re.findall(r"^## (.+)$", text, re.M)
+    assert sections[-3:] == ["Exercises", "Summary", "References"]
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapter_installs_nothing_else(path):
+    """Colab's own torch and numpy must stay: no second install, no pin."""
+    assert re.findall(r"^.*\b(?:pip|conda) install\b.*$", "\n".join(code(read(path))[1:]), re.M) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_references_are_in_the_bibliography(path):
+    known = [plain(title) for title in TITLES]
+    listed = re.split(r"^## References$", text_of(path), flags=re.M)[-1]
+    items = [" ".join(item.split()) for item in re.split(r"^[-*] ", listed, flags=re.M)[1:]]
+    assert items, "list the chapter's sources, one item each"
+    assert [item for item in items if not any(title in plain(item) for title in known)] == []
+
+
+def plain(text):
+    return re.sub(r"[^a-z0-9]+", " ", text.lower().replace("{", "").replace("}", "")).strip()
+
+
+TITLES = re.findall(r"^\s*title = \{(.+)\},?$", (ROOT / "book" / "references.bib").read_text(), re.M)
+
+
+# --- exercises ---------------------------------------------------------------------------------------------------
+
+EXERCISE = re.compile(r"^(?P<fence>:{3,})\{exercise(?P<gated>-start)?\}.*\n(?P<body>(?:.|\n)*?)^(?P=fence)$", re.M)
+SOLUTION = re.compile(
+    r"^(?P<fence>:{3,})\{solution(?P<gated>-start)?\} (?P<label>\S+)\n(?P<body>(?:.|\n)*?)^(?P=fence)$",
+    re.M,
+)
+CELL = re.compile(r"^```\{code-cell\}.*\n(?P<code>(?:.|\n)*?)^```$", re.M)
+STARTER = re.compile(r"^```python\n(?P<code>(?:.|\n)*?)^```$", re.M)
+
+
+def label_of(body):
+    return re.search(r"^:label: (\S+)$", body, re.M)[1]
+
+
+def solution_of(text, match):
+    """What a solution shows: its own body, or everything up to the closing gate."""
+    if not match["gated"]:
+        return match["body"]
+    return text[match.end() : text.index("{solution-end}", match.end())]
+
+
+def strip_tags(source):
+    """A cell's code without its options."""
+    return re.sub(r"\A(?::\w+:.*\n)+\n?", "", source)
+
+
+def as_template(starter):
+    """A pattern that the starter's solution matches: each `...` stands for any text, blank lines do not count."""
+    lines = [line.rstrip() for line in starter.strip().splitlines() if line.strip()]
+    parts = "\n".join(lines).split("...")
+    return re.compile(r"[\s\S]+?".join(map(re.escape, parts)) + r"(?:\n[\s\S]*)?")
+
+
+def compact(source):
+    return "\n".join(line.rstrip() for line in strip_tags(source).splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_every_exercise_has_one_solution(path):
+    text = text_of(path)
+    labels = [label_of(match["body"]) for match in EXERCISE.finditer(text)]
+    assert len(labels) >= 2, "a chapter has at least two exercises"
+    assert len(set(labels)) == len(labels)
+    assert all(label.startswith("ex-") for label in labels)
+    assert [match["label"] for match in SOLUTION.finditer(text)] == labels, "each exercise is followed by its solution"
+    assert text.count("{solution-start}") == text.count("{solution-end}")
+    for match in SOLUTION.finditer(text):
+        assert ":class: dropdown" in match["body"], f"{match['label']}: show the solution on request only"
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_code_exercises_are_their_solutions_with_gaps(path):
+    text = text_of(path)
+    solutions = {match["label"]: solution_of(text, match) for match in SOLUTION.finditer(text)}
+    for match in EXERCISE.finditer(text):
+        label = label_of(match["body"])
+        starters = [found["code"] for found in STARTER.finditer(match["body"])]
+        runs = [found["code"] for found in CELL.finditer(solutions[label])]
+        assert bool(starters) == bool(runs), f"{label}: a starter and a solution cell come together"
+        for starter in starters:
+            assert "..." in starter, f"{label}: the starter leaves nothing to do"
+            template = as_template(starter)
+            assert any(template.fullmatch(compact(run)) for run in runs), f"{label}: the starter is not the solution with gaps"
+        if runs:
+            assert re.search(r"^\s*assert ", "\n".join(runs), re.M), f"{label}: check the solution"
+
+
+def test_exercises_template_rejects_what_drifted():
+    """The comparison above can fail: a changed name is seen, a filled gap is not."""
+    template = as_template("a = f(...)\n\nb = ...\n")
+    assert template.fullmatch(compact("a = f(x,\n      y)\nb = a + 1\nassert b > 0\n"))
+    assert not template.fullmatch(compact("a = g(x)\nb = a + 1\n"))
+    assert not template.fullmatch(compact("c = 1\na = f(x)\nb = a + 1\n"))
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+def test_wheel_stands_alone(wheel_python, tmp_path):
+    """What the chapters below import is the wheel, complete with its data, and nothing of this folder."""
+    show = "import localma; print(localma.__file__, localma.__version__)"
+    out = subprocess.run([wheel_python, "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert out[0].startswith(str(wheel_python.parent.parent))
+    assert not out[0].startswith(str(ROOT / "localma"))
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        assert out[1] == tomllib.load(file)["project"]["version"]
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapter_runs_from_an_empty_folder(path, wheel_python, tmp_path):
+    """nbval runs it against the wheel alone, compares the marked outputs, and the header card's time holds."""
+    shutil.copy(path.with_suffix(".ipynb"), tmp_path)
+    start = time.perf_counter()
+    done = subprocess.run(
+        [wheel_python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider",
+         "--nbval-sanitize-with", ROOT / "tests" / "nbval.cfg", "--nbval-cell-timeout", "600",
+         "-q", path.with_suffix(".ipynb").name],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    limit = 3 * promised_seconds(path)
+    assert seconds < limit, f"took {seconds:.0f} s, the header card promises {limit // 3} s"

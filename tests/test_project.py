@@ -1,0 +1,164 @@
+"""What holds the project together: one version, one address, one direction of imports, a README that is true."""
+
+import ast
+import importlib
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import address
+import pytest
+import yaml
+from chapters import ROOT
+
+import localma
+
+with open(ROOT / "pyproject.toml", "rb") as file:
+    PROJECT = tomllib.load(file)["project"]
+
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in (ROOT / "localma").rglob("*.py")
+)
+
+
+def test_readme_example_runs(tmp_path):
+    blocks = re.findall(r"^```python\n(.+?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(blocks) == 1
+    assert len(blocks[0].splitlines()) <= 12, "it is called a ten-line example"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", blocks[0]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", (ROOT / "README.md").read_text())
+    local = [link for link in map("".join, links) if not link.startswith("http")]
+    assert local
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == localma.__version__
+
+
+def test_addresses_agree():
+    assert address.disagreements() == []
+    owner, repository = address.current()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    here = f"https://github.com/{owner}/{repository}"
+    pages = f"https://{owner}.github.io/{repository}/"
+    assert PROJECT["urls"]["Repository"] == citation["repository-code"] == config["repository"]["url"] == here
+    assert PROJECT["urls"]["Homepage"] == citation["url"] == config["html"]["baseurl"] == pages
+    assert config["sphinx"]["config"]["ogp_site_url"] == pages
+
+
+def test_one_command_changes_the_address_everywhere(tmp_path):
+    """There and back: nothing of the old address is left on the way, every byte is as before at the end."""
+    texts = dict(address.tracked_texts())
+    for path, text in texts.items():
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(text.encode())
+    for command in (["git", "init", "-q"], ["git", "add", "-A", "-f"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    old = address.current()
+    changed = address.change("someone", "averages", tmp_path)
+    assert {"pyproject.toml", "README.md", "CITATION.cff", "_config.yml", "book/start/two_companies.md"} <= set(changed)
+    assert "book/start/two_companies.ipynb" in changed
+    assert address.current(tmp_path) == ("someone", "averages")
+    assert address.disagreements(tmp_path) == []
+    assert [path for path, text in address.tracked_texts(tmp_path) if list(address.addresses(text, {"localma"}))] == []
+    address.change(*old, tmp_path)
+    assert {path.relative_to(tmp_path): text for path, text in address.tracked_texts(tmp_path)} == {
+        path.relative_to(ROOT): text for path, text in texts.items()
+    }
+
+
+def test_a_stray_address_is_found(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "page.md").write_text("see https://github.com/" + "elsewhere/localma/issues\n")
+    for command in (["git", "init", "-q"], ["git", "add", "-A", "-f"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert address.disagreements(tmp_path) == [("page.md", "elsewhere", "localma")]
+
+
+def test_environment_for_conda_has_every_need():
+    """environment.yml repeats pyproject's needs with the same lower bounds, under conda's names."""
+    renamed = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    for need in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["plots"]:
+        name = re.match(r"[\w-]+", need)[0]
+        assert need.replace(name, renamed.get(name, name), 1) in listed
+
+
+def test_constraints_are_exact_and_complete():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "exact, no local builds, no files"
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    extras = [need for needs in PROJECT["optional-dependencies"].values() for need in needs]
+    named = {re.match(r"[\w-]+", need)[0].lower() for need in PROJECT["dependencies"] + extras} - {"localma"}
+    assert named - pinned == set()
+
+
+def test_tracked_files_are_small_and_name_no_machine():
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    paths = [ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()]
+    assert [path.name for path in paths if path.stat().st_size > 1_000_000] == []
+    # Spelled in pieces, so that this file does not find itself.
+    machine = re.compile(r"(?<![\w.])/(?:" + "|".join(["work", "tmp", "root", "home", "Users"]) + r")/|" + r"\.\./" + "shared")
+    found = [(path.name, match[0]) for path, text in address.tracked_texts() for match in [machine.search(text)] if match]
+    assert found == []
+
+
+def imported(path):
+    """Yield the full name of everything that a module of the package imports, wherever it does so."""
+    package = path.relative_to(ROOT).parent.as_posix().replace("/", ".").split(".")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join(base + ([node.module] if node.module else []))
+            yield from (f"{start}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module):
+    """The core knows nothing of papers, pictures or books; nothing in the package knows the book."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    path = path if path.exists() else ROOT / module.replace(".", "/") / "__init__.py"
+    names = list(imported(path))
+    top = {name.split(".")[0] for name in names}
+    assert top & {"book", "tests", "pytest", "jupytext", "sphinx"} == set()
+    upper = ("localma.replication", "localma.plots", "localma.theory", "localma.datasets")
+    if not module.startswith(upper):
+        assert [name for name in names if name.startswith(upper)] == []
+        assert top & {"matplotlib", "seaborn", "statsmodels", "transformers", "torchvision"} == set(), "the core needs six packages"
+
+
+def test_package_imports_without_the_extras(tmp_path):
+    """`import localma` must work where only the six needs are installed, as in a plain install."""
+    block = "import sys\nfor name in ('matplotlib', 'seaborn', 'statsmodels'): sys.modules[name] = None\nimport localma\n"
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_are_documented():
+    """Every public name has a docstring and stands in the API page, which Sphinx fills from it."""
+    page = (ROOT / "book" / "reference" / "api.md").read_text()
+    for name in localma.__all__:
+        thing = getattr(localma, name)
+        assert inspect.getdoc(thing), name
+        home = getattr(thing, "__module__", "localma")
+        home = home if home.startswith("localma") else "localma.losses"
+        assert re.search(rf"localma(\.\w+)*\.{name}\b", page) or f"automodule:: {home}\n" in page, f"{name} is not in the API page"
+
+
+def test_every_module_says_what_it_is_for():
+    silent = [name for name in MODULES if not name.endswith("__main__") and not inspect.getdoc(importlib.import_module(name))]
+    assert silent == []
