@@ -1,0 +1,58 @@
+"""``python -m localma.replication NAME``: run an experiment and write its table and provenance."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from localma.replication import bench, simulation, tuning
+from localma.replication.runner import interrupted
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m localma.replication", description="Replicate the paper's experiments.")
+    commands = parser.add_subparsers(dest="name", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--scale", choices=("quick", "full"), default="quick", help="quick: a look in seconds; full: the paper's size (default quick)")
+    common.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
+    common.add_argument("--out", type=Path, default=Path("results"), help="folder for the CSV and provenance files (default results)")
+
+    one = commands.add_parser("simulation", parents=[common], help="Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2")
+    one.add_argument("--replications", type=int, help=f"per cell (default {simulation.QUICK} quick, {simulation.FULL} full)")
+    one.add_argument("--scenario", type=int, choices=(1, 2), action="append", help="only this scenario; may be given twice")
+    commands.add_parser("tuning", parents=[common], help="choose LocalMA's configuration by cross-validation within pilot samples")
+    commands.add_parser("all", parents=[common], help="every experiment")
+    speed = commands.add_parser("bench", help="speed of the stacked engine, as ratios measured in one run")
+    speed.add_argument("--quick", action="store_true", help="fewer repeats")
+    options = parser.parse_args(arguments)
+
+    if options.name == "bench":
+        bench.run(quick=options.quick)
+        return 0
+    names = ["simulation"] if options.name == "all" else [options.name]
+    for name in names:
+        try:
+            if name == "simulation":
+                default = simulation.FULL if options.scale == "full" else simulation.QUICK
+                simulation.run(
+                    replications=default if getattr(options, "replications", None) is None else options.replications,
+                    scenarios=tuple(getattr(options, "scenario", None) or (1, 2)),
+                    seed=options.seed,
+                    device=options.device,
+                    out=options.out,
+                )
+            else:
+                tuning.run(full=options.scale == "full", seed=options.seed, out=options.out)
+        except KeyboardInterrupt:
+            return interrupted(name, options.out)
+        except (ValueError, FileNotFoundError) as error:
+            print(f"{parser.prog} {name}: {error}", file=sys.stderr)
+            return 2
+        print(options.out / f"{name}.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Long runs: cut into parts that are kept as they finish, resumed where they stopped, and written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import localma
+
+__all__ = ["load_results", "run_parts", "summarise", "write_results"]
+
+Part = dict[str, np.ndarray]
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a path beside ``path`` and rename the result: readers see the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def run_parts(
+    name: str,
+    parts: Iterable[tuple[str, int]],
+    compute: Callable[[str], Part],
+    *,
+    out: Path,
+    configuration: dict,
+    unit: str = "fit",
+) -> tuple[dict[str, Part], float]:
+    """Compute every part that is not on disk yet and return all of them, with the seconds that they took together.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+    parts : iterable of (key, size)
+        Key of each part, fit for a file name, and how many units of work it holds (for the progress bar).
+    compute : callable
+        ``compute(key)`` gives the part's arrays.
+    out : Path
+        Parts wait in a hidden folder there until the run is complete. Its name holds a digest of ``configuration``, so a run with other
+        settings never picks them up.
+    """
+    parts = list(parts)
+    digest = hashlib.sha256(json.dumps(configuration | {"localma": localma.__version__}, sort_keys=True).encode()).hexdigest()[:12]
+    folder = parts_folder(name, out) / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    done, seconds = {}, 0.0
+    with tqdm(total=sum(size for _, size in parts), desc=name, unit=unit, smoothing=0.1) as bar:
+        for key, size in parts:
+            path = folder / f"{key}.npz"
+            if path.exists():
+                with np.load(path, allow_pickle=False) as file:
+                    arrays = {k: file[k] for k in file.files}
+            else:
+                start = time.perf_counter()
+                arrays = compute(key)
+                arrays["seconds"] = np.array(time.perf_counter() - start)
+                write_atomically(path, lambda p, arrays=arrays: _savez(p, arrays))
+            seconds += float(arrays.pop("seconds"))
+            done[key] = arrays
+            bar.update(size)
+    return done, seconds
+
+
+def _savez(path: Path, arrays: Part) -> None:
+    with open(path, "wb") as file:  # a path would get ".npz" appended
+        np.savez(file, **arrays)
+
+
+def parts_folder(name: str, out: Path) -> Path:
+    return Path(out) / f".{name}-parts"
+
+
+def summarise(values: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation and Monte-Carlo standard error over replications."""
+    sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return {"mean": float(values.mean()), "sd": sd, "mcse": sd / len(values) ** 0.5, "replications": len(values)}
+
+
+def write_results(name: str, table: pd.DataFrame, out: Path, *, configuration: dict, seconds: float, device: str = "cpu") -> Path:
+    """Write ``NAME.csv`` and ``NAME.json`` (provenance) to ``out`` and drop the parts; returns the CSV's path."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = {
+        "experiment": name,
+        "configuration": configuration,
+        "seconds": round(seconds, 1),
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "device": _device_name(device)},
+        "versions": {"localma": localma.__version__, "python": platform.python_version()}
+        | {p: version(p) for p in ("numpy", "scipy", "torch", "scikit-learn", "pandas")},
+    }
+    write_atomically(out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
+    write_atomically(out / f"{name}.json", lambda p: p.write_text(json.dumps(provenance, indent=2) + "\n"))
+    shutil.rmtree(parts_folder(name, out), ignore_errors=True)
+    return out / f"{name}.csv"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def load_results(name: str) -> tuple[pd.DataFrame, dict]:
+    """Table and provenance of a committed full run.
+
+    Parameters
+    ----------
+    name : str
+        Such as "simulation".
+
+    Examples
+    --------
+    >>> from localma.replication import load_results
+    >>> table, provenance = load_results("simulation")
+    >>> list(table.columns)
+    ['scenario', 'setting', 'n', 'method', 'metric', 'mean', 'sd', 'mcse', 'replications']
+    """
+    folder = files("localma.replication") / "results"
+    if not (folder / f"{name}.csv").is_file():
+        known = sorted(p.name.removesuffix(".csv") for p in folder.iterdir() if p.name.endswith(".csv"))
+        raise ValueError(f"name = {name!r} has no committed results; there are {', '.join(known) or 'none'}")
+    with (folder / f"{name}.csv").open() as file:
+        table = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    return table, json.loads((folder / f"{name}.json").read_text())
+
+
+def interrupted(name: str, out: Path) -> int:
+    """Say what an interrupted run left behind; the exit status of one."""
+    kept = len(list(parts_folder(name, out).glob("*/*.npz")))
+    print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
+    return 130

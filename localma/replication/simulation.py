@@ -1,0 +1,191 @@
+r"""Section 4 of the paper: Tables 1-3, and the weight-function figure.
+
+The paper's regression functions and constants are lost in the text that we work from. What stands here is a calibrated
+reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched. It is the test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from localma.baselines import global_weights
+from localma.losses import LOSSES
+from localma.replication.runner import run_parts, summarise, write_results
+from localma.training import Options, fit_stack
+
+__all__ = ["CELLS", "CONFIGURATION", "Cell", "candidate_models", "draw", "hull_clip", "replicate", "run", "true_mean", "true_weights"]
+
+SIZES = (100, 300, 600, 900)
+TEST_SIZE = 2500
+FULL, QUICK = 500, 20
+# Replications that are drawn, trained and kept together: enough to fill both cores' tiles, few enough to lose little on Ctrl-C.
+CHUNK = 250
+
+#: theta[m - 1, j - 1] = 2.5 sin(m j), the logits' slopes in S1
+THETA = 2.5 * np.sin(np.outer(np.arange(1, 4), np.arange(1, 6)))
+CONSTANT = {"S2": np.full(3, 1 / 3), "S3": np.array([0.7, 0.2, 0.1])}
+
+#: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by ``python -m localma.replication tuning``.
+CONFIGURATION = {"width": 16, "depth": 1} | asdict(Options())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the tables: Scenario 1 with setting S1, S2 or S3, or Scenario 2 (setting "-"), and a sample size."""
+
+    scenario: int
+    setting: str
+    n: int
+
+    @property
+    def key(self) -> str:
+        return f"scenario{self.scenario}-{self.setting.strip('-') or 'all'}-n{self.n}"
+
+
+CELLS = tuple(Cell(1, s, n) for s in ("S1", "S2", "S3") for n in SIZES) + tuple(Cell(2, "-", n) for n in SIZES)
+
+
+def candidate_models(X: np.ndarray) -> np.ndarray:
+    """Predictions F (..., n, 3) of the three pre-trained models at X (..., n, 5)."""
+    x1, x2, x3, x4, x5 = np.moveaxis(X, -1, 0)
+    return np.stack([5**0.5 * (x1 + x2), 20**0.5 * np.sin(x3 + x4), 5**0.5 * (x5**2 - 1)], -1)
+
+
+def true_weights(X: np.ndarray, setting: str) -> np.ndarray:
+    """The weights w(x) of Scenario 1, (..., n, 3)."""
+    if setting == "S1":
+        logits = X @ THETA.T
+        w = np.exp(logits - logits.max(-1, keepdims=True))
+        return w / w.sum(-1, keepdims=True)
+    return np.broadcast_to(CONSTANT[setting], (*X.shape[:-1], 3))
+
+
+def true_mean(X: np.ndarray, cell: Cell) -> np.ndarray:
+    """The regression function mu(x), (..., n)."""
+    F = candidate_models(X)
+    if cell.scenario == 1:
+        return (true_weights(X, cell.setting) * F).sum(-1)
+    return F.max(-1) + 2.2 * X[..., 0] + 0.5 * X[..., 1]
+
+
+def draw(cell: Cell, replications: int, rng: np.random.Generator, n: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples (X, F, y) of shapes (R, n, 5), (R, n, 3), (R, n): x standard normal, noise of variance one."""
+    X = rng.standard_normal((replications, n or cell.n, 5))
+    return X, candidate_models(X), true_mean(X, cell) + rng.standard_normal(X.shape[:-1])
+
+
+def hull_clip(F: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """The best that any weights can do at each x: mu clipped to the range of the models, (..., n)."""
+    return np.clip(mu, F.min(-1), F.max(-1))
+
+
+def _generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, np.ndarray]:
+    """Random numbers of one chunk and seeds of its networks: the same whichever cells and however many replications are run."""
+    setting = ("S1", "S2", "S3", "-").index(cell.setting)
+    sequence = np.random.SeedSequence(seed, spawn_key=(setting, cell.n, chunk))
+    data, networks = sequence.spawn(2)
+    return np.random.default_rng(data), networks.generate_state(CHUNK)
+
+
+def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu", configuration: dict | None = None) -> dict:
+    """Run up to ``CHUNK`` replications of one cell at once.
+
+    Returns
+    -------
+    dict of arrays of shape (replications,)
+        ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean Euclidean distance of the weights
+        to the true ones. Method "Hull" is the floor under every average, local or not.
+    """
+    settings = dict(CONFIGURATION if configuration is None else configuration)
+    width, depth = settings.pop("width"), settings.pop("depth")
+    rng, seeds = _generator(seed, cell, chunk)
+    # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
+    X, F, y = (a[:replications] for a in draw(cell, CHUNK, rng))
+    x, f, t = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, F, y))
+    fit = fit_stack(x, f, t, LOSSES["squared"], seeds=seeds[:replications], width=width, depth=depth, options=Options(**settings))
+    gw = global_weights(F, y, LOSSES["squared"])
+
+    test = rng.standard_normal((replications, TEST_SIZE, 5))
+    F, mu = candidate_models(test), true_mean(test, cell)
+    local = fit.weights(torch.as_tensor(test, dtype=torch.float32, device=device)).cpu().numpy()
+    estimated = {"LocalMA": local, "GW": gw[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
+    out = {f"{method}.mse": np.square((w * F).sum(-1) - mu).mean(-1) for method, w in estimated.items()}
+    out["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
+    if cell.scenario == 1:
+        truth = true_weights(test, cell.setting)
+        out |= {f"{m}.weight_error": np.sqrt(np.square(w - truth).sum(-1)).mean(-1) for m, w in estimated.items()}
+    return out
+
+
+def tabulate(cells, replicates: dict[str, dict]) -> pd.DataFrame:
+    """One row per cell, method and metric: mean, sd, Monte-Carlo error, number of replications."""
+    rows = [
+        {"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}
+        | dict(zip(("method", "metric"), name.split("."), strict=True))
+        | summarise(values)
+        for cell in cells
+        for name, values in replicates[cell.key].items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: str = "cpu", out: str | Path | None = None) -> pd.DataFrame:
+    """Tables 1-3.
+
+    Parameters
+    ----------
+    replications : int
+        Per cell; the paper has 500.
+    scenarios : sequence of {1, 2}
+    seed : int
+    device : str
+    out : path, optional
+        Folder for ``simulation.csv`` and its provenance, and for the parts of an unfinished run. None: a temporary one.
+
+    Returns
+    -------
+    DataFrame
+        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications.
+    """
+    if replications < 1:
+        raise ValueError(f"replications must be at least 1, but is {replications}")
+    cells = [c for c in CELLS if c.scenario in scenarios]
+    if not cells:
+        raise ValueError(f"scenarios must contain 1 or 2, but is {scenarios!r}")
+    configuration = {"seed": seed, "replications": replications, "scenarios": sorted(scenarios), "device": device, "LocalMA": CONFIGURATION}
+    jobs = {
+        f"{cell.key}-{chunk}": (cell, chunk, min(CHUNK, replications - chunk * CHUNK))
+        for cell in cells
+        for chunk in range(-(-replications // CHUNK))
+    }
+
+    def compute(key):
+        cell, chunk, size = jobs[key]
+        return replicate(cell, size, seed=seed, chunk=chunk, device=device)
+
+    def go(folder):
+        return run_parts("simulation", [(k, j[2]) for k, j in jobs.items()], compute, out=folder, configuration=configuration)
+
+    if out is None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            parts, seconds = go(Path(folder))
+    else:
+        parts, seconds = go(Path(out))
+    by_cell = {
+        cell.key: {
+            name: np.concatenate([parts[k][name] for k, j in jobs.items() if j[0] == cell])
+            for name in parts[next(k for k, j in jobs.items() if j[0] == cell)]
+        }
+        for cell in cells
+    }
+    table = tabulate(cells, by_cell)
+    if out is not None:
+        write_results("simulation", table, Path(out), configuration=configuration, seconds=seconds, device=device)
+    return table

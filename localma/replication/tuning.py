@@ -1,0 +1,71 @@
+"""How LocalMA's configuration was chosen: cross-validation within pilot samples, no test point and no regression function looked at.
+
+The pilot samples come from the simulation's cells but from random numbers of their own. Each configuration is scored by its cross-validated squared
+error, in each cell relative to the best configuration there, averaged over cells: one configuration for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from localma.losses import LOSSES
+from localma.replication.runner import run_parts, write_results
+from localma.replication.simulation import CELLS, SIZES, Cell, draw
+from localma.training import Options, fit_stack
+
+__all__ = ["GRID", "run"]
+
+FOLDS = 5
+PILOTS_QUICK, PILOTS_FULL = 4, 20
+
+#: width (32 units cost twice the time of 16), peak learning rate, and c in penalty = c / sqrt(n)
+GRID = tuple(itertools.product((8, 16), (0.05, 0.1), (0.0, 0.025, 0.05, 0.1, 0.2)))
+
+
+def cross_validate(cell: Cell, pilots: int, seed: int) -> np.ndarray:
+    """Cross-validated squared error of each configuration and pilot sample, (len(GRID), pilots)."""
+    setting = ("S1", "S2", "S3", "-").index(cell.setting)
+    # a spawn key that starts like no cell's: pilot samples are not among the simulation's
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99, setting, cell.n)))
+    X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in draw(cell, pilots, rng))
+    folds = np.arange(cell.n) % FOLDS  # the sample is in random order
+    train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
+    held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
+    stacked = [torch.cat([a[:, i] for i in train]) for a in (X, F, y)]  # folds times pilots: one stack
+    out = np.empty((len(GRID), pilots))
+    for g, (width, rate, c) in enumerate(GRID):
+        options = Options(learning_rate=rate, penalty=c / stacked[2].shape[1] ** 0.5)
+        fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), width=width, options=options)
+        w = fit.weights(torch.cat([X[:, i] for i in held]))
+        error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
+        out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0)
+    return out
+
+
+def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.DataFrame:
+    """Score every configuration of :data:`GRID`; the first row of the table is the choice."""
+    pilots = PILOTS_FULL if full else PILOTS_QUICK
+    configuration = {"seed": seed, "pilots": pilots, "folds": FOLDS, "sizes": SIZES, "grid": GRID}
+    cells = {cell.key: cell for cell in CELLS}
+    parts, seconds = run_parts(
+        "tuning",
+        [(key, len(GRID) * FOLDS * pilots) for key in cells],
+        lambda key: {"error": cross_validate(cells[key], pilots, seed)},
+        out=Path(out),
+        configuration=configuration,
+    )
+    table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty_times_sqrt_n"])
+    ratios = []
+    for key, part in parts.items():
+        risk = part["error"].mean(1)
+        table[key] = risk
+        ratios.append(risk / risk.min())
+    table.insert(3, "score", np.mean(ratios, 0))
+    table = table.sort_values("score", ignore_index=True)
+    write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds)
+    return table

@@ -1,0 +1,78 @@
+"""Printed against replicated: the paper's tables as data, and a verdict per cell that knows rounding and Monte-Carlo error."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["compare", "printed"]
+
+TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv"}
+PRINTED_REPLICATIONS = 500
+
+
+def printed(table: int) -> pd.DataFrame:
+    """A table of the paper as printed, with the half-unit of each number's last digit.
+
+    Parameters
+    ----------
+    table : {1, 2, 3}
+
+    Returns
+    -------
+    DataFrame
+        Columns setting (Tables 1, 2), n, method, mean, sd (what the paper prints in parentheses: its size shows that it is the standard deviation over
+        replications), rounding.
+
+    Examples
+    --------
+    >>> from localma.replication import printed
+    >>> printed(3).head(1)
+         n   method  mean    sd  rounding
+    0  100  LocalMA  5.61  1.27     0.005
+    """
+    if table not in TABLES:
+        raise ValueError(f"table = {table!r} is not here; choose from {sorted(TABLES)}")
+    with (files("localma.replication") / "paper" / TABLES[table]).open() as file:
+        frame = pd.read_csv(file, dtype=str)
+    digits = frame["mean"].str.partition(".")[2].str.len()
+    frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0 ** -digits)
+    if "method" not in frame:
+        frame.insert(2, "method", "LocalMA")
+    return frame.astype({"n": int, "mean": float, "sd": float})
+
+
+def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """Printed and replicated means side by side, with a verdict per cell.
+
+    Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of their
+    difference (three: with dozens of cells, two would find differences by chance). "cannot tell" where they agree but the
+    allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
+
+    Parameters
+    ----------
+    replicated : DataFrame
+        Columns n, method, mean, mcse and, if ``paper`` has it, setting.
+    paper : DataFrame
+        From :func:`printed`.
+
+    Returns
+    -------
+    DataFrame
+        Columns of the cell, printed, replicated, mcse, ratio (replicated over printed), verdict.
+    """
+    keys = [k for k in ("setting", "n", "method") if k in paper]
+    both = paper.merge(replicated, on=keys, suffixes=("_paper", ""), validate="one_to_one")
+    error = np.hypot(both["mcse"], both["sd_paper"] / PRINTED_REPLICATIONS**0.5)
+    allowance = both["rounding"] + z * error
+    difference = both["mean"] - both["mean_paper"]
+    coarse = (allowance > both["mean_paper"] / 4) & (both["mean_paper"] > 0)
+    verdict = np.select(
+        [difference > allowance, difference < -allowance, coarse],
+        ["differs: higher", "differs: lower", "cannot tell"],
+        "agrees",
+    )
+    ratio = both["mean"] / both["mean_paper"].where(both["mean_paper"] > 0)
+    return both[keys].assign(printed=both["mean_paper"], replicated=both["mean"], mcse=both["mcse"], ratio=ratio, verdict=verdict)
