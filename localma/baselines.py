@@ -105,9 +105,7 @@ def _solve(A, b):
     return (np.linalg.pinv(A, rcond=1e-12) @ b[..., None])[..., 0]
 
 
-def global_weights(
-    F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10
-) -> np.ndarray:
+def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10) -> np.ndarray:
     r"""The constant weights that minimise the mean loss of :math:`\sum_m w_m f_m` over the simplex (GW), for many samples at once.
 
     For squared loss one quadratic programme, solved exactly. Otherwise a sequence of them: each iteration minimises the second-order
@@ -134,14 +132,10 @@ def global_weights(
     y = y.reshape(-1, y.shape[-1])
     B, M, n = G.shape
     if loss.name == "squared":
-        R = (
-            G - y.unsqueeze(1)
-        ).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
+        R = (G - y.unsqueeze(1)).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
         return simplex_qp(R @ R.swapaxes(1, 2) / n, np.zeros((B, M))).reshape(*lead, M)
     starts = [torch.full((B, M), 1 / M)]
-    if (
-        loss.response != "class labels" and loss.name != "poisson"
-    ):  # the others are not convex in the average, or not known to be
+    if loss.response != "class labels" and loss.name != "poisson":  # the others are not convex in the average, or not known to be
         vertices = 0.98 * torch.eye(M) + 0.02 / M
         starts += [v.expand(B, M) for v in vertices]
     ends = [_newton(w.double().clone(), G, y, loss, iterations, tolerance) for w in starts]
@@ -167,12 +161,8 @@ def _newton(w, G, y, loss, iterations, tolerance):
         curved = F * second.clamp_min(0).unsqueeze(-2)
         H = curved @ F.transpose(-2, -1) / y.shape[-1]
         # a floor on the curvature keeps directions bounded in which the loss is flat or concave
-        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(
-            w.shape[-1]
-        )
-        goal = torch.as_tensor(
-            simplex_qp(H.numpy(), (H @ w.unsqueeze(-1)).squeeze(-1).numpy() - gradient.numpy())
-        )
+        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(w.shape[-1])
+        goal = torch.as_tensor(simplex_qp(H.numpy(), (H @ w.unsqueeze(-1)).squeeze(-1).numpy() - gradient.numpy()))
         slope = (gradient * (goal - w)).sum(-1)
         length = torch.ones(len(w), dtype=w.dtype)
         for _ in range(60):
@@ -314,15 +304,11 @@ class DirectModel(LossEstimator):
         if loss.is_classification:
             self.classes_ = np.unique(target)
         if isinstance(self.learner, nn.Module):
-            self._fit_module(
-                array, self._encode(target) if loss.is_classification else target, loss
-            )
+            self._fit_module(array, self._encode(target) if loss.is_classification else target, loss)
         elif hasattr(self.learner, "fit"):
             self.learner_ = clone(self.learner).fit(X, target)
         else:
-            raise TypeError(
-                f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}"
-            )
+            raise TypeError(f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}")
         return self
 
     def _fit_module(self, X, y, loss):
@@ -342,9 +328,7 @@ class DirectModel(LossEstimator):
 
         def criterion(output, target):
             if loss.is_classification:
-                return (
-                    -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
-                )
+                return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
             return value / unit if loss.name == "squared" else value
 
@@ -366,9 +350,7 @@ class DirectModel(LossEstimator):
         return a.exp() if loss.prediction == "positive" else a
 
     def _output(self, X):
-        x = (
-            torch.as_tensor(self._validate(X), dtype=torch.float32) - self.shift_[0]
-        ) / self.shift_[1]
+        x = (torch.as_tensor(self._validate(X), dtype=torch.float32) - self.shift_[0]) / self.shift_[1]
         with torch.no_grad():
             return self.learner_.eval()(x)
 

@@ -11,14 +11,10 @@ __all__ = ["align_classes", "name_models", "predict_candidates"]
 def name_models(models) -> tuple[list[str], list]:
     """(names, models) of a list of models or of (name, model) pairs; unnamed models are called f1, f2, ..."""
     if isinstance(models, (str, bytes)) or not hasattr(models, "__iter__"):
-        raise TypeError(
-            f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}"
-        )
+        raise TypeError(f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}")
     models = list(models)
     if not models:
-        raise ValueError(
-            "models is empty; give at least one fitted model, or models=None and precomputed predictions F"
-        )
+        raise ValueError("models is empty; give at least one fitted model, or models=None and precomputed predictions F")
     names = []
     for m, model in enumerate(models):
         if isinstance(model, tuple):
@@ -29,9 +25,7 @@ def name_models(models) -> tuple[list[str], list]:
         else:
             names.append(f"f{m + 1}")
         if not (hasattr(models[m], "predict") or callable(models[m])):
-            raise TypeError(
-                f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X"
-            )
+            raise TypeError(f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X")
     if len(set(names)) < len(names):
         raise ValueError(f"models must have distinct names, but are called {names}")
     return names, models
@@ -63,11 +57,7 @@ def _call(model, X, proba: bool, name: str):
 
 def align_classes(names, models) -> np.ndarray | None:
     """The classes that all models with a ``classes_`` attribute know; None if no model says."""
-    known = [
-        (name, np.asarray(model.classes_))
-        for name, model in zip(names, models, strict=True)
-        if hasattr(model, "classes_")
-    ]
+    known = [(name, np.asarray(model.classes_)) for name, model in zip(names, models, strict=True) if hasattr(model, "classes_")]
     if not known:
         return None
     classes = np.unique(np.concatenate([c for _, c in known]))
@@ -81,25 +71,19 @@ def align_classes(names, models) -> np.ndarray | None:
     return classes
 
 
-def predict_candidates(
-    names, models, X, n: int, classes: np.ndarray | None, proba: bool
-) -> np.ndarray:
+def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
     """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of ``classes``."""
     columns = []
     for name, model in zip(names, models, strict=True):
         try:
             f = np.asarray(_call(model, X, proba, name), dtype=float)
         except Exception as error:
-            raise ValueError(
-                f"model {name!r} failed on X: {type(error).__name__}: {error}"
-            ) from error
+            raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:
             f = f[:, 0]
         if f.ndim != (2 if proba else 1) or len(f) != n:
             expected = f"({n}, number of classes)" if proba else f"({n},)"
-            raise ValueError(
-                f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}"
-            )
+            raise ValueError(f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}")
         if proba and classes is not None:
             if f.shape[1] != len(classes):
                 raise ValueError(
@@ -110,7 +94,5 @@ def predict_candidates(
         columns.append(f)
     widths = {c.shape[1] for c in columns} if proba else {1}
     if len(widths) > 1:
-        raise ValueError(
-            f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}"
-        )
+        raise ValueError(f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}")
     return np.stack(columns, axis=1)

@@ -95,10 +95,7 @@ class ModelAverage(LossEstimator):
     def __sklearn_clone__(self):
         # scikit-learn would clone each candidate and so forget what it was trained on; candidates are data here
         keep = {"models", "network"}
-        params = {
-            k: v if k in keep else clone(v, safe=False)
-            for k, v in self.get_params(deep=False).items()
-        }
+        params = {k: v if k in keep else clone(v, safe=False) for k, v in self.get_params(deep=False).items()}
         return type(self)(**params)
 
     def fit(self, X, y, F=None):
@@ -144,9 +141,7 @@ class ModelAverage(LossEstimator):
     def predict_proba(self, X, F=None) -> np.ndarray:
         """Class probabilities (n, K), columns in the order of ``classes_``; only with the cross_entropy loss."""
         if not self._resolve_loss().is_classification:
-            raise AttributeError(
-                f"predict_proba needs loss='cross_entropy', but loss is {self.loss!r}; use predict"
-            )
+            raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {self.loss!r}; use predict")
         return self._average(X, F)
 
     def _average(self, X, F):
@@ -159,38 +154,26 @@ class ModelAverage(LossEstimator):
         """F from the argument or from the models, checked; in a fit (y given) also the models' names and classes."""
         fitting, proba = y is not None, loss.is_classification
         if self.models is None and F is None:
-            raise ValueError(
-                "F is missing: models is None, so give the candidates' predictions F of shape (n, M) here"
-            )
+            raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
         if self.models is not None:
             names, models = name_models(self.models)
         if F is None:
             classes = align_classes(names, models) if proba else None
-            X = (
-                X if hasattr(X, "shape") else np.asarray(X)
-            )  # a DataFrame stays one: models may ask for columns by name
-            F = predict_candidates(
-                names, models, X, n, classes if fitting or not proba else self.classes_, proba
-            )
+            X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
+            F = predict_candidates(names, models, X, n, classes if fitting or not proba else self.classes_, proba)
         else:
             classes = None
             F = np.asarray(F, dtype=float)
             if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
                 expected = f"({n}, M, K)" if proba else f"({n}, M)"
-                raise ValueError(
-                    f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}"
-                )
+                raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
             if self.models is None:
                 names = [f"f{m + 1}" for m in range(F.shape[1])]
             elif F.shape[1] != len(names):
-                raise ValueError(
-                    f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order"
-                )
+                raise ValueError(f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order")
         if not np.isfinite(F).all():
             i, m = np.argwhere(~np.isfinite(F))[0][:2]
-            raise ValueError(
-                f"the prediction of model {names[m]!r} for row {i} is NaN or infinite; impute it or drop the row or the model"
-            )
+            raise ValueError(f"the prediction of model {names[m]!r} for row {i} is NaN or infinite; impute it or drop the row or the model")
         if fitting:
             self.n_models_, self.model_names_ = F.shape[1], names
             if proba:
@@ -318,29 +301,17 @@ class LocalMA(ModelAverage):
         self.random_state = random_state
 
     def _fit_weights(self, X, F, y, loss):
-        rate = (
-            self.learning_rate
-            if self.learning_rate != "auto"
-            else (Options.learning_rate if self.network is None else 1e-3)
-        )
-        options = Options(
-            self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience
-        ).resolve(len(y))
+        rate = self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
+        options = Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(len(y))
         seed = (
-            self.random_state
-            if isinstance(self.random_state, (int, np.integer))
-            else check_random_state(self.random_state).randint(2**31)
+            self.random_state if isinstance(self.random_state, (int, np.integer)) else check_random_state(self.random_state).randint(2**31)
         )
         dtype = _torch_dtype(self.dtype)
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
             self.network_ = None
-            self.fit_info_ = FitInfo(
-                options, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, 0.0
-            )
+            self.fit_info_ = FitInfo(options, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, 0.0)
             return
-        f, target = (
-            torch.as_tensor(a, dtype=dtype, device=self.device).unsqueeze(0) for a in (F, y)
-        )
+        f, target = (torch.as_tensor(a, dtype=dtype, device=self.device).unsqueeze(0) for a in (F, y))
         with tqdm(
             total=options.steps,
             desc="LocalMA",
@@ -369,9 +340,7 @@ class LocalMA(ModelAverage):
                 )
                 self.network_, history = _unstack(fit, dtype), fit.history
             else:
-                self.network_, history = self._fit_body(
-                    X, f, target, loss, options, seed, dtype, bar
-                )
+                self.network_, history = self._fit_body(X, f, target, loss, options, seed, dtype, bar)
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
         self.fit_info_ = FitInfo(
@@ -387,19 +356,13 @@ class LocalMA(ModelAverage):
     def _fit_body(self, X, f, target, loss, options, seed, dtype, bar):
         with torch.random.fork_rng(devices=[self.device] if self.device != "cpu" else []):
             torch.manual_seed(seed)  # for a factory's initial values and for dropout
-            body = (
-                copy.deepcopy(self.network)
-                if isinstance(self.network, nn.Module)
-                else self.network(self.n_models_)
-            )
+            body = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self.network(self.n_models_)
             network = WeightNetwork(body).to(self.device, dtype)
             x = self._network_input(X).unsqueeze(0)
             with torch.no_grad():
                 shape = tuple(network.eval()(x[0, :1]).shape)
             if shape != (1, self.n_models_):
-                raise ValueError(
-                    f"network maps one row of X to shape {shape}, but must give (1, {self.n_models_}): one logit per model"
-                )
+                raise ValueError(f"network maps one row of X to shape {shape}, but must give (1, {self.n_models_}): one logit per model")
             G = loss.candidates(target, f.movedim(1, -1))
             unit = loss.scale(G, target).unsqueeze(1)
 
@@ -420,23 +383,14 @@ class LocalMA(ModelAverage):
     def _network_input(self, X) -> torch.Tensor:
         """X on the network's device; whole numbers stay whole for a body of the user's own (tokens for an embedding)."""
         x = torch.as_tensor(np.asarray(X), device=self.device)
-        return (
-            x
-            if self.network is not None and not x.is_floating_point()
-            else x.to(_torch_dtype(self.dtype))
-        )
+        return x if self.network is not None and not x.is_floating_point() else x.to(_torch_dtype(self.dtype))
 
     def _weights(self, X):
         if self.network_ is None:
             return np.ones((len(X), 1))
         x = self._network_input(X)
         with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
-            logits = torch.cat(
-                [
-                    self.network_.body(part).double()
-                    for part in x.split(65536 if x.ndim == 2 else 1024)
-                ]
-            )
+            logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
 
 

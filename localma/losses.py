@@ -212,11 +212,7 @@ def _check_domain(label, values, domain, loss, advice, row=False):
         return
     bad = np.flatnonzero(values < 0 if domain == "non-negative" else values <= 0)
     if len(bad):
-        where = (
-            f"its value for row {bad[0]} is {values[bad[0]]:g}"
-            if row
-            else f"{label}[{bad[0]}] = {values[bad[0]]:g}"
-        )
+        where = f"its value for row {bad[0]} is {values[bad[0]]:g}" if row else f"{label}[{bad[0]}] = {values[bad[0]]:g}"
         raise ValueError(f"{label} must be {domain} for the {loss} loss, but {where}. {advice}")
 
 
@@ -297,9 +293,7 @@ def tweedie(power: float = 1.5) -> Loss:
     """
     p = float(power)
     if not (p > 1 and p != 2):
-        raise ValueError(
-            f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2"
-        )
+        raise ValueError(f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2")
 
     def phi(y):
         return 2 * y ** (2 - p) / ((1 - p) * (2 - p))
@@ -330,9 +324,7 @@ LOSSES: dict[str, Loss] = {
         "class labels",
         "probabilities",
     ),
-    "poisson": Loss(
-        "poisson", _poisson, lambda y: 2 * (torch.xlogy(y, y) - y), "non-negative", "positive"
-    ),
+    "poisson": Loss("poisson", _poisson, lambda y: 2 * (torch.xlogy(y, y) - y), "non-negative", "positive"),
     "gamma": Loss("gamma", _gamma, lambda y: -2 * y.log(), "positive", "positive"),
     "tweedie": tweedie(1.5),
 }

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 __all__ = ["WeightNetwork", "mlp"]
 
 
-def layer_sizes(
-    in_features: int, out_features: int, width: int, depth: int
-) -> list[tuple[int, int]]:
+def layer_sizes(in_features: int, out_features: int, width: int, depth: int) -> list[tuple[int, int]]:
     """(inputs, outputs) of each affine layer of a network with ``depth`` hidden layers."""
     sizes = [in_features, *[width] * depth, out_features]
     return list(zip(sizes[:-1], sizes[1:], strict=True))
@@ -40,9 +38,7 @@ def split_parameters(flat: Tensor, sizes: list[tuple[int, int]]) -> list[tuple[T
     return layers
 
 
-def mlp(
-    in_features: int, out_features: int, *, width: int = 16, depth: int = 1, random_state: int = 0
-) -> nn.Sequential:
+def mlp(in_features: int, out_features: int, *, width: int = 16, depth: int = 1, random_state: int = 0) -> nn.Sequential:
     """A ReLU network: ``depth`` hidden layers of ``width`` units and an affine output layer that starts at zero.
 
     Parameters
@@ -127,16 +123,12 @@ class WeightNetwork(nn.Module):
     def __init__(self, body: nn.Module, *, zero_output: bool = True):
         super().__init__()
         if not isinstance(body, nn.Module):
-            raise TypeError(
-                f"body must be a torch.nn.Module that maps x to logits, not {type(body).__name__}"
-            )
+            raise TypeError(f"body must be a torch.nn.Module that maps x to logits, not {type(body).__name__}")
         self.body = body
         if zero_output:
             linear = [m for m in body.modules() if isinstance(m, nn.Linear)]
             if not linear:
-                raise ValueError(
-                    "body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False"
-                )
+                raise ValueError("body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False")
             with torch.no_grad():
                 for parameter in linear[-1].parameters():
                     parameter.zero_()
@@ -165,10 +157,7 @@ class MLPStack:
 
     def __init__(self, values: Tensor, sizes: list[tuple[int, int]]):
         self.sizes = sizes
-        self.layers = [
-            (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
-            for w, b in split_parameters(values, sizes)
-        ]
+        self.layers = [(w.contiguous().requires_grad_(), b.contiguous().requires_grad_()) for w, b in split_parameters(values, sizes)]
 
     @property
     def weights(self) -> list[Tensor]:
@@ -187,9 +176,7 @@ class MLPStack:
         """Outputs (B, M, n) for inputs (B, d, n)."""
         for depth, (weight, bias) in enumerate(self.layers):
             if depth:
-                x = torch.relu_(
-                    x
-                )  # in place: the product before it needs its own inputs for the gradient, not its output
+                x = torch.relu_(x)  # in place: the product before it needs its own inputs for the gradient, not its output
             x = torch.baddbmm(bias, weight, x)
         return x
 
@@ -226,9 +213,7 @@ class ModuleStack:
     def __init__(self, module: nn.Module):
         self.module = module
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.weights = [
-            p for p in self.parameters if p.ndim > 1
-        ]  # biases and normalisation gains have one axis
+        self.weights = [p for p in self.parameters if p.ndim > 1]  # biases and normalisation gains have one axis
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.module(x.squeeze(0)).transpose(-2, -1).unsqueeze(0)

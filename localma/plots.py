@@ -74,18 +74,11 @@ def label_lines(ax, *, space: float = 0.22, gap: float = 0.06) -> None:
     gap : float
         Least vertical distance between two names, as a share of the height.
     """
-    lines = [
-        line
-        for line in ax.get_lines()
-        if not line.get_label().startswith("_") and len(line.get_xdata())
-    ]
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_") and len(line.get_xdata())]
     left, right = ax.get_xlim()
     ax.set_xlim(left, right + space * (right - left))
     transform = ax.transData + ax.transAxes.inverted()
-    ends = [
-        (*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i)
-        for i, line in enumerate(map(_as_arrays, lines))
-    ]
+    ends = [(*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i) for i, line in enumerate(map(_as_arrays, lines))]
     lowest = -np.inf
     for x, y, i in sorted(ends, key=lambda end: end[1]):
         y = max(y, lowest + gap)
@@ -121,9 +114,7 @@ def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS):
     matplotlib Axes
     """
     ax = ax or plt.gca()
-    ax.stackplot(
-        x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0
-    )
+    ax.stackplot(x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0)
     ax.set(xlim=(np.min(x), np.max(x)), ylim=(0, 1), ylabel="weight")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax

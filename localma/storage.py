@@ -27,11 +27,7 @@ def save(average, path) -> None:
 
     check_is_fitted(average, "n_models_")
     loss = average._resolve_loss()
-    params = {
-        k: v
-        for k, v in average.get_params(deep=False).items()
-        if k not in ("models", "loss", "network") and _plain(v)
-    }
+    params = {k: v for k, v in average.get_params(deep=False).items() if k not in ("models", "loss", "network") and _plain(v)}
     header = {
         "format": FORMAT,
         "localma": localma.__version__,
@@ -46,18 +42,13 @@ def save(average, path) -> None:
     if hasattr(average, "feature_names_in_"):
         header["feature_names_in"] = average.feature_names_in_.tolist()
     if hasattr(average, "classes_"):
-        arrays["classes"] = (
-            average.classes_ if average.classes_.dtype != object else average.classes_.astype(str)
-        )
+        arrays["classes"] = average.classes_ if average.classes_.dtype != object else average.classes_.astype(str)
     if hasattr(average, "weights_"):
         arrays["weights"] = average.weights_
     network = getattr(average, "network_", None)
     if network is not None:
         header["body"] = "mlp" if average.network is None else "custom"
-        arrays |= {
-            f"network.{name}": value.cpu().numpy()
-            for name, value in network.body.state_dict().items()
-        }
+        arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.body.state_dict().items()}
     header["shapes"] = {name: list(a.shape) for name, a in arrays.items()}
     path = Path(path)
     # written beside its place and then renamed: an interrupted save leaves the old file or none, never half of one
@@ -103,9 +94,7 @@ def load(path, models=None, *, network=None, loss=None):
 
     with np.load(path, allow_pickle=False) as file:
         if "header" not in file:
-            raise ValueError(
-                f"{path} is no saved average: it has no header; write one with average.save(path)"
-            )
+            raise ValueError(f"{path} is no saved average: it has no header; write one with average.save(path)")
         header = json.loads(str(file["header"]))
         arrays = {name: file[name] for name in file.files if name != "header"}
     if header["format"] > FORMAT:
@@ -114,9 +103,7 @@ def load(path, models=None, *, network=None, loss=None):
         )
     shapes = {name: list(a.shape) for name, a in arrays.items()}
     if shapes != header["shapes"]:
-        raise ValueError(
-            f"{path} is damaged: its arrays do not have the shapes of its header; save the average again"
-        )
+        raise ValueError(f"{path} is damaged: its arrays do not have the shapes of its header; save the average again")
     if models is not None and len(models) != header["n_models"]:
         raise ValueError(
             f"models has {len(models)} entries, but {path} was fitted with {header['n_models']}: {', '.join(header['model_names'])}"
@@ -133,9 +120,7 @@ def load(path, models=None, *, network=None, loss=None):
         average.weights_ = arrays["weights"]
     if header["estimator"] == "LocalMA":
         average.network = network
-        average.network_ = (
-            _network(header, arrays, network, average, path) if "body" in header else None
-        )
+        average.network_ = _network(header, arrays, network, average, path) if "body" in header else None
     return average
 
 
@@ -151,24 +136,16 @@ def _loss(name, given, path):
     power = re.fullmatch(r"tweedie\((.+)\)", name)
     if power:
         return tweedie(float(power[1]))
-    raise ValueError(
-        f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss="
-    )
+    raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
 
 
 def _network(header, arrays, given, average, path):
     from localma.network import Standardize, WeightNetwork, mlp
 
-    state = {
-        name.removeprefix("network."): torch.as_tensor(a)
-        for name, a in arrays.items()
-        if name.startswith("network.")
-    }
+    state = {name.removeprefix("network."): torch.as_tensor(a) for name, a in arrays.items() if name.startswith("network.")}
     if header["body"] == "custom":
         if given is None:
-            raise ValueError(
-                f"{path} was fitted with a network of its own; give a module of the same architecture as network="
-            )
+            raise ValueError(f"{path} was fitted with a network of its own; give a module of the same architecture as network=")
         body = given if isinstance(given, nn.Module) else given(header["n_models"])
     else:
         d = len(state["0.mean"])
@@ -178,7 +155,5 @@ def _network(header, arrays, given, average, path):
     try:
         body.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(
-            f"network does not have the shapes that {path} was fitted with: {error}"
-        ) from error
+        raise ValueError(f"network does not have the shapes that {path} was fitted with: {error}") from error
     return WeightNetwork(body, zero_output=False).eval()

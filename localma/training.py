@@ -63,9 +63,7 @@ class Options:
             "penalty": 0.05 / math.sqrt(n),
             "validation_fraction": 0.0 if n <= 1000 else 0.1,
         }
-        chosen = replace(
-            self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"}
-        )
+        chosen = replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"})
         chosen._check(n)
         return chosen
 
@@ -76,9 +74,7 @@ class Options:
         def whole(name, least):
             value = getattr(self, name)
             if isinstance(value, str) or int(value) != value or value < least:
-                raise ValueError(
-                    f'{name} must be a whole number of at least {least} or "auto", but is {value!r}'
-                )
+                raise ValueError(f'{name} must be a whole number of at least {least} or "auto", but is {value!r}')
 
         whole("steps", 0)
         whole("batch_size", 1)
@@ -89,18 +85,14 @@ class Options:
         if not 0 <= self.penalty < math.inf:
             raise ValueError(f'penalty must be non-negative or "auto", but is {self.penalty!r}')
         if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f'validation_fraction must lie in [0, 1) or be "auto", but is {self.validation_fraction!r}'
-            )
+            raise ValueError(f'validation_fraction must lie in [0, 1) or be "auto", but is {self.validation_fraction!r}')
         if self.validation_fraction and not 1 <= self.n_validation(n) < n:
             raise ValueError(
                 f"validation_fraction = {self.validation_fraction:g} of n = {n} observations leaves {self.n_validation(n)} for validation and "
                 f"{n - self.n_validation(n)} for training; give more data or validation_fraction=0"
             )
         if self.patience is not None and not self.validation_fraction:
-            raise ValueError(
-                "patience needs a validation part: set validation_fraction above 0, or patience=None"
-            )
+            raise ValueError("patience needs a validation part: set validation_fraction above 0, or patience=None")
 
 
 @dataclass
@@ -224,9 +216,7 @@ def train(
     if n_valid:
         stack.restore(best)
     if not all(bool(p.isfinite().all()) for p in stack.parameters):
-        raise FloatingPointError(
-            "training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X"
-        )
+        raise FloatingPointError("training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X")
     empty = torch.zeros((0, B), device=device)
     return History(
         torch.stack(curve) if curve else empty,
@@ -239,9 +229,7 @@ def train(
 
 def _expand(index: Tensor, target: Tensor) -> Tensor:
     """(B, k) as an index into the last axis of a target (B, ..., n)."""
-    return index.reshape(index.shape[0], *[1] * (target.ndim - 2), -1).expand(
-        *target.shape[:-1], -1
-    )
+    return index.reshape(index.shape[0], *[1] * (target.ndim - 2), -1).expand(*target.shape[:-1], -1)
 
 
 def _one_cycle(steps: int, warm_up: float = 0.3) -> Callable[[int], float]:
@@ -363,9 +351,7 @@ def fit_stack(
         try:
             parts = list(pool.map(fit_tile, tiles))
         finally:
-            pool.shutdown(
-                cancel_futures=True
-            )  # on Ctrl-C: finish the tiles under way, start no other
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
             torch.set_num_threads(threads)
     values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
     return StackFit(values, sizes, mean, scale, best_step, parts[0][4] if B == 1 else None)
