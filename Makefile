@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks results bench address clean
+.PHONY: help setup book serve test lint format notebooks results bench colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,8 +31,10 @@ serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 # Two workers with one thread each for everything but the chapters, which run one after the other on all cores,
 # because their time is compared with the one that their header cards promise.
 test: $(READY)  ## Run every test: package, notebooks, book, project
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not chapter"
-	$(BIN)/python -m pytest -q -m chapter
+	@status=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not chapter" || status=1; \
+	$(BIN)/python -m pytest -q -m chapter || status=1; \
+	exit $$status
 
 lint: $(READY)  ## Check the code and the text of the book
 	$(BIN)/ruff check .
@@ -51,6 +53,12 @@ results: $(READY)  ## Run every experiment at full scale into localma/replicatio
 
 bench: $(READY)  ## Measure the batched engine against a plain loop
 	$(BIN)/python -m localma.replication bench
+
+# No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
+colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)
+	$(PYTHON) -m pip install --quiet '.[plots]' nbval
+	$(PYTHON) -m pytest -q -o filterwarnings=default --nbval-lax --nbval-current-env \
+		--nbval-sanitize-with tests/nbval.cfg book
 
 address: $(READY)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
 	@$(BIN)/python book/_tools/address.py $(URL)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 from address import current
@@ -176,6 +177,9 @@ def test_wheel_stands_alone(wheel_python, tmp_path):
     assert not out[0].startswith(str(ROOT / "localma"))
     with open(ROOT / "pyproject.toml", "rb") as file:
         assert out[1] == tomllib.load(file)["project"]["version"]
+    here = {path.relative_to(ROOT / "localma") for path in (ROOT / "localma").rglob("*") if path.is_file()}
+    there = {path.relative_to(Path(out[0]).parent) for path in Path(out[0]).parent.rglob("*") if path.is_file()}
+    assert {path for path in here - there if "__pycache__" not in path.parts} == set()
 
 
 @pytest.mark.chapter

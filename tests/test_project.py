@@ -1,6 +1,7 @@
 """What holds the project together: one version, one address, one direction of imports, a README that is true."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import re
@@ -157,6 +158,11 @@ def test_public_names_are_documented():
         home = getattr(thing, "__module__", "localma")
         home = home if home.startswith("localma") else "localma.losses"
         assert re.search(rf"localma(\.\w+)*\.{name}\b", page) or f"automodule:: {home}\n" in page, f"{name} is not in the API page"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
+def test_examples_in_docstrings_are_true(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_every_module_says_what_it_is_for():
