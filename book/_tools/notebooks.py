@@ -34,8 +34,10 @@ def normalise(notebook):
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        # tags and what myst-nb reads (alt text, captions); the rest is the editor's
+        cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata})
+        if "outputs" in cell:  # stderr is progress bars, whose text is another on every run
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         for out in cell.get("outputs", []):
             out.pop("metadata", None)
             if out.output_type != "stream":

@@ -6,6 +6,7 @@ reconstruction: simple functions chosen to meet the printed EWMA and GW columns,
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from localma.losses import LOSSES
 from localma.replication.runner import run_parts, summarise, write_results
 from localma.training import Options, fit_stack
 
-__all__ = ["CELLS", "CONFIGURATION", "Cell", "candidate_models", "draw", "hull_clip", "replicate", "run", "true_mean", "true_weights"]
+__all__ = ["CELLS", "CONFIGURATION", "Cell", "candidate_models", "draw", "fit_cell", "hull_clip", "replicate", "run", "true_mean", "true_weights"]
 
 SIZES = (100, 300, 600, 900)
 TEST_SIZE = 2500
@@ -92,7 +93,31 @@ def _generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, 
     return np.random.default_rng(data), networks.generate_state(CHUNK)
 
 
-def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu", configuration: dict | None = None) -> dict:
+def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu"):
+    """Draw and fit up to ``CHUNK`` replications of one cell in one stack.
+
+    Returns
+    -------
+    fit : StackFit
+        One weight network per replication.
+    sample : tuple of arrays
+        X (R, n, 5), F (R, n, 3) and y (R, n).
+    rng : numpy Generator
+        Where it stands after the draw, for test data.
+    """
+    if not 1 <= replications <= CHUNK:
+        raise ValueError(f"replications must lie between 1 and {CHUNK}, but is {replications}; run() takes more")
+    settings = dict(CONFIGURATION)
+    width, depth = settings.pop("width"), settings.pop("depth")
+    rng, seeds = _generator(seed, cell, chunk)
+    # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
+    sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
+    x, f, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in sample)
+    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=seeds[:replications], width=width, depth=depth, options=Options(**settings))
+    return fit, sample, rng
+
+
+def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu") -> dict:
     """Run up to ``CHUNK`` replications of one cell at once.
 
     Returns
@@ -101,15 +126,8 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
         ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean Euclidean distance of the weights
         to the true ones. Method "Hull" is the floor under every average, local or not.
     """
-    settings = dict(CONFIGURATION if configuration is None else configuration)
-    width, depth = settings.pop("width"), settings.pop("depth")
-    rng, seeds = _generator(seed, cell, chunk)
-    # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
-    X, F, y = (a[:replications] for a in draw(cell, CHUNK, rng))
-    x, f, t = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, F, y))
-    fit = fit_stack(x, f, t, LOSSES["squared"], seeds=seeds[:replications], width=width, depth=depth, options=Options(**settings))
+    fit, (_, F, y), rng = fit_cell(cell, replications, seed=seed, chunk=chunk, device=device)
     gw = global_weights(F, y, LOSSES["squared"])
-
     test = rng.standard_normal((replications, TEST_SIZE, 5))
     F, mu = candidate_models(test), true_mean(test, cell)
     local = fit.weights(torch.as_tensor(test, dtype=torch.float32, device=device)).cpu().numpy()
@@ -172,19 +190,14 @@ def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: st
         return run_parts("simulation", [(k, j[2]) for k, j in jobs.items()], compute, out=folder, configuration=configuration)
 
     if out is None:
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             parts, seconds = go(Path(folder))
     else:
         parts, seconds = go(Path(out))
-    by_cell = {
-        cell.key: {
-            name: np.concatenate([parts[k][name] for k, j in jobs.items() if j[0] == cell])
-            for name in parts[next(k for k, j in jobs.items() if j[0] == cell)]
-        }
-        for cell in cells
-    }
+    by_cell: dict[str, dict] = {cell.key: {} for cell in cells}
+    for key, (cell, _, _) in jobs.items():
+        for name, values in parts[key].items():
+            by_cell[cell.key][name] = np.concatenate([by_cell[cell.key].get(name, np.empty(0)), values])
     table = tabulate(cells, by_cell)
     if out is not None:
         write_results("simulation", table, Path(out), configuration=configuration, seconds=seconds, device=device)
