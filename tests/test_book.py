@@ -137,6 +137,13 @@ def opened(context, path):
     page.goto(path.as_uri(), wait_until="load")
     # Pictures further down load as they come into view; the test wants all of them.
     page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    # So is what a reader may open: solutions, folded cells.
+    page.evaluate(
+        """() => {
+            document.querySelectorAll('details').forEach(node => node.open = true)
+            document.querySelectorAll('.toggle-hidden').forEach(node => node.classList.remove('toggle-hidden'))
+        }"""
+    )
     if parsed(path).math:
         page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise")
@@ -165,6 +172,20 @@ def test_page_in_a_browser(name, book_html, window):
             }"""
         )
         assert wide == []
+
+        # Nothing that is wider than its box may be cut off: the box must scroll.
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll('.bd-article :is(div.math, mjx-container, table, pre, .cell_output, img)')]
+                .filter(node => {
+                    for (let box = node; box.matches && !box.matches('.bd-article'); box = box.parentElement) {
+                        const style = getComputedStyle(box)
+                        if (['auto', 'scroll'].includes(style.overflowX)) return false
+                        if (['hidden', 'clip'].includes(style.overflowX) && box.scrollWidth > box.clientWidth + 1) return true
+                    }
+                    return false
+                }).map(node => node.outerHTML.slice(0, 160)).slice(0, 5)"""
+        )
+        assert cut == []
 
         assert page.locator("mjx-container").count() >= parsed(path).math
         assert page.locator("mjx-merror, merror, .MathJax_Error").count() == 0
@@ -222,5 +243,15 @@ def test_dark_theme_is_readable(name, book_html, browser):
             }"""
         )
         assert faint == []
+    finally:
+        context.close()
+
+
+def test_search_works_offline(book_html, browser):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((book_html / "search.html").as_uri() + "?q=simplex")
+    try:
+        page.wait_for_selector("#search-results li a", timeout=10_000)
     finally:
         context.close()

@@ -54,6 +54,8 @@ def test_pair_is_in_step_and_executed(path):
     text, notebook = read(path), read(pair)
     assert cells(notebook) == cells(text), "run `make notebooks`"
     assert executed(notebook), "run `make notebooks`"
+    install = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert install.outputs == [], "the notebook ran without the package"
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert text.metadata["kernelspec"]["name"] == "python3", "without it there are no launch buttons"
 

@@ -29,6 +29,14 @@ def executed(notebook):
     )
 
 
+def warnings_of(notebook):
+    """What Python warned of while the notebook ran; a reader must not see it, and dropping it would hide a fault."""
+    text = "".join(
+        out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "stream" and out.name == "stderr"
+    )
+    return "\n".join(line for line in text.splitlines() if re.search(r"\w*Warning: ", line))
+
+
 def normalise(notebook):
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -69,6 +77,8 @@ def refresh(path, force):
         with tempfile.TemporaryDirectory() as empty:
             resources = {"metadata": {"path": empty}}
             NotebookClient(new, timeout=900, kernel_name="python3", record_timing=False, resources=resources).execute()
+        if warned := warnings_of(new):
+            sys.exit(f"warnings are errors in chapters, too:\n{warned}")
         done = "run"
     nbformat.write(normalise(new), target)
     return done
