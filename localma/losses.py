@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 __all__ = ["LOSSES", "Loss", "resolve_loss", "tweedie"]
 
-# A probability of exactly zero for what then happens costs an infinite loss, which no weight of another model can repair if all models agree on it.
+# A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
 PROBABILITY_FLOOR = 1e-12
 
 
@@ -73,7 +74,7 @@ def _tensors(*arrays):
     """Tensors of the arguments, and whether the caller gave (and therefore gets back) something else."""
     if any(isinstance(a, Tensor) for a in arrays):
         return [torch.as_tensor(a) for a in arrays], False
-    return [torch.as_tensor(np.asarray(a, dtype=float)) for a in arrays], True
+    return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,19 @@ class _CrossEntropy(Loss):
         for m in range(F.shape[1]):
             label = f"model {names[m]!r}" if names else f"F[:, {m}]"
             total = F[:, m].sum(-1)
-            if (F[:, m] < 0).any() or np.abs(total - 1).max() > 1e-3:
+            bad = np.flatnonzero((F[:, m] < 0).any(-1) | (np.abs(total - 1) > 1e-3))
+            if len(bad):
+                i = bad[0]
                 raise ValueError(
                     f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
-                    f"row 0 sums to {total[0]:.4g}. If these are logits, apply softmax first."
+                    f"row {i} sums to {total[i]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
+                    "If these are logits, apply softmax first."
                 )
+
+
+# Named functions, not lambdas: an estimator that holds a Loss can then be pickled, which parallel grid searches do.
+def _squared(y, a):
+    return (y - a).square()
 
 
 def _poisson(y, a):
@@ -270,6 +279,14 @@ def _poisson(y, a):
 
 def _gamma(y, a):
     return 2 * (a.log() - torch.log(y) + y / a - 1)
+
+
+def _tweedie_phi(p, y):
+    return 2 * y ** (2 - p) / ((1 - p) * (2 - p))
+
+
+def _tweedie(p, y, a):
+    return _tweedie_phi(p, y) - 2 * y * a ** (1 - p) / (1 - p) + 2 * a ** (2 - p) / (2 - p)
 
 
 def tweedie(power: float = 1.5) -> Loss:
@@ -292,19 +309,12 @@ def tweedie(power: float = 1.5) -> Loss:
     array([4., 0.])
     """
     p = float(power)
-    if not (p > 1 and p != 2):
+    if not (1 < p < float("inf") and p != 2):
         raise ValueError(f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2")
-
-    def phi(y):
-        return 2 * y ** (2 - p) / ((1 - p) * (2 - p))
-
-    def value(y, a):
-        return phi(y) - 2 * y * a ** (1 - p) / (1 - p) + 2 * a ** (2 - p) / (2 - p)
-
     return Loss(
-        f"tweedie({p:g})",
-        value,
-        phi,
+        f"tweedie({p})",
+        partial(_tweedie, p),
+        partial(_tweedie_phi, p),
         response="non-negative" if p < 2 else "positive",
         prediction="positive",
     )
@@ -314,18 +324,30 @@ def _log_loss(y, p):
     return -p.clamp_min(PROBABILITY_FLOOR).log()
 
 
+def _poisson_phi(y):
+    return 2 * (torch.xlogy(y, y) - y)
+
+
+def _gamma_phi(y):
+    return -2 * y.log()
+
+
+def _negative_entropy(p):
+    return torch.xlogy(p, p).sum(-1)
+
+
 #: The losses by name. Unit deviances keep their factor 2, as in scikit-learn and statsmodels.
 LOSSES: dict[str, Loss] = {
-    "squared": Loss("squared", lambda y, a: (y - a).square(), torch.square),
+    "squared": Loss("squared", _squared, torch.square),
     "cross_entropy": _CrossEntropy(
         "cross_entropy",
         _log_loss,
-        lambda p: torch.xlogy(p, p).sum(-1),
+        _negative_entropy,
         "class labels",
         "probabilities",
     ),
-    "poisson": Loss("poisson", _poisson, lambda y: 2 * (torch.xlogy(y, y) - y), "non-negative", "positive"),
-    "gamma": Loss("gamma", _gamma, lambda y: -2 * y.log(), "positive", "positive"),
+    "poisson": Loss("poisson", _poisson, _poisson_phi, "non-negative", "positive"),
+    "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive"),
     "tweedie": tweedie(1.5),
 }
 

@@ -3,7 +3,10 @@ r"""The weight network of equation (3): any torch module that maps x to M logits
 from __future__ import annotations
 
 import math
+import numbers
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +16,23 @@ __all__ = ["WeightNetwork", "mlp"]
 def layer_sizes(in_features: int, out_features: int, width: int, depth: int) -> list[tuple[int, int]]:
     """(inputs, outputs) of each affine layer of a network with ``depth`` hidden layers."""
     sizes = [in_features, *[width] * depth, out_features]
-    return list(zip(sizes[:-1], sizes[1:], strict=True))
+    return list(pairwise(sizes))
+
+
+def check_whole(name: str, value, least: int, or_else: str = "") -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}{or_else}, but is {value!r}")
+
+
+def module_input(module: nn.Module, X) -> Tensor:
+    """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them (tokens)."""
+    x = torch.tensor(np.asarray(X))
+    parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
+    if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
+        dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype
+        return x.to(dtype) if parameter is None else x.to(parameter.device, parameter.dtype)
+    return x.long().to(parameter.device)
 
 
 def initial_values(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
@@ -71,8 +90,7 @@ def mlp(in_features: int, out_features: int, *, width: int = 16, depth: int = 1,
         ("width", width, 1),
         ("depth", depth, 0),
     ):
-        if int(value) != value or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, but is {value!r}")
+        check_whole(name, value, least)
     sizes = layer_sizes(in_features, out_features, width, depth)
     values = initial_values(sizes, torch.Generator().manual_seed(random_state))
     return mlp_from_parameters(split_parameters(values, sizes))
@@ -185,10 +203,9 @@ class MLPStack:
         """Observations ``index`` (B, k) of inputs (B, d, n)."""
         return x.gather(-1, index.unsqueeze(1).expand(-1, x.shape[1], -1))
 
-    @staticmethod
-    def norm(tensors: list[Tensor]) -> Tensor:
+    def gradient_norm(self) -> Tensor:
         """Euclidean norm over all parameters of each network, (B,)."""
-        return sum(t.flatten(1).square().sum(1) for t in tensors).sqrt()
+        return sum(p.grad.flatten(1).square().sum(1) for p in self.parameters).sqrt()
 
     def train(self, mode: bool) -> None:
         """Nothing in an MLP depends on the mode; other modules have dropout."""
@@ -222,9 +239,8 @@ class ModuleStack:
     def take(x: Tensor, index: Tensor) -> Tensor:
         return x[:, index.squeeze(0)]
 
-    @staticmethod
-    def norm(tensors: list[Tensor]) -> Tensor:
-        return sum(t.square().sum() for t in tensors).sqrt().reshape(1)
+    def gradient_norm(self) -> Tensor:
+        return torch.stack([p.grad.square().sum() for p in self.parameters if p.grad is not None]).sum().sqrt().reshape(1)
 
     def train(self, mode: bool) -> None:
         self.module.train(mode)

@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from localma.losses import Loss
-from localma.network import MLPStack, initial_values, layer_sizes
+from localma.network import MLPStack, check_whole, initial_values, layer_sizes
 
 __all__ = ["Options", "StackFit", "fit_stack", "train"]
 
@@ -40,7 +41,7 @@ class Options:
         Peak of the one-cycle schedule (Smith & Topin 2019).
     penalty : float or "auto"
         lambda in ``criterion + lambda * sum of squared weights`` (not biases); the criterion is the loss divided by
-        :meth:`Loss.scale`, so lambda has no unit. Auto: 0.05 / sqrt(n).
+        :meth:`Loss.scale`, so lambda has no unit. Auto: 0.1 / sqrt(n).
     validation_fraction : float or "auto"
         Share held out to choose the best step. Auto: 0 up to n = 1000 (the penalty alone regularises; a small sample is better spent on
         training), 0.1 above.
@@ -50,7 +51,7 @@ class Options:
 
     steps: int | str = "auto"
     batch_size: int | str = "auto"
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     penalty: float | str = "auto"
     validation_fraction: float | str = "auto"
     patience: int | None = None
@@ -60,7 +61,7 @@ class Options:
         auto = {
             "steps": round(100 * max(1.0, n / 1000) ** 0.5),
             "batch_size": min(n, 1024),
-            "penalty": 0.05 / math.sqrt(n),
+            "penalty": 0.1 / math.sqrt(n),
             "validation_fraction": 0.0 if n <= 1000 else 0.1,
         }
         chosen = replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"})
@@ -71,24 +72,21 @@ class Options:
         return round(self.validation_fraction * n)
 
     def _check(self, n: int) -> None:
-        def whole(name, least):
-            value = getattr(self, name)
-            if isinstance(value, str) or int(value) != value or value < least:
-                raise ValueError(f'{name} must be a whole number of at least {least} or "auto", but is {value!r}')
-
-        whole("steps", 0)
-        whole("batch_size", 1)
+        check_whole("steps", self.steps, 0, ' or "auto"')
+        check_whole("batch_size", self.batch_size, 1, ' or "auto"')
         if self.patience is not None:
-            whole("patience", 1)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, but is {self.learning_rate!r}")
-        if not 0 <= self.penalty < math.inf:
-            raise ValueError(f'penalty must be non-negative or "auto", but is {self.penalty!r}')
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f'validation_fraction must lie in [0, 1) or be "auto", but is {self.validation_fraction!r}')
+            check_whole("patience", self.patience, 1, " or None")
+        # a number that compares false with everything (NaN) fails these as well
+        if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
+            raise ValueError(f"learning_rate must be a positive number, but is {self.learning_rate!r}")
+        if not (isinstance(self.penalty, Real) and 0 <= self.penalty < math.inf):
+            raise ValueError(f'penalty must be a non-negative number or "auto", but is {self.penalty!r}')
+        if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
+            raise ValueError(f'validation_fraction must be a number in [0, 1) or "auto", but is {self.validation_fraction!r}')
         if self.validation_fraction and not 1 <= self.n_validation(n) < n:
             raise ValueError(
-                f"validation_fraction = {self.validation_fraction:g} of n = {n} observations leaves {self.n_validation(n)} for validation and "
+                f"validation_fraction = {self.validation_fraction:g} of n = {n} observations leaves "
+                f"{self.n_validation(n)} for validation and "
                 f"{n - self.n_validation(n)} for training; give more data or validation_fraction=0"
             )
         if self.patience is not None and not self.validation_fraction:
@@ -167,7 +165,6 @@ def train(
     best_step = torch.full((B,), options.steps, device=device)
     best = stack.snapshot()
     stale = torch.zeros(B, dtype=torch.long, device=device)
-    gradient_norm = torch.zeros(B, device=device)
     curve, validation_curve, evaluated_at = [], [], []
     every = max(1, options.steps // 100)
 
@@ -186,7 +183,7 @@ def train(
             validation_curve.append(loss)
             evaluated_at.append(step)
             stack.train(True)
-            return not bool(running.any())
+            return not bool((stale < (options.patience or math.inf)).any())
 
     stack.train(True)
     if n_valid:
@@ -202,9 +199,8 @@ def train(
         if options.penalty:
             with torch.no_grad():
                 for w in stack.weights:
-                    w.grad.add_(w, alpha=2 * options.penalty)
-        if step == options.steps:
-            gradient_norm = stack.norm([p.grad for p in stack.parameters])
+                    if w.grad is not None:  # a body may carry parts that it does not use
+                        w.grad.add_(w, alpha=2 * options.penalty)
         optimizer.step()
         curve.append(loss.detach())
         if progress is not None:
@@ -213,6 +209,7 @@ def train(
             break
 
     stack.train(False)
+    gradient_norm = stack.gradient_norm() if curve else torch.zeros(B, device=device)
     if n_valid:
         stack.restore(best)
     if not all(bool(p.isfinite().all()) for p in stack.parameters):
@@ -249,7 +246,7 @@ class StackFit:
     """B fitted weight networks.
 
     ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of their inputs,
-    ``best_step`` (B,) the step each of them kept, ``history`` that of a fit with B = 1 (None for more).
+    ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of a fit with B = 1 (None for more).
     """
 
     values: Tensor
@@ -257,6 +254,7 @@ class StackFit:
     mean: Tensor
     scale: Tensor
     best_step: Tensor
+    seeds: list[int]
     history: History | None = None
 
     def logits(self, X: Tensor) -> Tensor:
@@ -314,6 +312,10 @@ def fit_stack(
     """
     B, n, d = X.shape
     options = (options or Options()).resolve(n)
+    if len(seeds) != B:
+        raise ValueError(f"seeds has {len(seeds)} entries for {B} replications; give one each")
+    check_whole("width", width, 1)
+    check_whole("depth", depth, 0)
     sizes = layer_sizes(d, F.shape[2], width, depth)
     cpu = X.device.type == "cpu"
 
@@ -354,4 +356,4 @@ def fit_stack(
             pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
             torch.set_num_threads(threads)
     values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
-    return StackFit(values, sizes, mean, scale, best_step, parts[0][4] if B == 1 else None)
+    return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0][4] if B == 1 else None)
