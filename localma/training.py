@@ -41,7 +41,7 @@ class Options:
         Peak of the one-cycle schedule (Smith & Topin 2019).
     penalty : float or "auto"
         lambda in ``criterion + lambda * sum of squared weights`` (not biases); the criterion is the loss divided by
-        :meth:`Loss.scale`, so lambda has no unit. Auto: 0.1 / sqrt(n).
+        :meth:`Loss.scale`, so lambda has no unit. Auto: 0.01 (100 / n)^(3/4), chosen with the learning rate by ``python -m localma.replication tuning``.
     validation_fraction : float or "auto"
         Share held out to choose the best step. Auto: 0 up to n = 1000 (the penalty alone regularises; a small sample is better spent on
         training), 0.1 above.
@@ -61,7 +61,7 @@ class Options:
         auto = {
             "steps": round(100 * max(1.0, n / 1000) ** 0.5),
             "batch_size": min(n, 1024),
-            "penalty": 0.1 / math.sqrt(n),
+            "penalty": 0.01 * (100 / n) ** 0.75,
             "validation_fraction": 0.0 if n <= 1000 else 0.1,
         }
         chosen = replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"})

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name == "bench":
         bench.run(quick=options.quick)
         return 0
-    names = ["simulation"] if options.name == "all" else [options.name]
+    names = ["tuning", "simulation"] if options.name == "all" else [options.name]
     for name in names:
         try:
             if name == "simulation":

@@ -23,8 +23,12 @@ __all__ = ["GRID", "run"]
 FOLDS = 5
 PILOTS_QUICK, PILOTS_FULL = 4, 20
 
-#: width (32 units cost twice the time of 16), peak learning rate, and c in penalty = c / sqrt(n)
-GRID = tuple(itertools.product((8, 16), (0.05, 0.1), (0.0, 0.025, 0.05, 0.1, 0.2)))
+#: width (32 units cost twice the time of 16), peak learning rate, and the penalty: its value at n = 100 and the power of n with which it falls
+GRID = tuple(
+    (width, rate, *penalty)
+    for width, rate in itertools.product((8, 16), (0.05, 0.1))
+    for penalty in ((0.0, 0.0), *itertools.product((0.005, 0.01, 0.02), (0.5, 0.75, 1.0)))
+)
 
 
 def cross_validate(cell: Cell, pilots: int, seed: int) -> np.ndarray:
@@ -38,8 +42,9 @@ def cross_validate(cell: Cell, pilots: int, seed: int) -> np.ndarray:
     held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
     stacked = [torch.cat([a[:, i] for i in train]) for a in (X, F, y)]  # folds times pilots: one stack
     out = np.empty((len(GRID), pilots))
-    for g, (width, rate, c) in enumerate(GRID):
-        options = Options(learning_rate=rate, penalty=c / stacked[2].shape[1] ** 0.5)
+    for g, (width, rate, penalty, power) in enumerate(GRID):
+        n = stacked[2].shape[1]
+        options = Options(learning_rate=rate, penalty=penalty * (100 / n) ** power)
         fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), width=width, options=options)
         w = fit.weights(torch.cat([X[:, i] for i in held]))
         error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
@@ -59,13 +64,13 @@ def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.
         out=Path(out),
         configuration=configuration,
     )
-    table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty_times_sqrt_n"])
+    table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])
     ratios = []
     for key, part in parts.items():
         risk = part["error"].mean(1)
         table[key] = risk
         ratios.append(risk / risk.min())
-    table.insert(3, "score", np.mean(ratios, 0))
+    table.insert(4, "score", np.mean(ratios, 0))
     table = table.sort_values("score", ignore_index=True)
     write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds)
     return table
