@@ -51,7 +51,9 @@ def wheel_python(tmp_path_factory):
     These come in by a .pth line. Python does not follow the .pth files inside such a folder, so the editable install
     of the working tree stays hidden and `import localma` finds the wheel or nothing.
     """
-    folder = tmp_path_factory.getbasetemp().parent / "wheel"
+    # One for all workers of this run, and none for the next run, whose package may be another.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
     folder.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         environment = folder / "env"
