@@ -1,4 +1,4 @@
-r"""What a localized average is measured against: global weights (GW), equal weights (EWMA), the best single model, a model trained directly."""
+"""What a localized average is measured against: global weights, equal weights, the best single model, a model trained directly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from localma.estimators import LossEstimator, ModelAverage
-from localma.losses import Loss
-from localma.network import ModuleStack
+from localma.base import LossEstimator, ModelAverage, predicts_probabilities, resolve_seed
+from localma.losses import LOSSES, Loss
+from localma.network import ModuleStack, check_output, module_input
 from localma.training import Options, standardization, train
 
 __all__ = ["BestModel", "DirectModel", "EqualWeights", "GlobalMA", "global_weights", "simplex_qp"]
@@ -53,8 +54,10 @@ def simplex_qp(G: np.ndarray, c: np.ndarray) -> np.ndarray:
     G = np.array(G, dtype=float).reshape(-1, M, M)
     c = np.array(c, dtype=float).reshape(-1, M)
     # in units of the problem's own size; shifting all of c changes nothing on the simplex
-    size = np.maximum(np.abs(G).max((1, 2)), np.finfo(float).tiny)
-    G, c = G / size[:, None, None], (c - c.max(1, keepdims=True)) / size[:, None]
+    c -= c.max(1, keepdims=True)
+    size = np.maximum(np.abs(G).max((1, 2)), -c.min(1))
+    size[size == 0] = 1
+    G, c = G / size[:, None, None], c / size[:, None]
     rows = np.arange(len(c))
     w = np.zeros_like(c)
     w[rows, np.argmin(np.diagonal(G, axis1=1, axis2=2) / 2 - c, 1)] = 1
@@ -111,7 +114,7 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     For squared loss one quadratic programme, solved exactly. Otherwise a sequence of them: each iteration minimises the second-order
     model of the loss at the present weights (Gauss-Newton where the loss is not convex) and searches along the line. It stops when the
     duality gap :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is
-    below ``tolerance`` times the loss's scale. For the losses that are not convex in the average (gamma, Tweedie) it starts from equal
+    below ``tolerance`` times :meth:`Loss.scale`. For the losses that are not convex in the average (gamma, Tweedie) it starts from equal
     weights and from each vertex, and keeps the best end.
 
     Parameters
@@ -131,14 +134,14 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
     y = y.reshape(-1, y.shape[-1])
     B, M, n = G.shape
-    if loss.name == "squared":
+    if loss is LOSSES["squared"]:
         R = (G - y.unsqueeze(1)).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
         return simplex_qp(R @ R.swapaxes(1, 2) / n, np.zeros((B, M))).reshape(*lead, M)
-    starts = [torch.full((B, M), 1 / M)]
+    starts = [torch.full((B, M), 1 / M, dtype=torch.float64)]
     if loss.response != "class labels" and loss.name != "poisson":  # the others are not convex in the average, or not known to be
-        vertices = 0.98 * torch.eye(M) + 0.02 / M
+        vertices = 0.98 * torch.eye(M, dtype=torch.float64) + 0.02 / M
         starts += [v.expand(B, M) for v in vertices]
-    ends = [_newton(w.double().clone(), G, y, loss, iterations, tolerance) for w in starts]
+    ends = [_newton(w, G, y, loss, iterations, tolerance) for w in starts]
     values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
     return torch.stack(ends)[values.argmin(0), torch.arange(B)].reshape(*lead, M).numpy()
 
@@ -153,16 +156,18 @@ def _newton(w, G, y, loss, iterations, tolerance):
 
     current = value(w)
     for _ in range(iterations):
-        first, second = loss.derivatives(y, (w.unsqueeze(-1) * F).sum(-2))
-        gradient = (F * first.unsqueeze(-2)).mean(-1)
-        gap = (gradient * w).sum(-1) - gradient.min(-1).values
+        a = (w.unsqueeze(-1) * F).sum(-2)
+        first, second = loss.derivatives(y, a)
+        # Relative to the present average: on the simplex the programme is the same, without cancellation where models nearly agree.
+        D = F - a.unsqueeze(-2)
+        gradient = (D * first.unsqueeze(-2)).mean(-1)
+        gap = -gradient.min(-1).values
         if bool((gap <= tolerance * unit).all()):
             return w
-        curved = F * second.clamp_min(0).unsqueeze(-2)
-        H = curved @ F.transpose(-2, -1) / y.shape[-1]
+        H = (D * second.clamp_min(0).unsqueeze(-2)) @ D.transpose(-2, -1) / y.shape[-1]
         # a floor on the curvature keeps directions bounded in which the loss is flat or concave
-        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(w.shape[-1])
-        goal = torch.as_tensor(simplex_qp(H.numpy(), (H @ w.unsqueeze(-1)).squeeze(-1).numpy() - gradient.numpy()))
+        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(w.shape[-1], dtype=w.dtype)
+        goal = torch.as_tensor(simplex_qp(H.numpy(), ((H @ w.unsqueeze(-1)).squeeze(-1) - gradient).numpy()))
         slope = (gradient * (goal - w)).sum(-1)
         length = torch.ones(len(w), dtype=w.dtype)
         for _ in range(60):
@@ -246,7 +251,8 @@ class BestModel(_Constant):
 class GlobalMA(_Constant):
     """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
 
-    Exact for squared loss; for the others within 1e-8 of the optimum (in units of the loss's scale), see :func:`localma.baselines.global_weights`.
+    Exact for squared loss; for the others within 1e-8 of the optimum (in units of the loss's scale), see
+    :func:`localma.baselines.global_weights`.
 
     Parameters
     ----------
@@ -273,14 +279,14 @@ class DirectModel(LossEstimator):
     Parameters
     ----------
     learner : scikit-learn estimator or torch.nn.Module
-        A copy of it is fitted. A module maps (n, d) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
-        output is the logarithm of the mean.
+        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
+        output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they are if it has an embedding layer.
     loss : str, Loss or callable
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
     training : localma.training.Options, optional
         For a module.
-    random_state : int
-        For a module's batches and dropout.
+    random_state : int, RandomState or None
+        For a module's batches and dropout; an int makes the fit reproducible.
 
     Examples
     --------
@@ -299,7 +305,7 @@ class DirectModel(LossEstimator):
 
     def fit(self, X, y, F=None):
         """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
-        array, target = self._validate(X, y)
+        array, target = self._validate_sample(X, y)
         loss = self._resolve_loss()
         if loss.is_classification:
             self.classes_ = np.unique(target)
@@ -312,47 +318,47 @@ class DirectModel(LossEstimator):
         return self
 
     def _fit_module(self, X, y, loss):
-        self.learner_ = copy.deepcopy(self.learner).float()
-        x = torch.as_tensor(X, dtype=torch.float32)
-        flat = x.reshape(1, len(x), -1)
-        mean, scale = standardization(flat)
-        self.shift_ = (mean.reshape(x.shape[1:]), scale.reshape(x.shape[1:]))
-        x = (x - self.shift_[0]) / self.shift_[1]
+        seed = resolve_seed(self.random_state)
+        learner = copy.deepcopy(self.learner).float()
+        x = module_input(learner, X)
+        self.shift_ = None
+        if x.is_floating_point():  # not tokens
+            mean, scale = standardization(x.reshape(1, len(x), -1))
+            self.shift_ = (mean.reshape(x.shape[1:]), scale.reshape(x.shape[1:]))
+            x = self._standardize(x)
+        outputs = len(self.classes_) if loss.is_classification else 1
+        check_output("learner", learner, x, outputs, "one logit per class" if loss.is_classification else "one number")
         # a module starts near zero, so zero should mean "predict the mean of y"
         if loss.prediction == "positive":
             self.response_ = (float(np.log(max(np.mean(y), 1e-12))), 1.0)
         else:
             self.response_ = (float(np.mean(y)), float(np.std(y)) or 1.0)
-        target = torch.as_tensor(y, dtype=torch.float32).unsqueeze(0)
+        target = torch.tensor(y, dtype=torch.float32).unsqueeze(0)
         unit = float(np.var(y)) or 1.0
 
         def criterion(output, target):
             if loss.is_classification:
                 return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss.name == "squared" else value
+            return value / unit if loss is LOSSES["squared"] else value
 
         options = (self.training or Options(learning_rate=0.01, steps=500)).resolve(len(y))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            generators = [torch.Generator().manual_seed(self.random_state)]
-            train(
-                ModuleStack(self.learner_),
-                x.unsqueeze(0),
-                criterion,
-                (target,),
-                options,
-                generators,
-            )
+            torch.manual_seed(seed)
+            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, [torch.Generator().manual_seed(seed)])
+        self.learner_ = learner.eval()
+
+    def _standardize(self, x):
+        return x if self.shift_ is None else (x - self.shift_[0]) / self.shift_[1]
 
     def _mean(self, output, loss):
         a = self.response_[0] + self.response_[1] * output
         return a.exp() if loss.prediction == "positive" else a
 
     def _output(self, X):
-        x = (torch.as_tensor(self._validate(X), dtype=torch.float32) - self.shift_[0]) / self.shift_[1]
-        with torch.no_grad():
-            return self.learner_.eval()(x)
+        x = self._standardize(module_input(self.learner_, self._validate(X)))
+        with torch.no_grad():  # in pieces, so that a large X needs no large activations
+            return torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
 
     def predict(self, X, F=None) -> np.ndarray:
         """Predicted means (n,), or class labels for cross-entropy."""
@@ -364,6 +370,7 @@ class DirectModel(LossEstimator):
             return self._decode(self._output(X).numpy())
         return self._mean(self._output(X)[:, 0], loss).double().numpy()
 
+    @available_if(predicts_probabilities)
     def predict_proba(self, X, F=None) -> np.ndarray:
         """Class probabilities (n, K)."""
         check_is_fitted(self, "learner_")

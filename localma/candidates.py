@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from localma.network import module_input
+
 __all__ = ["align_classes", "name_models", "predict_candidates"]
 
 
@@ -33,23 +35,21 @@ def name_models(models) -> tuple[list[str], list]:
 
 def _call(model, X, proba: bool, name: str):
     if isinstance(model, torch.nn.Module):
-        parameter = next(model.parameters(), None)
-        x = torch.as_tensor(np.asarray(X))
-        if parameter is not None:
-            x = x.to(parameter.device, parameter.dtype if x.is_floating_point() else None)
-        was_training = model.training
+        modes = [(part, part.training) for part in model.modules()]
         model.eval()
         try:
             with torch.no_grad():
-                return model(x).cpu().numpy()
+                return model(module_input(model, X)).cpu().numpy()
         finally:
-            model.train(was_training)  # a frozen model is handed back as it came
+            for part, training in modes:  # a frozen model is handed back as it came, part by part
+                part.training = training
     if proba:
         if hasattr(model, "predict_proba"):
             return model.predict_proba(X)
         if hasattr(model, "predict"):
             raise TypeError(
-                f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; calibrate it or wrap it in a callable"
+                f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; "
+                "calibrate it or wrap it in a callable"
             )
         return model(X)
     return model.predict(X) if hasattr(model, "predict") else model(X)
@@ -65,8 +65,8 @@ def align_classes(names, models) -> np.ndarray | None:
         missing = np.setdiff1d(classes, own)
         if len(missing):
             raise ValueError(
-                f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at least one example of each "
-                "class, or wrap it in a callable that returns a probability for every class"
+                f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at least one "
+                "example of each class, or wrap it in a callable that returns a probability for every class"
             )
     return classes
 

@@ -35,6 +35,17 @@ def module_input(module: nn.Module, X) -> Tensor:
     return x.long().to(parameter.device)
 
 
+def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: str) -> None:
+    """Raise ValueError unless ``module`` maps the first row of ``x`` to ``outputs`` numbers."""
+    try:
+        with torch.no_grad():
+            shape = tuple(module.eval()(x[:1]).shape)
+    except Exception as error:
+        raise ValueError(f"{name} failed on one row of X, of shape {tuple(x[:1].shape)}: {error}") from error
+    if shape != (1, outputs):
+        raise ValueError(f"{name} maps one row of X to shape {shape}, but must give (1, {outputs}): {what}")
+
+
 def initial_values(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
     """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is zero.
 
