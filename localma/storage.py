@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
-import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from localma.baselines import BestModel, EqualWeights, GlobalMA
+from localma.estimators import LocalMA
 from localma.losses import LOSSES, tweedie
+from localma.network import Standardize, WeightNetwork, mlp_from_parameters
 
 __all__ = ["load", "save"]
 
 FORMAT = 1
+ESTIMATORS = {estimator.__name__: estimator for estimator in (LocalMA, GlobalMA, EqualWeights, BestModel)}
 
 
 def save(average, path) -> None:
     """Write a fitted average; see :meth:`localma.estimators.ModelAverage.save`."""
-    from sklearn.utils.validation import check_is_fitted
-
-    import localma
-
-    check_is_fitted(average, "n_models_")
+    check_is_fitted(average)
     loss = average._resolve_loss()
-    params = {k: v for k, v in average.get_params(deep=False).items() if k not in ("models", "loss", "network") and _plain(v)}
+    key = next((key for key, known in LOSSES.items() if known is loss), None)
+    params = {name: _plain(value) for name, value in average.get_params(deep=False).items() if name not in ("models", "loss", "network")}
     header = {
         "format": FORMAT,
-        "localma": localma.__version__,
+        "localma": _version(),
         "estimator": type(average).__name__,
-        "loss": loss.name,
-        "params": params,
+        "loss": key or loss.name,
+        "loss_is_key": key is not None,
+        "params": {name: value for name, value in params.items() if value is not ...},
         "n_models": average.n_models_,
         "model_names": average.model_names_,
         "n_features_in": average.n_features_in_,
     }
+    if header["estimator"] not in ESTIMATORS:
+        raise TypeError(f"only {', '.join(ESTIMATORS)} can be saved, not {header['estimator']}")
     arrays = {}
     if hasattr(average, "feature_names_in_"):
         header["feature_names_in"] = average.feature_names_in_.tolist()
     if hasattr(average, "classes_"):
-        arrays["classes"] = average.classes_ if average.classes_.dtype != object else average.classes_.astype(str)
+        arrays["classes"] = np.asarray(average.classes_.tolist())  # labels of pandas are Python objects; in a file they need a type
     if hasattr(average, "weights_"):
         arrays["weights"] = average.weights_
+    if hasattr(average, "best_"):
+        header["best"], arrays["losses"] = average.best_, average.losses_
     network = getattr(average, "network_", None)
     if network is not None:
         header["body"] = "mlp" if average.network is None else "custom"
@@ -52,13 +60,13 @@ def save(average, path) -> None:
     header["shapes"] = {name: list(a.shape) for name, a in arrays.items()}
     path = Path(path)
     # written beside its place and then renamed: an interrupted save leaves the old file or none, never half of one
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             np.savez(file, header=np.array(json.dumps(header)), **arrays)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -71,9 +79,14 @@ def load(path, models=None, *, network=None, loss=None):
     models : list, optional
         The candidate models, in the order of the fit (they are not in the file). None: predictions are given as ``F``.
     network : torch.nn.Module or callable, optional
-        The body, if the fit used one of its own: a module of the same architecture, or a function that makes it from M.
+        The body, if the fit used one of its own: a module of the same architecture (a copy is filled), or a function that makes it from M.
     loss : Loss or callable, optional
         Needed only if the fit used a loss that is not in :data:`localma.LOSSES`.
+
+    Returns
+    -------
+    The average, ready to predict. What only a fit knows (``fit_info_``) is not in the file. One trained on a GPU that is not here
+    comes back on the CPU.
 
     Raises
     ------
@@ -90,68 +103,99 @@ def load(path, models=None, *, network=None, loss=None):
     ...     localma.load(os.path.join(folder, "average.npz"), models).predict([[3.0]])
     array([3.])
     """
-    import localma
-
-    with np.load(path, allow_pickle=False) as file:
-        if "header" not in file:
-            raise ValueError(f"{path} is no saved average: it has no header; write one with average.save(path)")
-        header = json.loads(str(file["header"]))
-        arrays = {name: file[name] for name in file.files if name != "header"}
-    if header["format"] > FORMAT:
-        raise ValueError(
-            f"{path} was written by localma {header['localma']} in format {header['format']}; this version reads {FORMAT}: upgrade localma"
-        )
-    shapes = {name: list(a.shape) for name, a in arrays.items()}
-    if shapes != header["shapes"]:
-        raise ValueError(f"{path} is damaged: its arrays do not have the shapes of its header; save the average again")
-    if models is not None and len(models) != header["n_models"]:
-        raise ValueError(
-            f"models has {len(models)} entries, but {path} was fitted with {header['n_models']}: {', '.join(header['model_names'])}"
-        )
-    estimator = getattr(localma, header["estimator"])
-    average = estimator(models, loss=_loss(header["loss"], loss, path), **header["params"])
+    header, arrays = _read(path)
+    if models is not None:
+        models = list(models)
+        names = [m[0] for m in models if isinstance(m, tuple)]
+        if len(models) != header["n_models"]:
+            raise ValueError(
+                f"models has {len(models)} entries, but {path} was fitted with {header['n_models']}: {', '.join(header['model_names'])}"
+            )
+        if names != header["model_names"] and sorted(names) == sorted(header["model_names"]):
+            raise ValueError(f"models are in another order than in the fit of {path}: give {', '.join(header['model_names'])}")
+    params = dict(header["params"])
+    if params.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
+        params["device"] = "cpu"
+    average = ESTIMATORS[header["estimator"]](models, loss=_loss(header, loss, path), **params)
     average.n_models_, average.model_names_ = header["n_models"], header["model_names"]
     average.n_features_in_ = header["n_features_in"]
     if "feature_names_in" in header:
         average.feature_names_in_ = np.array(header["feature_names_in"], dtype=object)
-    if "classes" in arrays:
-        average.classes_ = arrays["classes"]
-    if "weights" in arrays:
-        average.weights_ = arrays["weights"]
+    if "best" in header:
+        average.best_ = header["best"]
+    for name in {"classes", "weights", "losses"} & arrays.keys():
+        setattr(average, f"{name}_", arrays[name])
     if header["estimator"] == "LocalMA":
         average.network = network
         average.network_ = _network(header, arrays, network, average, path) if "body" in header else None
     return average
 
 
-def _plain(value) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
+def _version() -> str:
+    import localma  # which imports this module
+
+    return localma.__version__
 
 
-def _loss(name, given, path):
+def _read(path) -> tuple[dict, dict]:
+    """Header and arrays of a file, after the checks that need nothing else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+        later, shapes = header["format"] > FORMAT, header["shapes"]
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no saved average, or is damaged ({error}); write one with average.save(path)") from error
+    if later:
+        raise ValueError(
+            f"{path} was written by localma {header.get('localma')} in format {header['format']}; "
+            f"this version reads formats up to {FORMAT}: upgrade localma"
+        )
+    M = header.get("n_models")
+    if (
+        shapes != {name: list(a.shape) for name, a in arrays.items()}
+        or header.get("estimator") not in ESTIMATORS
+        or len(header.get("model_names", ())) != M
+        or arrays.get("weights", np.empty(M)).shape != (M,)
+        or ("weights" not in arrays and header["estimator"] != "LocalMA")
+        or ("body" not in header and M != 1 and header["estimator"] == "LocalMA")
+    ):
+        raise ValueError(f"{path} is damaged: its arrays do not fit its header; save the average again")
+    return header, arrays
+
+
+def _plain(value):
+    """A value that JSON can hold, or ... where there is none."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if value is None or isinstance(value, (bool, int, float, str)) else ...
+
+
+def _loss(header, given, path):
+    name = header["loss"]
     if given is not None:
         return given
-    if name in LOSSES:
-        return name
-    power = re.fullmatch(r"tweedie\((.+)\)", name)
-    if power:
-        return tweedie(float(power[1]))
+    if header["loss_is_key"]:
+        if name in LOSSES:
+            return name
+    else:
+        power = re.fullmatch(r"tweedie\((.+)\)", name)
+        if power:
+            return tweedie(float(power[1]))
+        # a user's function may share its name with one of LOSSES, so its name alone does not tell what it is
     raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
 
 
 def _network(header, arrays, given, average, path):
-    from localma.network import Standardize, WeightNetwork, mlp
-
     state = {name.removeprefix("network."): torch.as_tensor(a) for name, a in arrays.items() if name.startswith("network.")}
     if header["body"] == "custom":
         if given is None:
             raise ValueError(f"{path} was fitted with a network of its own; give a module of the same architecture as network=")
-        body = given if isinstance(given, nn.Module) else given(header["n_models"])
+        body = copy.deepcopy(given) if isinstance(given, nn.Module) else given(header["n_models"])
+        body = body.body if isinstance(body, WeightNetwork) else body
     else:
-        d = len(state["0.mean"])
-        hidden = mlp(d, header["n_models"], width=average.width, depth=average.depth)
-        body = nn.Sequential(Standardize(torch.zeros(d), torch.ones(d)), *hidden)
-    body = body.to(average.device, getattr(torch, average.dtype))
+        layers = [(state[f"{k}.weight"], state[f"{k}.bias"]) for k in range(1, len(state), 2) if f"{k}.weight" in state]
+        body = nn.Sequential(Standardize(state["0.mean"], state["0.scale"]), *mlp_from_parameters(layers))
+    body = body.to(average.device, next(a.dtype for a in state.values() if a.is_floating_point()))
     try:
         body.load_state_dict(state)
     except RuntimeError as error:
