@@ -165,9 +165,7 @@ def test_printed_tables_know_their_rounding():
         printed(9)
 
 
-@pytest.mark.parametrize(
-    ("mean", "verdict"), [(10.0, "agrees"), (10.04, "agrees"), (10.2, "differs: higher"), (9.8, "differs: lower")]
-)
+@pytest.mark.parametrize(("mean", "verdict"), [(10.0, "agrees"), (10.04, "agrees"), (10.2, "differs: higher"), (9.8, "differs: lower")])
 def test_verdicts(mean, verdict):
     paper = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [10.0], "sd": [0.2], "rounding": [0.005]})
     ours = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [mean], "mcse": [0.01]})
@@ -200,7 +198,7 @@ def test_committed_results_are_complete_and_of_this_configuration():
     table, provenance = load_results("simulation")
     assert list(table.columns) == COLUMNS
     assert (table["replications"] == simulation.FULL).all()
-    assert len(table) == 12 * (4 + 3) + 4 * 4
+    assert len(table) == 12 * (3 + 3) + 4 * 4
     assert provenance["configuration"]["LocalMA"] == simulation.CONFIGURATION
     with pytest.raises(ValueError, match="simulation"):
         load_results("nothing")

@@ -14,7 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m localma.replication", description="Replicate the paper's experiments.")
     commands = parser.add_subparsers(dest="name", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--scale", choices=("quick", "full"), default="quick", help="quick: a look in seconds; full: the paper's size (default quick)")
+    common.add_argument(
+        "--scale", choices=("quick", "full"), default="quick", help="quick: a look in seconds; full: the paper's size (default quick)"
+    )
     common.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
     common.add_argument("--out", type=Path, default=Path("results"), help="folder for the CSV and provenance files (default results)")

@@ -65,7 +65,10 @@ def flops(n: int, d: int, width: int, M: int) -> float:
 def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3) -> float:
     x, f, y = _sample(n, replications, M)
     seeds = range(replications)
-    return _median_seconds(lambda: fit_stack(x, f, y, LOSSES["squared"], seeds=seeds, width=width, options=Options(steps=STEPS)), repeats) / replications
+    return (
+        _median_seconds(lambda: fit_stack(x, f, y, LOSSES["squared"], seeds=seeds, width=width, options=Options(steps=STEPS)), repeats)
+        / replications
+    )
 
 
 def run(quick: bool = False) -> None:

@@ -19,7 +19,19 @@ from localma.losses import LOSSES
 from localma.replication.runner import run_parts, summarise, write_results
 from localma.training import Options, fit_stack
 
-__all__ = ["CELLS", "CONFIGURATION", "Cell", "candidate_models", "draw", "fit_cell", "hull_clip", "replicate", "run", "true_mean", "true_weights"]
+__all__ = [
+    "CELLS",
+    "CONFIGURATION",
+    "Cell",
+    "candidate_models",
+    "draw",
+    "fit_cell",
+    "hull_clip",
+    "replicate",
+    "run",
+    "true_mean",
+    "true_weights",
+]
 
 SIZES = (100, 300, 600, 900)
 TEST_SIZE = 2500
@@ -124,7 +136,7 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     -------
     dict of arrays of shape (replications,)
         ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean Euclidean distance of the weights
-        to the true ones. Method "Hull" is the floor under every average, local or not.
+        to the true ones. In Scenario 2 method "Hull" is the floor under every average, local or not.
     """
     fit, (_, F, y), rng = fit_cell(cell, replications, seed=seed, chunk=chunk, device=device)
     gw = global_weights(F, y, LOSSES["squared"])
@@ -133,8 +145,9 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     local = fit.weights(torch.as_tensor(test, dtype=torch.float32, device=device)).cpu().numpy()
     estimated = {"LocalMA": local, "GW": gw[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
     out = {f"{method}.mse": np.square((w * F).sum(-1) - mu).mean(-1) for method, w in estimated.items()}
-    out["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
-    if cell.scenario == 1:
+    if cell.scenario == 2:  # in Scenario 1 the truth is in the hull and the floor is zero
+        out["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
+    else:
         truth = true_weights(test, cell.setting)
         out |= {f"{m}.weight_error": np.sqrt(np.square(w - truth).sum(-1)).mean(-1) for m, w in estimated.items()}
     return out

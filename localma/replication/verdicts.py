@@ -38,7 +38,7 @@ def printed(table: int) -> pd.DataFrame:
     with (files("localma.replication") / "paper" / TABLES[table]).open() as file:
         frame = pd.read_csv(file, dtype=str)
     digits = frame["mean"].str.partition(".")[2].str.len()
-    frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0 ** -digits)
+    frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0**-digits)
     if "method" not in frame:
         frame.insert(2, "method", "LocalMA")
     return frame.astype({"n": int, "mean": float, "sd": float})
@@ -64,7 +64,8 @@ def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) ->
         Columns of the cell, printed, replicated, mcse, ratio (replicated over printed), verdict.
     """
     keys = [k for k in ("setting", "n", "method") if k in paper]
-    both = paper.merge(replicated, on=keys, suffixes=("_paper", ""), validate="one_to_one")
+    paper = paper.rename(columns={"mean": "mean_paper", "sd": "sd_paper"})
+    both = paper.merge(replicated, on=keys, validate="one_to_one")
     error = np.hypot(both["mcse"], both["sd_paper"] / PRINTED_REPLICATIONS**0.5)
     allowance = both["rounding"] + z * error
     difference = both["mean"] - both["mean_paper"]
