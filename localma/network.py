@@ -111,7 +111,8 @@ def mlp_from_parameters(layers: list[tuple[Tensor, Tensor]], dtype=torch.float32
     """The ReLU network with given (weight, bias) per layer."""
     modules: list[nn.Module] = []
     for weight, bias in layers:
-        linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+        # no values of its own: these would come from the user's global random state
+        linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], dtype=dtype)
         with torch.no_grad():
             linear.weight.copy_(weight)
             linear.bias.copy_(bias.reshape(-1))

@@ -181,7 +181,7 @@ def test_predictions_outside_the_domain(loss):
     loss.check_predictions(np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"F\[:, 1\]\[2\] = 0"):
         loss.check_predictions(np.array([[1.0, 1], [1, 1], [1, 0]]))
-    with pytest.raises(ValueError, match="model 'b'.*row 2"):
+    with pytest.raises(ValueError, match=r"model 'b'.*row 2"):
         loss.check_predictions(np.array([[1.0, 1], [1, 1], [1, 0]]), ["a", "b"])
 
 
@@ -241,7 +241,7 @@ def test_own_callable_and_the_dictionary_as_extension_point(monkeypatch):
     monkeypatch.setitem(LOSSES, "quartic", Loss("quartic", lambda y, a: (y - a) ** 4, lambda a: a**4))
     weights = GlobalMA(loss="quartic").fit(X, y, F=F).weights_
     np.testing.assert_allclose(weights, [5 / 6, 1 / 6], atol=1e-2)  # 0.1 w = 0.5 (1 - w): no error at all
-    with pytest.raises(ValueError, match="loss = 'nonsense' is unknown; choose one of .*poisson"):
+    with pytest.raises(ValueError, match=r"loss = 'nonsense' is unknown; choose one of .*poisson"):
         resolve_loss("nonsense")
     with pytest.raises(TypeError, match="loss"):
         resolve_loss(3)
