@@ -222,7 +222,7 @@ def test_committed_means_are_reproduced_by_a_small_run():
     for cell in CELLS[::3]:
         for name, values in simulation.replicate(cell, 60, seed=123).items():
             row = committed.loc[(cell.scenario, cell.setting, cell.n, *name.split("."))]
-            error = np.hypot(row["mcse"], values.std(ddof=1) / 60**0.5) + 1e-12
+            error = np.hypot(row["mcse"], values.std(ddof=1) / 60**0.5) + 1e-6  # the table has six digits
             assert abs(values.mean() - row["mean"]) < 4.5 * error, (cell, name)
 
 
