@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks results bench colab address clean
+.PHONY: help setup book serve test lint format notebooks picture results bench colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ format: $(READY)  ## Let ruff put the code in order
 
 notebooks: $(READY)  ## Bring every .ipynb in step with its .md, outputs included
 	@$(BIN)/python book/_tools/notebooks.py
+
+picture: $(READY)  ## Make the README's picture from the landing page's figure
+	@$(BIN)/python book/_tools/readme_picture.py
 
 results: $(READY)  ## Run every experiment at full scale into localma/replication/results
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
