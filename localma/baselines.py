@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 
 import numpy as np
@@ -155,6 +156,7 @@ def _newton(w, G, y, loss, iterations, tolerance):
         return loss.of_weights(w.unsqueeze(-1), G, y).mean(-1)
 
     current = value(w)
+    last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
         a = (w.unsqueeze(-1) * F).sum(-2)
         first, second = loss.derivatives(y, a)
@@ -170,18 +172,21 @@ def _newton(w, G, y, loss, iterations, tolerance):
         goal = torch.as_tensor(simplex_qp(H.numpy(), ((H @ w.unsqueeze(-1)).squeeze(-1) - gradient).numpy()))
         slope = (gradient * (goal - w)).sum(-1)
         length = torch.ones(len(w), dtype=w.dtype)
+        # Near the optimum the loss is flat to rounding, while the gap, a first derivative, still tells a better point from a worse one.
+        noise = 1e-14 * (current.abs() + unit)
         for _ in range(60):
             candidate = w + length.unsqueeze(-1) * (goal - w)
             trial = value(candidate)
-            bad = ~(trial <= current + 1e-4 * length * slope) & (gap > tolerance * unit)
+            bad = ~(trial <= current + 1e-4 * length * slope + noise) & (gap > tolerance * unit)
             if not bool(bad.any()):
                 break
             length = torch.where(bad, length / 2, length)
-        better = trial < current
-        if not bool(better.any()):
-            return w  # no step lowers the loss any more: the limit of floating-point numbers
-        w = torch.where(better.unsqueeze(-1), candidate, w)
-        current = torch.where(better, trial, current)
+        moves = (gap > tolerance * unit) & ((trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2)))
+        if not bool(moves.any()):
+            return w  # neither the loss nor the gap falls any more: the limit of floating-point numbers
+        last_gap = gap
+        w = torch.where(moves.unsqueeze(-1), candidate, w)
+        current = torch.where(moves, trial, current)
     if bool((gap > 1e-8 * unit).any()):
         warnings.warn(
             f"global weights for the {loss.name} loss did not converge in {iterations} iterations",
