@@ -44,7 +44,7 @@ class Options:
         :meth:`Loss.scale`, so lambda has no unit. Auto: 0.01 (100 / n)^(3/4), chosen with the learning rate by ``python -m localma.replication tuning``.
     validation_fraction : float or "auto"
         Share held out to choose the best step. Auto: 0 up to n = 1000 (the penalty alone regularises; a small sample is better spent on
-        training), 0.1 above.
+        training), above that 0.1 and at most 10,000 observations.
     patience : int or None
         Stop after so many evaluations without improvement (there are about 100 in a fit). None: run the whole cycle.
     """
@@ -62,7 +62,7 @@ class Options:
             "steps": round(100 * max(1.0, n / 1000) ** 0.5),
             "batch_size": min(n, 1024),
             "penalty": 0.01 * (100 / n) ** 0.75,
-            "validation_fraction": 0.0 if n <= 1000 else 0.1,
+            "validation_fraction": 0.0 if n <= 1000 else min(0.1, 10_000 / n),
         }
         chosen = replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == "auto"})
         chosen._check(n)
