@@ -26,7 +26,7 @@ def name_models(models) -> tuple[list[str], list]:
             models[m] = model[1]
         else:
             names.append(f"f{m + 1}")
-        if not (hasattr(models[m], "predict") or callable(models[m])):
+        if not (hasattr(models[m], "predict") or hasattr(models[m], "predict_proba") or callable(models[m])):
             raise TypeError(f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X")
     if len(set(names)) < len(names):
         raise ValueError(f"models must have distinct names, but are called {names}")
