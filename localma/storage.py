@@ -140,7 +140,8 @@ def _version() -> str:
 def _read(path) -> tuple[dict, dict]:
     """Header and arrays of a file, after the checks that need nothing else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a broken file open if it opens it itself
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
         later, shapes = header["format"] > FORMAT, header["shapes"]

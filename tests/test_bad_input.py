@@ -1,0 +1,191 @@
+"""Bad input: the error names the argument and the fix, and comes before any training."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.svm import LinearSVC
+from torch import nn
+
+from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, mlp
+
+AVERAGES = [LocalMA, GlobalMA, EqualWeights, BestModel]
+X = np.random.default_rng(0).normal(size=(20, 2))
+y = X.sum(1)
+F = np.stack([X[:, 0], X[:, 1]], 1)
+LABELS = np.array(["a", "b"])[(y > 0).astype(int)]
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    """Weights must not be fitted in any of these tests: an error has to come first."""
+
+    def trained(*arguments, **options):
+        raise AssertionError("training started")
+
+    for name in ("localma.training.train", "localma.estimators.train", "localma.baselines.train", "localma.baselines.global_weights"):
+        monkeypatch.setattr(name, trained)
+    monkeypatch.setattr(EqualWeights, "_fit_weights", trained)
+    monkeypatch.setattr(BestModel, "_fit_weights", trained)
+
+
+def changed(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+def one(X):
+    return np.asarray(X)[:, 0]
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        # shapes
+        ((X, y[:-1], F), {}, ValueError, r"X and y differ in length; give one response per row"),
+        ((X[:-1], y, F), {}, ValueError, r"X and y differ in length"),
+        ((X, y, F[:-1]), {}, ValueError, r"F has shape \(19, 2\), but X has 20 rows .*expected \(20, M\)"),
+        ((X, y, F[:, 0]), {}, ValueError, r"F has shape \(20,\).*expected \(20, M\)"),
+        ((X, y, F[:, :0]), {}, ValueError, r"F has shape \(20, 0\)"),
+        ((X, y, F[:, :, None]), {}, ValueError, r"F has shape \(20, 2, 1\)"),
+        ((X, y, np.full((20, 2), "x")), {}, ValueError, r"F must be an array of numbers"),
+        ((X[:, 0], y, F), {}, ValueError, r"Expected 2D array.*(?s:.*)Reshape"),
+        ((X, np.stack([y, y], 1), F), {}, ValueError, r"y should be a 1d array"),
+        ((X[:0], y[:0], F[:0]), {}, ValueError, r"0 sample"),
+        ((scipy.sparse.csr_matrix(X), y, F), {}, TypeError, r"X.*dense"),
+        ((X, None, F), {}, ValueError, r"requires y.*give one response per row"),
+        ((X, y), {}, ValueError, r"F is missing: models is None, so give"),
+        # NaN and infinity
+        ((changed(X, (1, 1), np.nan), y, F), {}, ValueError, r"X contains NaN"),
+        ((changed(X, (1, 1), np.inf), y, F), {}, ValueError, r"X contains infinity"),
+        ((X, changed(y, 3, np.nan), F), {}, ValueError, r"y contains NaN.*[Dd]rop"),
+        ((X, changed(y, 3, -np.inf), F), {}, ValueError, r"y contains infinity.*[Dd]rop"),
+        ((X, y, changed(F, (3, 1), np.nan)), {}, ValueError, r"F\[3, 1\] is NaN or infinite; impute"),
+        # domains
+        ((X, changed(abs(y), 2, -1), abs(F)), {"loss": "poisson"}, ValueError, r"y must be non-negative .*y\[2\] = -1\. Drop"),
+        ((X, changed(abs(y), 2, 0), abs(F)), {"loss": "gamma"}, ValueError, r"y must be positive .*y\[2\] = 0\. Drop"),
+        ((X, abs(y), changed(abs(F), (4, 1), 0)), {"loss": "poisson"}, ValueError, r"F\[:, 1\] must be positive.*\[4\] = 0\. Clip"),
+        ((X, abs(y), changed(abs(F), (4, 0), -2)), {"loss": "tweedie"}, ValueError, r"F\[:, 0\] must be positive.*\[4\] = -2"),
+        ((X, y, F), {"loss": "nonsense"}, ValueError, r"loss = 'nonsense' is unknown; choose one of"),
+        ((X, y, F), {"loss": 3}, TypeError, r"loss must be"),
+        # models
+        ((X, y), {"models": []}, ValueError, r"models is empty; give"),
+        ((X, y), {"models": one}, TypeError, r"models must be a list"),
+        ((X, y), {"models": "ab"}, TypeError, r"models must be a list"),
+        ((X, y), {"models": [one, 3]}, TypeError, r"models\[1\] has no predict method"),
+        ((X, y), {"models": [("a", one, 1)]}, TypeError, r"models\[0\] is a tuple"),
+        ((X, y), {"models": [("a", one), ("a", one)]}, ValueError, r"distinct names"),
+        ((X, y), {"models": [one, LinearRegression()]}, ValueError, r"model 'f2' failed on X: NotFittedError"),
+        ((X, y), {"models": [("bad", lambda X: 1 / 0)]}, ValueError, r"model 'bad' failed on X: ZeroDivisionError"),
+        ((X, y), {"models": [lambda X: np.ones(3)]}, ValueError, r"model 'f1' returned predictions of shape \(3,\) for 20 rows"),
+        ((X, y), {"models": [lambda X: np.ones((20, 2))]}, ValueError, r"model 'f1' returned .*expected \(20,\)"),
+        ((X, y), {"models": [lambda X: ["x"] * 20]}, ValueError, r"model 'f1' failed on X"),
+        ((X, y), {"models": [lambda X: changed(y, 5, np.nan)]}, ValueError, r"model 'f1' for row 5 is NaN or infinite; impute"),
+        ((X, y), {"models": [nn.Linear(3, 1)]}, ValueError, r"model 'f1' failed on X"),
+        ((X, abs(y)), {"models": [("low", one)], "loss": "poisson"}, ValueError, r"model 'low' must be positive.*Clip"),
+        ((X, y, F), {"models": [one]}, ValueError, r"F has 2 columns for 1 models; give one column per model"),
+    ],
+)  # fmt: skip
+def test_every_average_refuses(kind, arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(**options).fit(*arguments)
+
+
+PROBABILITIES = np.full((20, 2, 2), 0.5)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+@pytest.mark.parametrize(
+    ("models", "target", "given", "message"),
+    [
+        ([LogisticRegression().fit(X, LABELS)], changed(LABELS, 0, "c"), None, r"labels \['c'\], which the models do not know.*drop"),
+        ([LogisticRegression().fit(X, LABELS), LogisticRegression().fit(X, np.resize(["a", "b", "c"], 20))], LABELS, None,
+         r"model 'f1' does not know \['c'\]; refit"),
+        ([("svm", LinearSVC().fit(X, LABELS))], LABELS, None, r"model 'svm' has predict but no predict_proba.*calibrate"),
+        ([one], LABELS, None, r"model 'f1' returned predictions of shape \(20,\).*expected \(20, number of classes\)"),
+        ([lambda X: np.full((20, 2), 0.5), lambda X: np.full((20, 3), 1 / 3)], LABELS, None, r"disagree on the number of classes"),
+        ([LogisticRegression().fit(X, LABELS), lambda X: np.full((20, 3), 1 / 3)], LABELS, None, r"'f2' returned 3 class prob.*2 classes"),
+        ([lambda X: np.full((20, 2), 0.7)], LABELS, None, r"model 'f1' must give class probabilities.*sums to 1\.4.*softmax"),
+        (None, LABELS, PROBABILITIES[:, 0], r"F has shape \(20, 2\).*expected \(20, M, K\)"),
+        (None, LABELS, 2 * PROBABILITIES, r"F\[:, 0\] must give class probabilities.*softmax"),
+        (None, np.resize(["a", "b", "c"], 20), PROBABILITIES, r"y holds 3 class labels.*K = 2 columns; number"),
+        (None, y, PROBABILITIES, r"label type"),
+    ],
+)  # fmt: skip
+def test_every_average_refuses_classes(kind, models, target, given, message):
+    with pytest.raises(ValueError, match=message):
+        kind(models, loss="cross_entropy").fit(X, target, F=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"steps": -1}, ValueError, "steps"),
+        ({"steps": 10.5}, ValueError, "steps"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"learning_rate": -1}, ValueError, "learning_rate"),
+        ({"learning_rate": "fast"}, ValueError, "learning_rate"),
+        ({"penalty": -1}, ValueError, "penalty"),
+        ({"validation_fraction": 1.5}, ValueError, "validation_fraction"),
+        ({"validation_fraction": 0.01}, ValueError, r"n = 20 observations leaves 0 for validation.*more data"),
+        ({"patience": 3}, ValueError, "patience needs a validation part"),
+        ({"dtype": "float16"}, ValueError, "dtype"),
+        ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
+        ({"random_state": "seed"}, ValueError, "seed"),
+        ({"width": 0}, ValueError, "width"),
+        ({"depth": -1}, ValueError, "depth"),
+        ({"width": 2.5}, ValueError, "width"),
+        ({"network": 5}, TypeError, "network must be"),
+        ({"network": lambda M: 5}, TypeError, "body must be"),
+        ({"network": mlp(3, 2)}, ValueError, r"network failed on one row of X, of shape \(1, 2\)"),
+        ({"network": mlp(2, 3)}, ValueError, r"network maps one row of X to shape \(1, 3\), but must give \(1, 2\)"),
+        ({"network": nn.Flatten()}, ValueError, "zero_output"),
+    ],
+)
+def test_local_average_refuses_options(options, error, message):
+    with pytest.raises(error, match=message):
+        LocalMA(**options).fit(X, y, F=F)
+
+
+def test_default_network_reads_tables():
+    with pytest.raises(ValueError, match=r"X has shape \(20, 2, 1\).*flatten X or give network="):
+        LocalMA().fit(X[:, :, None], y, F=F)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_at_prediction(kind, monkeypatch):
+    monkeypatch.undo()
+    average = kind().fit(X, y, F=F)
+    with pytest.raises(ValueError, match="2 features"):
+        average.predict(X[:, :1], F=F)
+    with pytest.raises(ValueError, match=r"F has shape \(20, 1\), but the fit saw M = 2"):
+        average.predict(X, F=F[:, :1])
+    with pytest.raises(ValueError, match=r"F has shape \(20, 2\), but X has 3 rows"):
+        average.predict(X[:3], F=F)
+    with pytest.raises(ValueError, match="F is missing"):
+        average.predict(X)
+    with pytest.raises(ValueError, match="NaN"):
+        average.weights(changed(X, (0, 0), np.nan))
+    with pytest.raises(AttributeError, match="predict_proba") as error:
+        average.predict_proba(X, F=F)
+    assert "needs loss='cross_entropy'" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("learner", "loss", "target", "error", "message"),
+    [
+        (None, "squared", y, TypeError, "learner must be"),
+        ("model", "squared", y, TypeError, "learner must be"),
+        (mlp(3, 1), "squared", y, ValueError, r"learner failed on one row of X"),
+        (mlp(2, 2), "squared", y, ValueError, r"learner maps one row of X to shape \(1, 2\), but must give \(1, 1\)"),
+        (mlp(2, 3), "cross_entropy", LABELS, ValueError, r"must give \(1, 2\): one logit per class"),
+        (mlp(2, 1), "gamma", y, ValueError, "y must be positive"),
+        (LinearRegression(), "squared", changed(y, 0, np.nan), ValueError, "y contains NaN"),
+        (LinearRegression(), "squared", None, ValueError, "requires y"),
+    ],
+)
+def test_direct_model_refuses(learner, loss, target, error, message):
+    with pytest.raises(error, match=message):
+        DirectModel(learner, loss=loss).fit(X, target)
