@@ -68,7 +68,9 @@ def split_parameters(flat: Tensor, sizes: list[tuple[int, int]]) -> list[tuple[T
     return layers
 
 
-def mlp(in_features: int, out_features: int, *, width: int = 16, depth: int = 1, random_state: int = 0) -> nn.Sequential:
+def mlp(
+    in_features: int, out_features: int, *, width: int = 16, depth: int = 1, random_state: int = 0, dtype=torch.float32
+) -> nn.Sequential:
     """A ReLU network: ``depth`` hidden layers of ``width`` units and an affine output layer that starts at zero.
 
     Parameters
@@ -79,6 +81,8 @@ def mlp(in_features: int, out_features: int, *, width: int = 16, depth: int = 1,
         H and D of the paper's network class; ``depth=0`` is an affine map (with a softmax on top: the linear gate).
     random_state : int
         Seed of the hidden layers' initial values.
+    dtype : torch.dtype
+        float64 keeps the initial values as they are drawn.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def mlp(in_features: int, out_features: int, *, width: int = 16, depth: int = 1,
         check_whole(name, value, least)
     sizes = layer_sizes(in_features, out_features, width, depth)
     values = initial_values(sizes, torch.Generator().manual_seed(random_state))
-    return mlp_from_parameters(split_parameters(values, sizes))
+    return mlp_from_parameters(split_parameters(values, sizes), dtype)
 
 
 def mlp_from_parameters(layers: list[tuple[Tensor, Tensor]], dtype=torch.float32) -> nn.Sequential:

@@ -99,7 +99,7 @@ def _as_arrays(line):
     return line
 
 
-def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS):
+def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS, legend=True):
     """Weights as stacked bands over one covariate: at each x the bands fill the unit interval.
 
     Parameters
@@ -116,5 +116,6 @@ def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS):
     ax = ax or plt.gca()
     ax.stackplot(x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0)
     ax.set(xlim=(np.min(x), np.max(x)), ylim=(0, 1), ylabel="weight")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if legend:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -276,6 +277,16 @@ def standardization(X: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(flat | (scale == 0), torch.ones_like(scale), scale)
 
 
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def fit_stack(
     X: Tensor,
     F: Tensor,
@@ -339,21 +350,20 @@ def fit_stack(
         history = train(stack, inputs, criterion, (G, target), options, generators, progress)
         return stack.values(), mean, scale, history.best_step, history
 
-    row_bytes = X.element_size() * n * (d + 4 * width * depth + 6 * F.shape[2])
-    rows = min(TILE_ROWS, max(1, TILE_BYTES // row_bytes)) if cpu else B
+    def row_bytes(n):
+        return X.element_size() * n * (d + 4 * width * depth + 6 * F.shape[2])
+
+    rows = min(TILE_ROWS, max(1, TILE_BYTES // row_bytes(n))) if cpu else B
     workers = (workers or os.cpu_count() or 1) if cpu else 1
     rows = max(1, min(rows, math.ceil(B / workers)))
     tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
-    if len(tiles) == 1:
-        parts = [fit_tile(tiles[0])]
-    else:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # tiles side by side beat many threads inside products this small
+    # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
+    small = cpu and (len(tiles) > 1 or row_bytes(min(n, options.batch_size)) < TILE_BYTES)
+    with _one_thread() if small else nullcontext():
         pool = ThreadPoolExecutor(workers)
         try:
-            parts = list(pool.map(fit_tile, tiles))
+            parts = list(pool.map(fit_tile, tiles)) if len(tiles) > 1 else [fit_tile(tiles[0])]
         finally:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
-            torch.set_num_threads(threads)
     values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
     return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0][4] if B == 1 else None)
