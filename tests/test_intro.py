@@ -13,7 +13,7 @@ ROW = re.compile(r"^\| \d+\. \[(?P<title>[^\]]+)\]\((?P<link>[\w/]+\.md)\) \|.*\
 def test_map_lists_every_chapter_with_its_run_time():
     rows = {BOOK / row["link"]: int(row["seconds"]) for row in ROW.finditer(text_of(INTRO))}
     cards = {path: int(CARD.match(text_of(path))["seconds"]) for path in chapters() if path != INTRO}
-    assert rows == cards
+    assert rows == cards, "bring the map in book/intro.md in step with the header cards"
 
 
 def test_snippet_for_practitioners_is_short():
