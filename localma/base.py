@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
@@ -31,6 +32,17 @@ def predicts_probabilities(estimator) -> bool:
     return True
 
 
+def check_numeric_columns(X) -> None:
+    """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
+    if hasattr(X, "columns"):
+        words = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name])]
+        if words:
+            raise ValueError(
+                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder), and if the models need "
+                "them as they are, pass the models' predictions as F"
+            )
+
+
 class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
 
@@ -39,6 +51,7 @@ class LossEstimator(BaseEstimator):
 
     def _validate(self, X) -> np.ndarray:
         """X as a finite array; the models themselves get X as the user gave it."""
+        check_numeric_columns(X)
         return validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
 
     def _validate_sample(self, X, y) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +59,7 @@ class LossEstimator(BaseEstimator):
         loss = self._resolve_loss()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row of X")
+        check_numeric_columns(X)
         try:
             X, y = validate_data(self, X, y, y_numeric=not loss.is_classification, allow_nd=True, dtype="numeric")
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Bad input: the error names the argument and the fix, and comes before any training."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -189,3 +190,11 @@ def test_at_prediction(kind, monkeypatch):
 def test_direct_model_refuses(learner, loss, target, error, message):
     with pytest.raises(error, match=message):
         DirectModel(learner, loss=loss).fit(X, target)
+
+
+@pytest.mark.parametrize("estimator", [LocalMA, GlobalMA])
+def test_columns_of_words_are_named(estimator):
+    X = pd.DataFrame({"area": np.arange(20.0), "city": ["here", "there"] * 10})
+    average = estimator([lambda X: X["area"], lambda X: 0 * X["area"]])
+    with pytest.raises(ValueError, match=r"no numbers: \['city'\].*encode.*F"):
+        average.fit(X, np.arange(20.0))
