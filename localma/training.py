@@ -23,8 +23,8 @@ from localma.network import MLPStack, check_whole, initial_values, layer_sizes
 
 __all__ = ["Options", "StackFit", "fit_stack", "train"]
 
-# A tile's activations should stay in the second-level cache; smaller tiles pay more for Python than they save in memory traffic.
-TILE_BYTES = 4 * 2**20
+# A tile's activations should stay in the last-level cache, which tiles share; smaller tiles pay more for Python than they save in memory traffic.
+TILE_BYTES = 16 * 2**20
 TILE_ROWS = 128
 
 
