@@ -17,7 +17,7 @@ from torch import nn
 from localma.base import LossEstimator, ModelAverage, predicts_probabilities, resolve_seed
 from localma.losses import LOSSES, Loss
 from localma.network import ModuleStack, check_output, module_input
-from localma.training import Options, standardization, train
+from localma.training import Options, one_thread, standardization, train
 
 __all__ = ["BestModel", "DirectModel", "EqualWeights", "GlobalMA", "global_weights", "simplex_qp"]
 
@@ -142,7 +142,8 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     if loss.response != "class labels" and loss.name != "poisson":  # the others are not convex in the average, or not known to be
         vertices = 0.98 * torch.eye(M, dtype=torch.float64) + 0.02 / M
         starts += [v.expand(B, M) for v in vertices]
-    ends = [_newton(w, G, y, loss, iterations, tolerance) for w in starts]
+    with one_thread(G.numel() < 2**22):
+        ends = [_newton(w, G, y, loss, iterations, tolerance) for w in starts]
     values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
     return torch.stack(ends)[values.argmin(0), torch.arange(B)].reshape(*lead, M).numpy()
 
@@ -156,6 +157,10 @@ def _newton(w, G, y, loss, iterations, tolerance):
         return loss.of_weights(w.unsqueeze(-1), G, y).mean(-1)
 
     current = value(w)
+    if not bool(current.isfinite().all()):
+        raise ValueError(
+            f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain (Loss(response=..., prediction=...))"
+        )
     last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
         a = (w.unsqueeze(-1) * F).sum(-2)
@@ -183,13 +188,14 @@ def _newton(w, G, y, loss, iterations, tolerance):
             length = torch.where(bad, length / 2, length)
         moves = (gap > tolerance * unit) & ((trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2)))
         if not bool(moves.any()):
-            return w  # neither the loss nor the gap falls any more: the limit of floating-point numbers
+            break  # neither the loss nor the gap falls any more: the limit of floating-point numbers, or a kink
         last_gap = gap
         w = torch.where(moves.unsqueeze(-1), candidate, w)
         current = torch.where(moves, trial, current)
     if bool((gap > 1e-8 * unit).any()):
         warnings.warn(
-            f"global weights for the {loss.name} loss did not converge in {iterations} iterations",
+            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still {float((gap / unit).max()):.1e} of "
+            "the loss's scale. A loss with kinks has no such bound; otherwise check F and y for extreme values",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -77,6 +77,23 @@ def _tensors(*arrays):
     return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
 
 
+#: Where y and predictions may lie; "class labels" and "probabilities" are checked by cross-entropy itself.
+DOMAINS = {
+    "real": lambda v: np.ones(v.shape, bool),
+    "non-negative": lambda v: v >= 0,
+    "positive": lambda v: v > 0,
+    "between 0 and 1": lambda v: (v >= 0) & (v <= 1),
+    "class labels": None,
+    "probabilities": None,
+}
+
+
+def _check_domain(what, values, domain, loss, where, advice):
+    bad = np.flatnonzero(~DOMAINS[domain](values))
+    if len(bad):
+        raise ValueError(f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}")
+
+
 @dataclass(frozen=True)
 class Loss:
     r"""A loss for predictions of a mean.
@@ -91,8 +108,8 @@ class Loss:
     phi : callable, optional
         The convex generator of a Bregman loss, :math:`L(y, a) = \varphi(y) - \varphi(a) - \varphi'(a)(y - a)` up to terms in y alone.
         Without it :meth:`divergence` is not available and the theory of the paper does not apply.
-    response, prediction : {"real", "non-negative", "positive"}
-        Domains of ``y`` and of ``a``, checked before any training.
+    response, prediction : str
+        Domains of ``y`` and of ``a``, checked before any training: "real", "non-negative", "positive" or "between 0 and 1".
 
     Examples
     --------
@@ -110,6 +127,11 @@ class Loss:
     phi: Callable[[Tensor], Tensor] | None = None
     response: str = "real"
     prediction: str = "real"
+
+    def __post_init__(self):
+        for field in ("response", "prediction"):
+            if getattr(self, field) not in DOMAINS:
+                raise ValueError(f"{field} = {getattr(self, field)!r} is no domain; choose one of {', '.join(map(repr, DOMAINS))}")
 
     @property
     def is_classification(self) -> bool:
@@ -185,36 +207,15 @@ class Loss:
 
     def check_response(self, y) -> None:
         """Raise ValueError if some ``y`` lies outside the loss's domain."""
-        _check_domain(
-            "y",
-            np.asarray(y),
-            self.response,
-            self.name,
-            "Drop or correct such rows, or choose another loss.",
-        )
+        advice = "Drop or correct such rows, or choose another loss."
+        _check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
     def check_predictions(self, F, names=None) -> None:
         """Raise ValueError if a candidate prediction ``F[i, m]`` lies outside the loss's domain."""
+        advice = "Clip or transform the model's output, or choose another loss."
         for m in range(F.shape[1]):
-            label = f"the prediction of model {names[m]!r}" if names else f"F[:, {m}]"
-            advice = "Clip or transform the model's output, or choose another loss."
-            _check_domain(
-                label,
-                np.asarray(F[:, m]),
-                self.prediction,
-                self.name,
-                advice,
-                row=names is not None,
-            )
-
-
-def _check_domain(label, values, domain, loss, advice, row=False):
-    if domain == "real":
-        return
-    bad = np.flatnonzero(values < 0 if domain == "non-negative" else values <= 0)
-    if len(bad):
-        where = f"its value for row {bad[0]} is {values[bad[0]]:g}" if row else f"{label}[{bad[0]}] = {values[bad[0]]:g}"
-        raise ValueError(f"{label} must be {domain} for the {loss} loss, but {where}. {advice}")
+            what, where = (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
+            _check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
 
 
 class _CrossEntropy(Loss):

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -278,9 +278,11 @@ def standardization(X: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _one_thread():
+def one_thread(when: bool = True):
+    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if when:
+        torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -359,7 +361,7 @@ def fit_stack(
     tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
     # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
     small = cpu and (len(tiles) > 1 or row_bytes(min(n, options.batch_size)) < TILE_BYTES)
-    with _one_thread() if small else nullcontext():
+    with one_thread(small):
         pool = ThreadPoolExecutor(workers)
         try:
             parts = list(pool.map(fit_tile, tiles)) if len(tiles) > 1 else [fit_tile(tiles[0])]

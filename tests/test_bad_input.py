@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, mlp
+from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, mlp
 
 AVERAGES = [LocalMA, GlobalMA, EqualWeights, BestModel]
 X = np.random.default_rng(0).normal(size=(20, 2))
@@ -67,8 +68,8 @@ def one(X):
         # domains
         ((X, changed(abs(y), 2, -1), abs(F)), {"loss": "poisson"}, ValueError, r"y must be non-negative .*y\[2\] = -1\. Drop"),
         ((X, changed(abs(y), 2, 0), abs(F)), {"loss": "gamma"}, ValueError, r"y must be positive .*y\[2\] = 0\. Drop"),
-        ((X, abs(y), changed(abs(F), (4, 1), 0)), {"loss": "poisson"}, ValueError, r"F\[:, 1\] must be positive.*\[4\] = 0\. Clip"),
-        ((X, abs(y), changed(abs(F), (4, 0), -2)), {"loss": "tweedie"}, ValueError, r"F\[:, 0\] must be positive.*\[4\] = -2"),
+        ((X, abs(y), changed(abs(F), (4, 1), 0)), {"loss": "poisson"}, ValueError, r"F must be positive.*F\[4, 1\] = 0\. Clip"),
+        ((X, abs(y), changed(abs(F), (4, 0), -2)), {"loss": "tweedie"}, ValueError, r"F must be positive.*F\[4, 0\] = -2"),
         ((X, y, F), {"loss": "nonsense"}, ValueError, r"loss = 'nonsense' is unknown; choose one of"),
         ((X, y, F), {"loss": 3}, TypeError, r"loss must be"),
         # models
@@ -198,3 +199,11 @@ def test_columns_of_words_are_named(estimator):
     average = estimator([lambda X: X["area"], lambda X: 0 * X["area"]])
     with pytest.raises(ValueError, match=r"no numbers: \['city'\].*encode.*F"):
         average.fit(X, np.arange(20.0))
+
+
+def test_a_loss_names_its_domains_correctly():
+    with pytest.raises(ValueError, match=r"prediction = 'unit' is no domain.*between 0 and 1"):
+        Loss("bernoulli", lambda y, a: y - a, prediction="unit")
+    bernoulli = Loss("bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1")
+    with pytest.raises(ValueError, match=r"F must be between 0 and 1 for the bernoulli loss, but F\[1, 1\] = 1.5"):
+        GlobalMA(loss=bernoulli).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=[[0.2, 0.5], [0.3, 1.5], [0.4, 0.2]])

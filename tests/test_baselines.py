@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, tweedie
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, Loss, tweedie
 from localma.baselines import global_weights, simplex_qp
 
 KINDS = ["plain", "fewer rows than models", "identical", "collinear", "nearly identical", "one far off", "no curvature", "linear part only"]
@@ -209,3 +209,9 @@ def test_equal_weights_and_best_model():
     assert best.best_ == "f1"
     np.testing.assert_array_equal(best.losses_, [0.5, 5])
     np.testing.assert_array_equal(best.weights(X), [[1, 0], [1, 0]])
+
+
+def test_a_loss_that_is_not_finite_is_refused_rather_than_averaged():
+    logarithm = Loss("log", lambda y, a: (a.log() - y).square())
+    with pytest.raises(ValueError, match="log loss is not finite for averages of F"):
+        GlobalMA(loss=logarithm).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=-np.ones((3, 2)))

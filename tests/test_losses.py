@@ -179,7 +179,7 @@ def test_responses_outside_the_domain(name, y, bad):
 @pytest.mark.parametrize("loss", [LOSSES["poisson"], LOSSES["gamma"], tweedie(2.5)], ids=lambda loss: loss.name)
 def test_predictions_outside_the_domain(loss):
     loss.check_predictions(np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"F\[:, 1\]\[2\] = 0"):
+    with pytest.raises(ValueError, match=r"F\[2, 1\] = 0"):
         loss.check_predictions(np.array([[1.0, 1], [1, 1], [1, 0]]))
     with pytest.raises(ValueError, match=r"model 'b'.*row 2"):
         loss.check_predictions(np.array([[1.0, 1], [1, 1], [1, 0]]), ["a", "b"])
