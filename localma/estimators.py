@@ -67,6 +67,10 @@ class LocalMA(ModelAverage):
     random_state : int, RandomState or None
         An int makes the fit reproducible.
 
+    Notes
+    -----
+    Derived, and rebuilt in ten lines of torch, in the book's chapter "From global to local weights" (``book/method/local_weights``).
+
     Attributes
     ----------
     network_ : WeightNetwork

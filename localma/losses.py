@@ -98,6 +98,8 @@ def _check_domain(what, values, domain, loss, where, advice):
 class Loss:
     r"""A loss for predictions of a mean.
 
+    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and proves the separation property.
+
     Parameters
     ----------
     name : str

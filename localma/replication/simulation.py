@@ -2,6 +2,7 @@ r"""Section 4 of the paper: Tables 1-3, and the weight-function figure.
 
 The paper's regression functions and constants are lost in the text that we work from. What stands here is a calibrated
 reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched. It is the test.
+The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
 """
 
 from __future__ import annotations
