@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -43,6 +44,22 @@ def check_numeric_columns(X) -> None:
             )
 
 
+@contextmanager
+def _advice():
+    """scikit-learn's checks with a way out that fits averages (its own suggests estimators that accept NaN)."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        if "inconsistent numbers of samples" in message:
+            message = f"X and y differ in length; give one response per row of X. {message}"
+        elif message.startswith("Input y contains"):
+            message = f"{message} Drop these rows, from X as well, or impute y."
+        elif message.startswith("Input X contains"):
+            message = f"{message.splitlines()[0]} Drop these rows, or impute X (for example with SimpleImputer)."
+        raise ValueError(message) from None
+
+
 class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
 
@@ -52,7 +69,8 @@ class LossEstimator(BaseEstimator):
     def _validate(self, X) -> np.ndarray:
         """X as a finite array; the models themselves get X as the user gave it."""
         check_numeric_columns(X)
-        return validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
+        with _advice():
+            return validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
 
     def _validate_sample(self, X, y) -> tuple[np.ndarray, np.ndarray]:
         """X and y of a fit as finite arrays of one length, y in the loss's domain."""
@@ -60,15 +78,13 @@ class LossEstimator(BaseEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row of X")
         check_numeric_columns(X)
-        try:
+        words = np.ravel(np.asarray(y))[:1]
+        if not loss.is_classification and len(words) and isinstance(words[0], str):
+            raise ValueError(
+                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use loss='cross_entropy'"
+            )
+        with _advice():
             X, y = validate_data(self, X, y, y_numeric=not loss.is_classification, allow_nd=True, dtype="numeric")
-        except ValueError as error:
-            message = str(error)
-            if "inconsistent numbers of samples" in message:
-                message = f"X and y differ in length; give one response per row of X. {message}"
-            elif message.startswith("Input y contains"):
-                message = f"{message} Drop these rows, from X as well, or impute y."
-            raise ValueError(message) from None
         if loss.is_classification:
             check_classification_targets(y)
         else:
@@ -195,6 +211,7 @@ class ModelAverage(LossEstimator):
             X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
             F = predict_candidates(names, models, X, n, classes if fitting or not proba else self.classes_, proba)
         else:
+            columns = list(F.columns) if hasattr(F, "columns") else None
             try:
                 F = np.asarray(F, dtype=float)
             except (TypeError, ValueError) as error:
@@ -203,9 +220,14 @@ class ModelAverage(LossEstimator):
                 expected = f"({n}, M, K)" if proba else f"({n}, M)"
                 raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
             if self.models is None:
-                names = [f"f{m + 1}" for m in range(F.shape[1])]
+                named = [str(c) for c in columns] if columns else [f"f{m + 1}" for m in range(F.shape[1])]
+                names = named if fitting else self.model_names_
             elif F.shape[1] != len(names):
                 raise ValueError(f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order")
+            if columns and columns != list(names) and set(columns) == set(names):
+                raise ValueError(
+                    f"F has its columns in the order {columns}, but the models are {list(names)}; reorder them: F[{list(names)}]"
+                )
         if not np.isfinite(F).all():
             i, m = np.argwhere(~np.isfinite(F))[0][:2]
             what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"

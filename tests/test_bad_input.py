@@ -207,3 +207,13 @@ def test_a_loss_names_its_domains_correctly():
     bernoulli = Loss("bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1")
     with pytest.raises(ValueError, match=r"F must be between 0 and 1 for the bernoulli loss, but F\[1, 1\] = 1.5"):
         GlobalMA(loss=bernoulli).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=[[0.2, 0.5], [0.3, 1.5], [0.4, 0.2]])
+
+
+def test_words_as_response_and_holes_in_X_are_named():
+    X, F = np.zeros((4, 1)), np.zeros((4, 2))
+    with pytest.raises(ValueError, match=r"y holds words \('a'\).*cross_entropy"):
+        GlobalMA().fit(X, list("abab"), F=F)
+    holes = np.array([[0.0], [np.nan], [1], [2]])
+    with pytest.raises(ValueError, match=r"X contains NaN.*impute X") as caught:
+        GlobalMA().fit(holes, np.zeros(4), F=F)
+    assert "HistGradientBoosting" not in str(caught.value)

@@ -543,3 +543,13 @@ def test_direct_model_stands_in_for_a_candidate():
     X, y, _ = sample()
     direct = DirectModel(LinearRegression()).fit(X, y)
     assert GlobalMA([direct, row_sum]).fit(X, y).weights_[0] > 0.9
+
+
+def test_swapped_columns_of_a_frame_of_predictions_are_refused():
+    rng = np.random.default_rng(0)
+    X, F = rng.normal(size=(30, 2)), pd.DataFrame(rng.normal(size=(30, 2)), columns=["north", "south"])
+    average = GlobalMA().fit(X, rng.normal(size=30), F=F)
+    assert average.model_names_ == ["north", "south"]
+    np.testing.assert_allclose(average.predict(X, F=F), average.predict(X, F=F.to_numpy()))
+    with pytest.raises(ValueError, match=r"F has its columns in the order \['south', 'north'\].*reorder"):
+        average.predict(X, F=F[["south", "north"]])
