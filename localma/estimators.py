@@ -21,7 +21,7 @@ from localma.network import (
     module_input,
     split_parameters,
 )
-from localma.training import Options, StackFit, fit_stack, train
+from localma.training import Options, StackFit, check_device, fit_stack, train
 
 __all__ = ["FitInfo", "LocalMA", "ModelAverage"]
 
@@ -132,7 +132,7 @@ class LocalMA(ModelAverage):
         options = Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(len(y))
         seed = resolve_seed(self.random_state)
         dtype = _torch_dtype(self.dtype)
-        _check_device(self.device)
+        check_device(self.device)
         if self.network is not None and not callable(self.network):  # modules are callable
             raise TypeError(f"network must be a torch.nn.Module or a function of M that makes one, not {type(self.network).__name__}")
         if self.network is None and X.ndim != 2:
@@ -203,13 +203,6 @@ class LocalMA(ModelAverage):
         with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (AssertionError, RuntimeError, TypeError) as error:
-        raise ValueError(f'device = {name!r} cannot be used here; choose "cpu": {error}') from None
 
 
 def _torch_dtype(name: str) -> torch.dtype:

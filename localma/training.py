@@ -277,6 +277,14 @@ def standardization(X: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(flat | (scale == 0), torch.ones_like(scale), scale)
 
 
+def check_device(name: str) -> None:
+    """Raise ValueError if torch cannot use the device ``name`` here."""
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise ValueError(f'device = {name!r} cannot be used here; choose "cpu": {error}') from None
+
+
 @contextmanager
 def one_thread(when: bool = True):
     """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take."""

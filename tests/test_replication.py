@@ -9,7 +9,7 @@ import torch
 
 from localma.baselines import global_weights
 from localma.losses import LOSSES
-from localma.replication import bench, compare, load_results, printed, runner, simulation
+from localma.replication import bench, compare, load_results, printed, runner, simulation, tuning
 from localma.replication.__main__ import main
 from localma.replication.simulation import CELLS, Cell
 
@@ -101,6 +101,33 @@ def test_command_line_writes_table_and_provenance(tmp_path, capsys):
     assert {"localma", "numpy", "torch", "python"} <= provenance["versions"].keys()
     assert provenance["seconds"] > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["simulation.csv", "simulation.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "cuda:99"], "device = 'cuda:99' cannot be used here"),
+        (["--scenario", "3"], "--scenario"),
+        (["--replications", "0"], "at least 1"),
+    ],
+)
+def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys):
+    try:
+        status = main(["simulation", "--out", str(tmp_path), *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert words in capsys.readouterr().err
+
+
+def test_tuning_ranks_its_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "GRID", tuning.GRID[:2])
+    monkeypatch.setattr(tuning, "CELLS", CELLS[:2])
+    assert main(["tuning", "--scale", "quick", "--out", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "tuning.csv")
+    assert len(table) == 2
+    assert table["score"].is_monotonic_increasing
+    assert table["score"].min() >= 1
 
 
 def test_same_seed_same_file(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from localma.replication import bench, simulation, tuning
 from localma.replication.runner import interrupted
+from localma.training import check_device
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     one = commands.add_parser("simulation", parents=[common], help="Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2")
     one.add_argument("--replications", type=int, help=f"per cell (default {simulation.QUICK} quick, {simulation.FULL} full)")
-    one.add_argument("--scenario", type=int, choices=(1, 2), action="append", help="only this scenario; may be given twice")
+    one.add_argument("--scenario", type=int, choices=(1, 2), nargs="+", help="only these scenarios (default both)")
     commands.add_parser("tuning", parents=[common], help="choose LocalMA's configuration by cross-validation within pilot samples")
     commands.add_parser("all", parents=[common], help="every experiment")
     speed = commands.add_parser("bench", help="speed of the stacked engine, as ratios measured in one run")
@@ -33,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name == "bench":
         bench.run(quick=options.quick)
         return 0
+    try:
+        check_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     names = ["tuning", "simulation"] if options.name == "all" else [options.name]
     for name in names:
         try:
@@ -46,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
                     out=options.out,
                 )
             else:
-                tuning.run(full=options.scale == "full", seed=options.seed, out=options.out)
+                tuning.run(full=options.scale == "full", seed=options.seed, device=options.device, out=options.out)
         except KeyboardInterrupt:
             return interrupted(name, options.out)
         except (ValueError, FileNotFoundError) as error:

@@ -31,12 +31,12 @@ GRID = tuple(
 )
 
 
-def cross_validate(cell: Cell, pilots: int, seed: int) -> np.ndarray:
+def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> np.ndarray:
     """Cross-validated squared error of each configuration and pilot sample, (len(GRID), pilots)."""
     setting = ("S1", "S2", "S3", "-").index(cell.setting)
     # a spawn key that starts like no cell's: pilot samples are not among the simulation's
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99, setting, cell.n)))
-    X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in draw(cell, pilots, rng))
+    X, F, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in draw(cell, pilots, rng))
     folds = np.arange(cell.n) % FOLDS  # the sample is in random order
     train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
     held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
@@ -48,11 +48,11 @@ def cross_validate(cell: Cell, pilots: int, seed: int) -> np.ndarray:
         fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), width=width, options=options)
         w = fit.weights(torch.cat([X[:, i] for i in held]))
         error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
-        out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0)
+        out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0).cpu()
     return out
 
 
-def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.DataFrame:
+def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results") -> pd.DataFrame:
     """Score every configuration of :data:`GRID`; the first row of the table is the choice."""
     pilots = PILOTS_FULL if full else PILOTS_QUICK
     configuration = {"seed": seed, "pilots": pilots, "folds": FOLDS, "sizes": SIZES, "grid": GRID}
@@ -60,7 +60,7 @@ def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.
     parts, seconds = run_parts(
         "tuning",
         [(key, len(GRID) * FOLDS * pilots) for key in cells],
-        lambda key: {"error": cross_validate(cells[key], pilots, seed)},
+        lambda key: {"error": cross_validate(cells[key], pilots, seed, device)},
         out=Path(out),
         configuration=configuration,
     )
@@ -72,5 +72,5 @@ def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.
         ratios.append(risk / risk.min())
     table.insert(4, "score", np.mean(ratios, 0))
     table = table.sort_values("score", ignore_index=True)
-    write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds)
+    write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds, device=device)
     return table
