@@ -76,7 +76,9 @@ def refresh(path, force):
     else:
         with tempfile.TemporaryDirectory() as empty:
             resources = {"metadata": {"path": empty}}
-            NotebookClient(new, timeout=900, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources).execute()
+            NotebookClient(
+                new, timeout=900, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources
+            ).execute()
         if warned := warnings_of(new):
             sys.exit(f"warnings are errors in chapters, too:\n{warned}")
         done = "run"
