@@ -109,6 +109,8 @@ def test_command_line_writes_table_and_provenance(tmp_path, capsys):
         (["--device", "cuda:99"], "device = 'cuda:99' cannot be used here"),
         (["--scenario", "3"], "--scenario"),
         (["--replications", "0"], "at least 1"),
+        (["--seed", "-1"], "--seed: must be at least 0"),
+        (["--out", __file__], "is a file; give a folder"),
     ],
 )
 def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys):
@@ -165,6 +167,21 @@ def test_parts_of_other_settings_are_not_picked_up(tmp_path):
     again, _ = runner.run_parts("t", [("a", 1)], compute(2.0), out=tmp_path, configuration={"seed": 1})
     other, _ = runner.run_parts("t", [("a", 1)], compute(3.0), out=tmp_path, configuration={"seed": 2})
     assert (first["a"]["x"], again["a"]["x"], other["a"]["x"]) == (1.0, 1.0, 3.0)
+
+
+def test_a_finished_run_leaves_the_parts_of_other_settings(tmp_path):
+    def run(seed):
+        runner.run_parts("t", [("a", 1)], lambda key: {"x": np.ones(1)}, out=tmp_path, configuration={"seed": seed})
+
+    def finish(seed):
+        runner.write_results("t", pd.DataFrame({"x": [1.0]}), tmp_path, configuration={"seed": seed}, seconds=1.0)
+        return len(list(tmp_path.glob(".t-parts/*/a.npz")))
+
+    run(1)
+    run(2)
+    assert finish(2) == 1, "the run with seed 1 may have been interrupted"
+    assert finish(1) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "t.json"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

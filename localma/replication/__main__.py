@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name == "bench":
         bench.run(quick=options.quick)
         return 0
+    if options.seed < 0:
+        parser.error(f"argument --seed: must be at least 0, but is {options.seed}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"argument --out: {options.out} is a file; give a folder")
     try:
         check_device(options.device)
     except ValueError as error:
@@ -54,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
                 tuning.run(full=options.scale == "full", seed=options.seed, device=options.device, out=options.out)
         except KeyboardInterrupt:
             return interrupted(name, options.out)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             print(f"{parser.prog} {name}: {error}", file=sys.stderr)
             return 2
         print(options.out / f"{name}.csv")

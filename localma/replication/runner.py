@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -57,11 +58,10 @@ def run_parts(
         ``compute(key)`` gives the part's arrays.
     out : Path
         Parts wait in a hidden folder there until the run is complete. Its name holds a digest of ``configuration``, so a run with other
-        settings never picks them up.
+        settings neither picks them up nor removes them.
     """
     parts = list(parts)
-    digest = hashlib.sha256(json.dumps(configuration | {"localma": localma.__version__}, sort_keys=True).encode()).hexdigest()[:12]
-    folder = parts_folder(name, out) / digest
+    folder = parts_folder(name, out, configuration)
     folder.mkdir(parents=True, exist_ok=True)
     done, seconds = {}, 0.0
     with tqdm(total=sum(size for _, size in parts), desc=name, unit=unit, smoothing=0.1) as bar:
@@ -86,8 +86,10 @@ def _savez(path: Path, arrays: Part) -> None:
         np.savez(file, **arrays)
 
 
-def parts_folder(name: str, out: Path) -> Path:
-    return Path(out) / f".{name}-parts"
+def parts_folder(name: str, out: Path, configuration: dict) -> Path:
+    """Where a run with these settings keeps its parts."""
+    digest = hashlib.sha256(json.dumps(configuration | {"localma": localma.__version__}, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(out) / f".{name}-parts" / digest
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
@@ -97,7 +99,7 @@ def summarise(values: np.ndarray) -> dict[str, float]:
 
 
 def write_results(name: str, table: pd.DataFrame, out: Path, *, configuration: dict, seconds: float, device: str = "cpu") -> Path:
-    """Write ``NAME.csv`` and ``NAME.json`` (provenance) to ``out`` and drop the parts; returns the CSV's path."""
+    """Write ``NAME.csv`` and ``NAME.json`` (provenance) to ``out`` and drop this run's parts; returns the CSV's path."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     provenance = {
@@ -110,7 +112,10 @@ def write_results(name: str, table: pd.DataFrame, out: Path, *, configuration: d
     }
     write_atomically(out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
     write_atomically(out / f"{name}.json", lambda p: p.write_text(json.dumps(provenance, indent=2) + "\n"))
-    shutil.rmtree(parts_folder(name, out), ignore_errors=True)
+    parts = parts_folder(name, out, configuration)
+    shutil.rmtree(parts, ignore_errors=True)
+    with suppress(OSError):  # not empty: another run, with other settings, was interrupted and may go on
+        parts.parent.rmdir()
     return out / f"{name}.csv"
 
 
@@ -152,6 +157,6 @@ def load_results(name: str) -> tuple[pd.DataFrame, dict]:
 
 def interrupted(name: str, out: Path) -> int:
     """Say what an interrupted run left behind; the exit status of one."""
-    kept = len(list(parts_folder(name, out).glob("*/*.npz")))
+    kept = len(list(Path(out).glob(f".{name}-parts/*/*.npz")))
     print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
     return 130
