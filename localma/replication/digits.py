@@ -15,6 +15,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from localma.baselines import global_weights
 from localma.losses import LOSSES
@@ -75,7 +76,7 @@ def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Repetiti
     X = X / 16
     rows = []
     with threadpool_limits(1):  # products this small are faster on one thread
-        for r in range(seed, seed + repetitions):
+        for r in tqdm(range(seed, seed + repetitions), desc="companies", unit="cut", delay=5, leave=False):
             first, sample, test = split(r)
             models = companies(X[first], y[first], others=others)
             F, F_test = (np.stack([model.predict_proba(X[part]) for _, model in models], 1) for part in (sample, test))
@@ -109,7 +110,7 @@ def compare_methods(data: Repetitions, sizes=SIZES, *, seed: int = 0) -> tuple[p
         return (probabilities.argmax(-1) == data.y_test).mean(-1)
 
     weights, records = {}, []
-    for n in sizes:
+    for n in tqdm(sizes, desc="methods", unit="size", delay=5, leave=False):
         X, y, F = data.X[:, :n], data.y[:, :n], data.F[:, :n]
         tensors = (torch.as_tensor(a, dtype=torch.float32) for a in (X, F, y))
         fit = fit_stack(*tensors, loss, seeds=range(seed, seed + R))
