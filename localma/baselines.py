@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
+from tqdm import tqdm
 
 from localma.base import LossEstimator, ModelAverage, predicts_probabilities, resolve_seed
 from localma.losses import LOSSES, Loss
@@ -128,6 +129,24 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     Returns
     -------
     array of shape (..., M)
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite for averages of F.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma import LOSSES
+    >>> from localma.baselines import global_weights
+    >>> rng = np.random.default_rng(0)
+    >>> F = rng.uniform(1, 9, (4, 2000, 2))  # four samples of two thousand
+    >>> global_weights(F, rng.poisson(F @ [0.7, 0.3]), LOSSES["poisson"]).round(1)
+    array([[0.7, 0.3],
+           [0.7, 0.3],
+           [0.7, 0.3],
+           [0.7, 0.3]])
     """
     y = torch.as_tensor(np.asarray(y, dtype=float))
     lead = y.shape[:-1]
@@ -297,6 +316,8 @@ class DirectModel(LossEstimator):
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
     training : localma.training.Options, optional
         For a module.
+    progress : bool
+        A progress bar for a module whose training takes longer than five seconds.
     random_state : int, RandomState or None
         For a module's batches and dropout; an int makes the fit reproducible.
 
@@ -309,10 +330,11 @@ class DirectModel(LossEstimator):
     array([5.])
     """
 
-    def __init__(self, learner=None, *, loss="squared", training=None, random_state=0):
+    def __init__(self, learner=None, *, loss="squared", training=None, progress=True, random_state=0):
         self.learner = learner
         self.loss = loss
         self.training = training
+        self.progress = progress
         self.random_state = random_state
 
     def fit(self, X, y, F=None):
@@ -355,9 +377,11 @@ class DirectModel(LossEstimator):
             return value / unit if loss is LOSSES["squared"] else value
 
         options = (self.training or Options(learning_rate=0.01, steps=500)).resolve(len(y))
-        with torch.random.fork_rng(devices=[]):
+        generators = [torch.Generator().manual_seed(seed)]
+        bar = tqdm(total=options.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
+        with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, [torch.Generator().manual_seed(seed)])
+            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, generators, bar)
         self.learner_ = learner.eval()
 
     def _standardize(self, x):

@@ -112,6 +112,14 @@ def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS, legend=True
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.plots import plot_weights
+    >>> x = np.linspace(0, 1, 50)
+    >>> plot_weights(x, np.stack([x, 1 - x], 1), ["up", "down"]).get_ylim() == (0, 1)
+    True
     """
     ax = ax or plt.gca()
     ax.stackplot(x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0)

@@ -48,6 +48,12 @@ class Options:
         training), above that 0.1 and at most 10,000 observations.
     patience : int or None
         Stop after so many evaluations without improvement (there are about 100 in a fit). None: run the whole cycle.
+
+    Examples
+    --------
+    >>> from localma.training import Options
+    >>> Options(steps=50).resolve(100)
+    Options(steps=50, batch_size=100, learning_rate=0.1, penalty=0.01, validation_fraction=0.0, patience=None)
     """
 
     steps: int | str = "auto"
@@ -330,6 +336,28 @@ def fit_stack(
         Threads that train tiles side by side on a CPU; default one per core. A GPU takes all replications as one tile.
     progress : tqdm, optional
         Updated once per step and tile.
+
+    Returns
+    -------
+    StackFit
+
+    Raises
+    ------
+    ValueError
+        Naming the argument: ``seeds``, ``width``, ``depth`` or one of the options.
+    FloatingPointError
+        If training diverged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma import LOSSES
+    >>> from localma.training import fit_stack
+    >>> X = torch.randn(10, 50, 2, generator=torch.Generator().manual_seed(0))  # ten samples of fifty
+    >>> F = torch.stack([X[..., 0], -X[..., 0]], -1)
+    >>> fit = fit_stack(X, F, X[..., 0].abs(), LOSSES["squared"], seeds=range(10))
+    >>> fit.weights(X).shape
+    torch.Size([10, 50, 2])
     """
     B, n, d = X.shape
     options = (options or Options()).resolve(n)

@@ -88,7 +88,16 @@ def true_mean(X: np.ndarray, cell: Cell) -> np.ndarray:
 
 
 def draw(cell: Cell, replications: int, rng: np.random.Generator, n: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples (X, F, y) of shapes (R, n, 5), (R, n, 3), (R, n): x standard normal, noise of variance one."""
+    """Samples (X, F, y) of shapes (R, n, 5), (R, n, 3), (R, n): x standard normal, noise of variance one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import simulation
+    >>> X, F, y = simulation.draw(simulation.Cell(1, "S1", 300), 10, np.random.default_rng(0))
+    >>> X.shape, F.shape, y.shape
+    ((10, 300, 5), (10, 300, 3), (10, 300))
+    """
     X = rng.standard_normal((replications, n or cell.n, 5))
     return X, candidate_models(X), true_mean(X, cell) + rng.standard_normal(X.shape[:-1])
 

@@ -62,6 +62,13 @@ def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) ->
     -------
     DataFrame
         Columns of the cell, printed, replicated, mcse, ratio (replicated over printed), verdict.
+
+    Examples
+    --------
+    >>> from localma.replication import compare, load_results, printed
+    >>> table, _ = load_results("simulation")
+    >>> list(compare(table.query("scenario == 2"), printed(3)).columns)
+    ['n', 'method', 'printed', 'replicated', 'mcse', 'ratio', 'verdict']
     """
     keys = [k for k in ("setting", "n", "method") if k in paper]
     paper = paper.rename(columns={"mean": "mean_paper", "sd": "sd_paper"})
