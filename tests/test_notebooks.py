@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from address import current
 from chapters import ROOT, cells, chapters, code, read
-from notebooks import executed
+from notebooks import executed, normalise
 
 CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters()]
 INSTALL = """try:
@@ -54,6 +54,7 @@ def test_pair_is_in_step_and_executed(path):
     text, notebook = read(path), read(pair)
     assert cells(notebook) == cells(text), "run `make notebooks`"
     assert executed(notebook), "run `make notebooks`"
+    assert normalise(read(pair)) == notebook, "no addresses, random names or editor's metadata: run `make notebooks`"
     install = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert install.outputs == [], "the notebook ran without the package"
     assert notebook.metadata["kernelspec"]["name"] == "python3"

@@ -18,6 +18,8 @@ LANGUAGE = {"name": "python"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # The address of an object differs between any two runs and says nothing.
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+# So does the random name that pandas gives to each styled table.
+TABLE = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")
 
 
 def executed(notebook):
@@ -40,6 +42,7 @@ def warnings_of(notebook):
 def normalise(notebook):
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    tables = {}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         # tags and what myst-nb reads (alt text, captions); the rest is the editor's
@@ -54,7 +57,8 @@ def normalise(notebook):
                 out.text = ADDRESS.sub("", out.text)
             for kind in ("text/plain", "text/html"):
                 if kind in out.get("data", {}):
-                    out.data[kind] = ADDRESS.sub("", out.data[kind])
+                    text = ADDRESS.sub("", out.data[kind])
+                    out.data[kind] = TABLE.sub(lambda name: tables.setdefault(name[0], f"T_{len(tables)}"), text)
     return notebook
 
 
