@@ -23,7 +23,10 @@ def resolve_seed(random_state) -> int:
     """A torch seed from an estimator's ``random_state``: an int is the seed itself, anything else is drawn from as scikit-learn does."""
     if isinstance(random_state, (int, np.integer)):
         return int(random_state)
-    return check_random_state(random_state).randint(2**31)
+    try:
+        return check_random_state(random_state).randint(2**31)
+    except ValueError:
+        raise ValueError(f"random_state must be an int, a numpy RandomState or None, but is {random_state!r}") from None
 
 
 def predicts_probabilities(estimator) -> bool:
@@ -175,6 +178,8 @@ class ModelAverage(LossEstimator):
         loss.check_predictions(F, None if self.models is None else self.model_names_)
         if loss.is_classification:
             y = self._encode(y)
+        else:
+            loss.check_value(y[:2], F[:2].mean(1))
         self._fit_weights(array, F, np.asarray(y, dtype=float), loss)
         return self
 

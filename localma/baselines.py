@@ -259,6 +259,15 @@ class BestModel(_Constant):
     models, loss
         As in :class:`localma.LocalMA`.
 
+    Attributes
+    ----------
+    best_ : str
+        The winner's name.
+    losses_ : array of shape (M,)
+        Mean loss of each candidate.
+    weights_ : array of shape (M,)
+        One for the winner, zero for the others.
+
     Notes
     -----
     The paper's BestPTM is the best model on the *test* set, an oracle: fit on the test data for that.
@@ -290,6 +299,10 @@ class GlobalMA(_Constant):
     models, loss
         As in :class:`localma.LocalMA`.
 
+    Attributes
+    ----------
+    weights_ : array of shape (M,)
+
     Examples
     --------
     >>> import numpy as np
@@ -315,7 +328,7 @@ class DirectModel(LossEstimator):
     loss : str, Loss or callable
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
     training : localma.training.Options, optional
-        For a module.
+        For a module. Default: 500 steps with a peak learning rate of 0.01.
     progress : bool
         A progress bar for a module whose training takes longer than five seconds.
     random_state : int, RandomState or None
@@ -376,6 +389,8 @@ class DirectModel(LossEstimator):
             value = loss.value(target, self._mean(output[:, 0], loss))
             return value / unit if loss is LOSSES["squared"] else value
 
+        if not isinstance(self.training, (Options, type(None))):
+            raise TypeError(f"training must be a localma.training.Options or None, not {type(self.training).__name__}")
         options = (self.training or Options(learning_rate=0.01, steps=500)).resolve(len(y))
         generators = [torch.Generator().manual_seed(seed)]
         bar = tqdm(total=options.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)

@@ -23,7 +23,7 @@ from localma.network import (
 )
 from localma.training import Options, StackFit, check_device, fit_stack, train
 
-__all__ = ["FitInfo", "LocalMA", "ModelAverage"]
+__all__ = ["FitInfo", "LocalMA"]
 
 
 class FitInfo(NamedTuple):

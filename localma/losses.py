@@ -212,6 +212,21 @@ class Loss:
         advice = "Drop or correct such rows, or choose another loss."
         _check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
+    def check_value(self, y, a) -> None:
+        """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of shape (n,)."""
+        y, a = torch.tensor(y), torch.tensor(a, requires_grad=True)
+        try:
+            out = self.value(y, a)
+        except Exception as error:
+            raise ValueError(
+                f"loss {self.name!r} failed on torch tensors of shape {tuple(y.shape)}; compute it with torch: {error}"
+            ) from error
+        if getattr(out, "shape", None) != y.shape:
+            given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(
+                f"loss {self.name!r} must return a tensor of shape (n,), one number for each observation, not their mean; it gave {given}"
+            )
+
     def check_predictions(self, F, names=None) -> None:
         """Raise ValueError if a candidate prediction ``F[i, m]`` lies outside the loss's domain."""
         advice = "Clip or transform the model's output, or choose another loss."

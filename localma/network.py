@@ -104,6 +104,7 @@ def mlp(
         ("out_features", out_features, 1),
         ("width", width, 1),
         ("depth", depth, 0),
+        ("random_state", random_state, 0),
     ):
         check_whole(name, value, least)
     sizes = layer_sizes(in_features, out_features, width, depth)

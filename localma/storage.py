@@ -26,7 +26,7 @@ ESTIMATORS = {estimator.__name__: estimator for estimator in (LocalMA, GlobalMA,
 
 
 def save(average, path) -> None:
-    """Write a fitted average; see :meth:`localma.estimators.ModelAverage.save`."""
+    """Write a fitted average; see :meth:`localma.base.ModelAverage.save`."""
     check_is_fitted(average)
     loss = average._resolve_loss()
     key = next((key for key, known in LOSSES.items() if known is loss), None)

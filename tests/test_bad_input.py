@@ -72,6 +72,9 @@ def one(X):
         ((X, abs(y), changed(abs(F), (4, 0), -2)), {"loss": "tweedie"}, ValueError, r"F must be positive.*F\[4, 0\] = -2"),
         ((X, y, F), {"loss": "nonsense"}, ValueError, r"loss = 'nonsense' is unknown; choose one of"),
         ((X, y, F), {"loss": 3}, TypeError, r"loss must be"),
+        ((X, y, F), {"loss": lambda y, a: (y - a).square().mean()}, ValueError, r"must return .* not their mean; it gave \(\)"),
+        ((X, y, F), {"loss": lambda y, a: np.abs(y - a)}, ValueError, r"loss '<lambda>' failed .* with torch"),
+        ((X, y, F), {"loss": lambda y, a: 0.0}, ValueError, r"must return .* it gave float"),
         # models
         ((X, y), {"models": []}, ValueError, r"models is empty; give"),
         ((X, y), {"models": one}, TypeError, r"models must be a list"),
@@ -135,7 +138,7 @@ def test_every_average_refuses_classes(kind, models, target, given, message):
         ({"patience": 3}, ValueError, "patience needs a validation part"),
         ({"dtype": "float16"}, ValueError, "dtype"),
         ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
-        ({"random_state": "seed"}, ValueError, "seed"),
+        ({"random_state": "seed"}, ValueError, "random_state must be an int.*'seed'"),
         ({"width": 0}, ValueError, "width"),
         ({"depth": -1}, ValueError, "depth"),
         ({"width": 2.5}, ValueError, "width"),
@@ -217,3 +220,8 @@ def test_words_as_response_and_holes_in_X_are_named():
     with pytest.raises(ValueError, match=r"X contains NaN.*impute X") as caught:
         GlobalMA().fit(holes, np.zeros(4), F=F)
     assert "HistGradientBoosting" not in str(caught.value)
+
+
+def test_direct_model_refuses_other_training_options():
+    with pytest.raises(TypeError, match=r"training must be a localma\.training\.Options or None, not dict"):
+        DirectModel(mlp(2, 1), training={"steps": 3}).fit(X, y)

@@ -37,6 +37,11 @@ def test_mlp_refuses_sizes_by_name(arguments, name):
         mlp(d, M, width=width, depth=depth)
 
 
+def test_mlp_refuses_a_seed_by_name():
+    with pytest.raises(ValueError, match="random_state"):
+        mlp(5, 3, random_state=None)
+
+
 def test_zero_output_layer_means_equal_weights():
     x = torch.randn(6, 5)
     body = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 4))
