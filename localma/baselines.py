@@ -154,7 +154,7 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
     y = y.reshape(-1, y.shape[-1])
     B, M, n = G.shape
-    if loss is LOSSES["squared"]:
+    if loss == LOSSES["squared"]:
         R = (G - y.unsqueeze(1)).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
         return simplex_qp(R @ R.swapaxes(1, 2) / n, np.zeros((B, M))).reshape(*lead, M)
     starts = [torch.full((B, M), 1 / M, dtype=torch.float64)]
@@ -343,7 +343,7 @@ class DirectModel(LossEstimator):
     array([5.])
     """
 
-    def __init__(self, learner=None, *, loss="squared", training=None, progress=True, random_state=0):
+    def __init__(self, learner=None, *, loss="squared", training=None, progress=True, random_state=None):
         self.learner = learner
         self.loss = loss
         self.training = training
@@ -387,7 +387,7 @@ class DirectModel(LossEstimator):
             if loss.is_classification:
                 return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss is LOSSES["squared"] else value
+            return value / unit if loss == LOSSES["squared"] else value
 
         if not isinstance(self.training, (Options, type(None))):
             raise TypeError(f"training must be a localma.training.Options or None, not {type(self.training).__name__}")

@@ -167,7 +167,7 @@ def train(
                 yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
 
     optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, fused=True)
-    schedule = _one_cycle(options.steps)
+    schedule = one_cycle(options.steps)
     best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
     best_step = torch.full((B,), options.steps, device=device)
     best = stack.snapshot()
@@ -236,7 +236,7 @@ def _expand(index: Tensor, target: Tensor) -> Tensor:
     return index.reshape(index.shape[0], *[1] * (target.ndim - 2), -1).expand(*target.shape[:-1], -1)
 
 
-def _one_cycle(steps: int, warm_up: float = 0.3) -> Callable[[int], float]:
+def one_cycle(steps: int, warm_up: float = 0.3) -> Callable[[int], float]:
     """Share of the peak learning rate at each step: a linear rise, then half a cosine down (Smith & Topin 2019)."""
     top = max(1.0, warm_up * steps)
 
@@ -361,6 +361,10 @@ def fit_stack(
     """
     B, n, d = X.shape
     options = (options or Options()).resolve(n)
+    if F.ndim not in (3, 4) or F.shape[:2] != (B, n) or y.shape != (B, n):
+        raise ValueError(
+            f"F has shape {tuple(F.shape)} and y {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the replications B and observations n"
+        )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} replications; give one each")
     check_whole("width", width, 1)

@@ -382,3 +382,9 @@ def test_cuda_equals_cpu(options):
     cpu = fit_stack(X, F, y, LOSSES["squared"], seeds=[3, 1, 4], options=options)
     cuda = fit_stack(X.cuda(), F.cuda(), y.cuda(), LOSSES["squared"], seeds=[3, 1, 4], options=options)
     torch.testing.assert_close(cuda.weights(X.cuda()).cpu(), cpu.weights(X), rtol=0, atol=1e-8)
+
+
+def test_arrays_of_a_stack_must_share_replications_and_observations():
+    X, F, y = torch.zeros(2, 9, 3), torch.zeros(2, 8, 3), torch.zeros(2, 9)
+    with pytest.raises(ValueError, match=r"F has shape \(2, 8, 3\).*share the replications B and observations n"):
+        fit_stack(X, F, y, LOSSES["squared"], seeds=range(2))

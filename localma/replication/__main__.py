@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     if options.name == "bench":
-        bench.run(quick=options.quick)
+        try:
+            bench.run(quick=options.quick)
+        except KeyboardInterrupt:
+            return 130
         return 0
     if options.seed < 0:
         parser.error(f"argument --seed: must be at least 0, but is {options.seed}")

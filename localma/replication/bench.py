@@ -13,7 +13,7 @@ import torch
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.simulation import CELLS, CHUNK, SIZES, draw
-from localma.training import Options, _one_cycle, fit_stack
+from localma.training import Options, fit_stack, one_cycle
 
 __all__ = ["run"]
 
@@ -27,7 +27,7 @@ def plain_loop(x: torch.Tensor, f: torch.Tensor, y: torch.Tensor, *, width: int,
         network = mlp(x.shape[2], f.shape[2], width=width, random_state=int(seeds[b]))
         optimizer = torch.optim.Adam(network.parameters(), lr=Options.learning_rate)
         unit = LOSSES["squared"].scale(f[b].T, y[b])
-        share = _one_cycle(STEPS)
+        share = one_cycle(STEPS)
         weights = [p for p in network.parameters() if p.ndim == 2]
         penalty = Options().resolve(x.shape[1]).penalty
         for step in range(1, STEPS + 1):

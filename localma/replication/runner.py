@@ -86,9 +86,17 @@ def _savez(path: Path, arrays: Part) -> None:
         np.savez(file, **arrays)
 
 
+def _code() -> str:
+    """Digest of the package's source: parts that other code computed are not mixed with new ones."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(localma.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def parts_folder(name: str, out: Path, configuration: dict) -> Path:
     """Where a run with these settings keeps its parts."""
-    digest = hashlib.sha256(json.dumps(configuration | {"localma": localma.__version__}, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(configuration | {"code": _code()}, sort_keys=True).encode()).hexdigest()[:12]
     return Path(out) / f".{name}-parts" / digest
 
 
