@@ -148,9 +148,9 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
            [0.7, 0.3],
            [0.7, 0.3]])
     """
-    y = torch.as_tensor(np.asarray(y, dtype=float))
+    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays; a copy only then
     lead = y.shape[:-1]
-    F = torch.as_tensor(np.asarray(F, dtype=float)).movedim(len(lead), -1)
+    F = torch.as_tensor(np.require(F, dtype=float, requirements="W")).movedim(len(lead), -1)
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
     y = y.reshape(-1, y.shape[-1])
     B, M, n = G.shape

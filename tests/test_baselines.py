@@ -215,3 +215,8 @@ def test_a_loss_that_is_not_finite_is_refused_rather_than_averaged():
     logarithm = Loss("log", lambda y, a: (a.log() - y).square())
     with pytest.raises(ValueError, match="log loss is not finite for averages of F"):
         GlobalMA(loss=logarithm).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=-np.ones((3, 2)))
+
+
+def test_read_only_predictions_pass_without_a_warning():
+    F = np.broadcast_to(np.array([[1.0, 3.0]]), (4, 2))
+    np.testing.assert_allclose(global_weights(F, np.full(4, 2.5), LOSSES["squared"]), [0.25, 0.75])
