@@ -7,7 +7,8 @@ References
 Gao, He & Yang (2026), *Combining pre-trained models via localized model averaging*, arXiv:2605.13421.
 """
 
-from localma.baselines import BestModel, DirectModel, EqualWeights, GlobalMA
+from localma.baselines import BestModel, EqualWeights, GlobalMA
+from localma.direct import DirectModel
 from localma.estimators import LocalMA
 from localma.losses import LOSSES, Loss, tweedie
 from localma.network import WeightNetwork, mlp

@@ -25,7 +25,7 @@ def no_training(monkeypatch):
     def trained(*arguments, **options):
         raise AssertionError("training started")
 
-    for name in ("localma.training.train", "localma.estimators.train", "localma.baselines.train", "localma.baselines.global_weights"):
+    for name in ("localma.training.train", "localma.estimators.train", "localma.direct.train", "localma.baselines.global_weights"):
         monkeypatch.setattr(name, trained)
     monkeypatch.setattr(EqualWeights, "_fit_weights", trained)
     monkeypatch.setattr(BestModel, "_fit_weights", trained)
