@@ -10,8 +10,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from localma.base import ModelAverage
+from localma.devices import one_thread
 from localma.losses import LOSSES, Loss
-from localma.training import one_thread
 
 __all__ = ["BestModel", "EqualWeights", "GlobalMA", "global_weights", "simplex_qp"]
 

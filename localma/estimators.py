@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from localma.base import ModelAverage, resolve_seed
+from localma.devices import check_device
 from localma.network import (
     ModuleStack,
     Standardize,
@@ -21,7 +22,7 @@ from localma.network import (
     module_input,
     split_parameters,
 )
-from localma.training import Options, StackFit, check_device, fit_stack, train
+from localma.training import Options, StackFit, fit_stack, train
 
 __all__ = ["FitInfo", "LocalMA"]
 

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from localma.devices import one_thread
 from localma.losses import Loss
 from localma.network import MLPStack, check_whole, initial_values, layer_sizes
 
@@ -281,26 +281,6 @@ def standardization(X: Tensor) -> tuple[Tensor, Tensor]:
     # a column that is constant up to rounding must not be blown up into noise
     flat = scale <= 10 * torch.finfo(X.dtype).eps * mean.abs()
     return mean, torch.where(flat | (scale == 0), torch.ones_like(scale), scale)
-
-
-def check_device(name: str) -> None:
-    """Raise ValueError if torch cannot use the device ``name`` here."""
-    try:
-        torch.empty(0, device=name)
-    except (AssertionError, RuntimeError, TypeError) as error:
-        raise ValueError(f'device = {name!r} cannot be used here; choose "cpu": {error}') from None
-
-
-@contextmanager
-def one_thread(when: bool = True):
-    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take."""
-    threads = torch.get_num_threads()
-    if when:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def fit_stack(

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from localma.devices import check_device
 from localma.replication import bench, simulation, tuning
 from localma.replication.runner import interrupted
-from localma.training import check_device
 
 
 def main(arguments: list[str] | None = None) -> int:
