@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from localma.devices import check_device
-from localma.replication import bench, simulation, tuning
+from localma.replication import bench, simulation, tuning, walks
 from localma.replication.runner import interrupted
 
 
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--replications", type=int, help=f"per cell (default {simulation.QUICK} quick, {simulation.FULL} full)")
     one.add_argument("--scenario", type=int, choices=(1, 2), nargs="+", help="only these scenarios (default both)")
     commands.add_parser("tuning", parents=[common], help="choose LocalMA's configuration by cross-validation within pilot samples")
+    commands.add_parser("theory", parents=[common], help="the theory part's measurements: every condition and theorem")
     commands.add_parser("all", parents=[common], help="every experiment")
     speed = commands.add_parser("bench", help="speed of the stacked engine, as ratios measured in one run")
     speed.add_argument("--quick", action="store_true", help="fewer repeats")
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_device(options.device)
     except ValueError as error:
         parser.error(str(error))
-    names = ["tuning", "simulation"] if options.name == "all" else [options.name]
+    names = ["tuning", "simulation", "theory"] if options.name == "all" else [options.name]
     for name in names:
         try:
             if name == "simulation":
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
                     device=options.device,
                     out=options.out,
                 )
+            elif name == "theory":
+                walks.run(full=options.scale == "full", seed=options.seed, out=options.out)
             else:
                 tuning.run(full=options.scale == "full", seed=options.seed, device=options.device, out=options.out)
         except KeyboardInterrupt:

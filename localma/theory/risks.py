@@ -1,4 +1,4 @@
-r"""What the theorems speak about, computed: risks, the best that any weights can do, and the terms that a fitted average's risk falls into.
+r"""Risks, the best that any weights can do, and the terms that a fitted average's risk falls into.
 
 Everything needs the mean :math:`\mu(x)`, which only a simulation knows. The book's chapter ``book/theory/risks`` derives the formulas,
 our restatement of what stands behind Theorems 1-3 of the paper.
