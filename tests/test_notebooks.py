@@ -169,6 +169,33 @@ def test_exercises_template_rejects_what_drifted():
     assert not template.fullmatch(compact("c = 1\na = f(x)\nb = a + 1\n"))
 
 
+# --- theorems ----------------------------------------------------------------------------------------------------
+
+STATEMENT = re.compile(r"^:{3,}\{prf:(?:theorem|proposition|corollary|lemma)\}.*\n(?:.*\n)*?:label: (?P<label>\S+)$", re.M)
+
+
+def unchecked(text, cell_sources):
+    """Labels of statements that no cell checks: a line `# checks LABEL` and, after it in the same cell, an assert."""
+    labels = [match["label"] for match in STATEMENT.finditer(text)]
+    return [
+        label
+        for label in labels
+        if not any(re.search(rf"^\s*# checks (?:.*\s)?{re.escape(label)}\b(?:.|\n)*?^\s*assert ", c, re.M) for c in cell_sources)
+    ]
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_every_theorem_has_a_check_of_the_same_label(path):
+    assert unchecked(text_of(path), code(read(path))) == [], "say `# checks LABEL` above the asserts that check it"
+
+
+def test_a_theorem_without_a_check_is_found():
+    text = ":::{prf:theorem} A title\n:label: thm-a\n\nText.\n:::\n\n::::{prf:lemma}\n:label: lem-b\n:::::\n"
+    assert unchecked(text, ["x = 1\n# checks thm-a\nassert x\n", "assert x  # lem-b"]) == ["lem-b"]
+    assert unchecked(text, ["# checks thm-a and lem-b\nassert x\n"]) == []
+    assert unchecked(text, ["assert x\n# checks thm-a and lem-b\n"]) == ["thm-a", "lem-b"]
+
+
 # --- running -----------------------------------------------------------------------------------------------------
 
 
