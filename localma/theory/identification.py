@@ -1,0 +1,122 @@
+r"""Which weights does the best average have? How far apart optimal weights can be, and how the distance to them follows from the risk.
+
+The book's chapter ``book/theory/weights`` derives it all: what stands behind Theorem 3 of the paper, restated.
+For one scalar response. Leading dimensions are welcome, as in :mod:`localma.theory.risks`: candidates ``F`` are ``(..., n, M)``, ``mu`` is ``(..., n)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from localma.theory.risks import oracle_prediction
+
+__all__ = ["distance_bound", "invisible_direction", "optimal_segment"]
+
+
+def invisible_direction(F) -> np.ndarray:
+    """For three models, the direction in which weights can move without moving the average: (f2 - f3, f3 - f1, f1 - f2), up to scale the only one.
+
+    Parameters
+    ----------
+    F : array of shape (..., 3)
+
+    Returns
+    -------
+    array of shape (..., 3)
+        It sums to zero and is orthogonal to F; zero where all three predictions agree.
+
+    Examples
+    --------
+    >>> from localma.theory import invisible_direction
+    >>> invisible_direction([1.0, 2.0, 4.0])
+    array([-2.,  3., -1.])
+    """
+    f1, f2, f3 = np.moveaxis(_three(F), -1, 0)
+    return np.stack([f2 - f3, f3 - f1, f1 - f2], -1)
+
+
+def optimal_segment(F, mu) -> np.ndarray:
+    """The two ends of the set of optimal weights of three models, at each point.
+
+    The set is the part of the simplex where the average is ``mu`` clipped to the models' range. One end mixes the lowest and the highest
+    prediction, the other the middle one with whichever of these is beyond ``mu``.
+
+    Parameters
+    ----------
+    F : array of shape (..., n, 3)
+    mu : array of shape (..., n)
+
+    Returns
+    -------
+    array of shape (..., n, 2, 3)
+        Both ends the same where the optimal weights are unique. Where predictions coincide the set is larger; these are then two of its points.
+
+    Examples
+    --------
+    >>> from localma.theory import optimal_segment
+    >>> optimal_segment([[0.0, 1.0, 4.0]], [1.0])
+    array([[[0.75, 0.  , 0.25],
+            [0.  , 1.  , 0.  ]]])
+    """
+    F, mu = _three(F), np.asarray(mu, dtype=float)
+    goal = oracle_prediction("squared", F, mu)
+    order = np.argsort(F, -1, kind="stable")
+    low, middle, high = np.moveaxis(np.take_along_axis(F, order, -1), -1, 0)
+
+    def share(a, b):  # of b in the mixture of a and b that gives the goal
+        apart = b > a
+        return np.where(apart, (goal - a) / np.where(apart, b - a, 1), 0.0)
+
+    outer, below, zero = share(low, high), goal <= middle, np.zeros_like(goal)
+    first = np.stack([1 - outer, zero, outer], -1)
+    to_middle, to_high = share(low, middle), share(middle, high)
+    second = np.where(below[..., None], np.stack([1 - to_middle, to_middle, zero], -1), np.stack([zero, 1 - to_high, to_high], -1))
+    ends = np.zeros((*goal.shape, 2, 3))
+    np.put_along_axis(ends, order[..., None, :], np.stack([first, second], -2), -1)
+    return ends
+
+
+def distance_bound(w, F, mu) -> np.ndarray:
+    r"""An upper bound of :func:`~localma.theory.distance_to_optimal_set` that knows only how far the average is from the best one.
+
+    With predictions in order, :math:`f_{(1)} \le \dots \le f_{(M)}`, the best average a and the gap :math:`g = f(x; w) - a`: for a gap above zero
+    :math:`\sqrt2\, g / \max\{f_{(2)} - f_{(1)}, a - f_{(1)}\}`, for one below zero the same seen from the other end, and never more than the
+    simplex's diameter :math:`\sqrt2`. It is equal to the distance for two models.
+
+    Parameters
+    ----------
+    w, F : arrays of shape (..., n, M)
+        Weights on the simplex; at least two models.
+    mu : array of shape (..., n)
+
+    Returns
+    -------
+    array of shape (..., n)
+
+    Examples
+    --------
+    >>> from localma.theory import distance_bound, distance_to_optimal_set
+    >>> w, F, mu = [[0.5, 0.5]], [[0.0, 1.0]], [0.25]
+    >>> distance_bound(w, F, mu).round(6), distance_to_optimal_set(w, F, mu).round(6)
+    (array([0.353553]), array([0.353553]))
+    """
+    w, F, mu = (np.asarray(values, dtype=float) for values in (w, F, mu))
+    if F.shape[-1] < 2:
+        raise ValueError(f"F has shape {F.shape}: its last axis is that of the models, of which at least two are needed")
+    goal = oracle_prediction("squared", F, mu)
+    gap = (w * (F - goal[..., None])).sum(-1)
+    f = np.sort(F, -1)
+    room = np.where(
+        gap > 0,
+        np.maximum(f[..., 1] - f[..., 0], goal - f[..., 0]),
+        np.maximum(f[..., -1] - f[..., -2], f[..., -1] - goal),
+    )
+    gap = np.abs(gap)
+    return np.sqrt(2) * np.where(room > gap, gap / np.where(room > gap, room, 1), gap > 0)
+
+
+def _three(F) -> np.ndarray:
+    F = np.asarray(F, dtype=float)
+    if F.ndim == 0 or F.shape[-1] != 3:
+        raise ValueError(f"F has shape {F.shape}, but must have three models on its last axis; for others see distance_to_optimal_set")
+    return F
