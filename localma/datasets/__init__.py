@@ -4,3 +4,7 @@ Each loader looks for its files in this order: a path that you give, the folder 
 cache (``localma`` in the system's cache folder), a download from the original source, checked by its checksum. It never makes data up unless it is
 asked to with ``synthetic=True``.
 """
+
+from localma.datasets.toxicity import Toxicity, load_toxicity
+
+__all__ = ["Toxicity", "load_toxicity"]

