@@ -1,6 +1,7 @@
 """The replication floor: the design's population values, the command line, resuming, and the verdicts."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,7 @@ def test_command_line_writes_table_and_provenance(tmp_path, capsys):
         (["--scenario", "3"], "--scenario"),
         (["--replications", "0"], "at least 1"),
         (["--seed", "-1"], "--seed: must be at least 0"),
+        (["--jobs", "0"], "--jobs: must be at least 1"),
         (["--out", __file__], "is a file; give a folder"),
     ],
 )
@@ -167,6 +169,35 @@ def test_parts_of_other_settings_are_not_picked_up(tmp_path):
     again, _ = runner.run_parts("t", [("a", 1)], compute(2.0), out=tmp_path, configuration={"seed": 1})
     other, _ = runner.run_parts("t", [("a", 1)], compute(3.0), out=tmp_path, configuration={"seed": 2})
     assert (first["a"]["x"], again["a"]["x"], other["a"]["x"]) == (1.0, 1.0, 3.0)
+
+
+def test_parts_side_by_side_are_the_same_parts(tmp_path):
+    def compute(key):
+        return {"x": np.full(2, float(key)), "process": np.array(os.getpid())}
+
+    def go(jobs, folder, seed=1):
+        parts = [(str(k), k) for k in range(1, 4)]
+        done, seconds = runner.run_parts("t", parts, compute, out=tmp_path / folder, configuration={"seed": seed}, jobs=jobs)
+        assert seconds > 0
+        return list(done), [part["x"].tolist() for part in done.values()], {int(part["process"]) for part in done.values()}
+
+    keys, values, processes = go(2, "two")
+    assert (keys, values) == go(1, "one")[:2]
+    assert os.getpid() not in processes
+    assert go(1, "two")[2] == processes, "another number of jobs picks up the same parts"
+    with pytest.raises(ValueError, match="jobs"):
+        go(0, "none")
+
+
+def test_an_error_beside_other_parts_keeps_the_finished_ones(tmp_path):
+    def compute(key):
+        if key == "bad":
+            raise ValueError("no such part")
+        return {"x": np.ones(1)}
+
+    with pytest.raises(ValueError, match="no such part"):
+        runner.run_parts("t", [("a", 1), ("b", 1), ("bad", 1)], compute, out=tmp_path, configuration={}, jobs=2)
+    assert "a.npz" in [p.name for p in tmp_path.glob(".t-parts/*/*.npz")]
 
 
 def test_a_finished_run_leaves_the_parts_of_other_settings(tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 import localma
@@ -45,6 +46,7 @@ def run_parts(
     out: Path,
     configuration: dict,
     unit: str = "fit",
+    jobs: int = 1,
 ) -> tuple[dict[str, Part], float]:
     """Compute every part that is not on disk yet and return all of them, with the seconds that they took together.
 
@@ -55,30 +57,45 @@ def run_parts(
     parts : iterable of (key, size)
         Key of each part, fit for a file name, and how many units of work it holds (for the progress bar).
     compute : callable
-        ``compute(key)`` gives the part's arrays.
+        ``compute(key)`` gives the part's arrays. Its random numbers must come from the key and the configuration alone.
     out : Path
         Parts wait in a hidden folder there until the run is complete. Its name holds a digest of ``configuration``, so a run with other
         settings neither picks them up nor removes them.
+    jobs : int
+        How many parts to compute side by side, each in a process of its own, which gets ``compute`` with all that it refers to. Not a setting: a run may be
+        resumed with another number.
     """
-    parts = list(parts)
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, but is {jobs}")
+    parts = dict(parts)
     folder = parts_folder(name, out, configuration)
     folder.mkdir(parents=True, exist_ok=True)
+    paths = {key: folder / f"{key}.npz" for key in parts}
+    missing = [key for key, path in paths.items() if not path.exists()]
+    with tqdm(total=sum(parts.values()), desc=name, unit=unit, smoothing=0.1) as bar:
+        bar.update(sum(parts[key] for key in parts if key not in missing))
+        if jobs == 1:
+            finished = (_compute_part(key, paths[key], compute) for key in missing)
+        else:
+            workers = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
+            finished = workers(delayed(_compute_part)(key, paths[key], compute) for key in missing)
+        for key in finished:
+            bar.update(parts[key])
     done, seconds = {}, 0.0
-    with tqdm(total=sum(size for _, size in parts), desc=name, unit=unit, smoothing=0.1) as bar:
-        for key, size in parts:
-            path = folder / f"{key}.npz"
-            if path.exists():
-                with np.load(path, allow_pickle=False) as file:
-                    arrays = {k: file[k] for k in file.files}
-            else:
-                start = time.perf_counter()
-                arrays = compute(key)
-                arrays["seconds"] = np.array(time.perf_counter() - start)
-                write_atomically(path, lambda p, arrays=arrays: _savez(p, arrays))
-            seconds += float(arrays.pop("seconds"))
-            done[key] = arrays
-            bar.update(size)
+    for key, path in paths.items():
+        with np.load(path, allow_pickle=False) as file:
+            done[key] = {k: file[k] for k in file.files}
+        seconds += float(done[key].pop("seconds"))
     return done, seconds
+
+
+def _compute_part(key: str, path: Path, compute: Callable[[str], Part]) -> str:
+    """Compute one part and keep it at once, so that whoever started it may be interrupted."""
+    start = time.perf_counter()
+    arrays = compute(key)
+    arrays["seconds"] = np.array(time.perf_counter() - start)
+    write_atomically(path, lambda p: _savez(p, arrays))
+    return key
 
 
 def _savez(path: Path, arrays: Part) -> None:
@@ -165,6 +182,6 @@ def load_results(name: str) -> tuple[pd.DataFrame, dict]:
 
 def interrupted(name: str, out: Path) -> int:
     """Say what an interrupted run left behind; the exit status of one."""
-    kept = len(list(Path(out).glob(f".{name}-parts/*/*.npz")))
+    kept = len(list(Path(out).glob(f".{name}-parts/*/[!.]*.npz")))
     print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
     return 130

@@ -175,7 +175,9 @@ def tabulate(cells, replicates: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: str = "cpu", out: str | Path | None = None) -> pd.DataFrame:
+def run(
+    *, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: str = "cpu", out: str | Path | None = None, jobs: int = 1
+) -> pd.DataFrame:
     """Tables 1-3.
 
     Parameters
@@ -187,6 +189,8 @@ def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: st
     device : str
     out : path, optional
         Folder for ``simulation.csv`` and its provenance, and for the parts of an unfinished run. None: a temporary one.
+    jobs : int
+        Parts computed side by side.
 
     Returns
     -------
@@ -199,18 +203,18 @@ def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: st
     if not cells:
         raise ValueError(f"scenarios must contain 1 or 2, but is {scenarios!r}")
     configuration = {"seed": seed, "replications": replications, "scenarios": sorted(scenarios), "device": device, "LocalMA": CONFIGURATION}
-    jobs = {
+    chunks = {
         f"{cell.key}-{chunk}": (cell, chunk, min(CHUNK, replications - chunk * CHUNK))
         for cell in cells
         for chunk in range(-(-replications // CHUNK))
     }
 
     def compute(key):
-        cell, chunk, size = jobs[key]
+        cell, chunk, size = chunks[key]
         return replicate(cell, size, seed=seed, chunk=chunk, device=device)
 
     def go(folder):
-        return run_parts("simulation", [(k, j[2]) for k, j in jobs.items()], compute, out=folder, configuration=configuration)
+        return run_parts("simulation", [(k, j[2]) for k, j in chunks.items()], compute, out=folder, configuration=configuration, jobs=jobs)
 
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +222,7 @@ def run(*, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: st
     else:
         parts, seconds = go(Path(out))
     by_cell: dict[str, dict] = {cell.key: {} for cell in cells}
-    for key, (cell, _, _) in jobs.items():
+    for key, (cell, _, _) in chunks.items():
         for name, values in parts[key].items():
             by_cell[cell.key][name] = np.concatenate([by_cell[cell.key].get(name, np.empty(0)), values])
     table = tabulate(cells, by_cell)

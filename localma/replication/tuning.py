@@ -52,7 +52,7 @@ def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> n
     return out
 
 
-def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results") -> pd.DataFrame:
+def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
     """Score every configuration of :data:`GRID`; the first row of the table is the choice."""
     pilots = PILOTS_FULL if full else PILOTS_QUICK
     configuration = {"seed": seed, "pilots": pilots, "folds": FOLDS, "sizes": SIZES, "grid": GRID}
@@ -63,6 +63,7 @@ def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Pat
         lambda key: {"error": cross_validate(cells[key], pilots, seed, device)},
         out=Path(out),
         configuration=configuration,
+        jobs=jobs,
     )
     table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])
     ratios = []

@@ -74,20 +74,21 @@ def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame([row for cell in _walk(name).CELLS[scale] for row in _rows(name, *cell[:2], _measure(name, *cell, seed))])
 
 
-def run(*, full: bool = True, seed: int = 0, out: str | Path = "results") -> pd.DataFrame:
+def run(*, full: bool = True, seed: int = 0, out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
     """Measure all walks, cell by cell, resumable; write ``theory.csv`` and its provenance."""
     cells = {name: _walk(name).CELLS["full" if full else "quick"] for name in names()}
-    jobs = {f"{name}-{case}-{size}": (name, case, size, replications) for name, rows in cells.items() for case, size, replications in rows}
+    tasks = {f"{name}-{case}-{size}": (name, case, size, replications) for name, rows in cells.items() for case, size, replications in rows}
     configuration = {"seed": seed, "cells": cells}
     parts, seconds = run_parts(
         "theory",
-        [(key, 1) for key in jobs],
-        lambda key: _measure(*jobs[key], seed),
+        [(key, 1) for key in tasks],
+        lambda key: _measure(*tasks[key], seed),
         out=Path(out),
         configuration=configuration,
         unit="cell",
+        jobs=jobs,
     )
-    results = pd.DataFrame([row for key, job in jobs.items() for row in _rows(*job[:3], parts[key])])
+    results = pd.DataFrame([row for key, job in tasks.items() for row in _rows(*job[:3], parts[key])])
     write_results("theory", results, Path(out), configuration=configuration, seconds=seconds)
     return results
 
