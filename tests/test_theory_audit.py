@@ -126,7 +126,7 @@ def leak(rng, seed):
 
 def steep(rng, seed):
     X = rng.normal(size=(600, 1))
-    F = np.c_[np.full(600, 2.0), np.where(rng.uniform(size=600) < 0.01, 1e-4, 1.0)]
+    F = np.c_[np.full(600, 2.0), np.where(rng.uniform(size=600) < 0.005, 1e-4, 1.0)]
     y = rng.gamma(3, 0.5, 600)
     return audit(EqualWeights(loss="gamma").fit(X, y, F=F * [0.001, 1]), X, y, F=F * [0.001, 1])
 

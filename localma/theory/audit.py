@@ -35,8 +35,8 @@ MOST = 5000  # observations for which a nearest neighbour is sought, or with whi
 #: Where a verdict turns, and why there.
 THRESHOLDS = {
     "tail index": 1.0,  # of root losses: heavier than exponential, so that the losses themselves are heavier than Weibull with index 1/2
-    "effective share": 0.02,  # Gaussian errors, and models and weights alike everywhere, give 1/3; Laplace errors 1/6
-    "neighbours": 0.5,  # weights that change by half from one observation to the nearest one are not seen to be smooth
+    "pushing": (5, 0.01),  # fewer than five observations, or one in a hundred, decide; Gaussian errors alone give n / 3
+    "neighbours": (0.5, 0.75),  # of the weight: what moves so far between nearest neighbours is not seen to be smooth
     "saturation": 0.5,  # of the points have a weight above 0.999: logits of 7 and more, a choice and not an average
     "parameters": (0.2, 1.0),  # per observation: five observations for each parameter are comfortable, less than one is not
     "gap": 0.1,  # of the loss on the training data: what a reader would call a difference
@@ -55,7 +55,7 @@ ROWS = {
     "extrapolation": ("1: models near their limits", "how far predictions lie beyond all responses",
         "clip the model or leave it out where it extrapolates; look at its inputs there"),
     "frozen": ("setting: models are frozen", "a model's loss: new minus training data",
-        "fit the weights on data that no model has seen; ask the models' makers"),
+        "a leak, unless drift explains it: fit the weights on data that no model has seen; ask the models' makers"),
     "tails": ("2: light tails", "Weibull index of the root losses' upper tenth",
         "look at the largest losses; a loss that grows more slowly, or responses on another scale; expect slower rates"),
     "steepness": ("3: Lipschitz loss", "how many observations push the weights; K of the loss",
@@ -116,8 +116,10 @@ class Audit:
         lines = [self.table[["condition", "value", "verdict"]].to_string()]
         return "\n".join(lines + [f"{name}: {self.table.loc[name, 'what to do']}" for name in self.alarms])
 
-    def _repr_html_(self):
-        return self.table.to_html()
+    def _repr_html_(self):  # the verdict first, for a narrow screen; advice where it is needed
+        shown = self.table[["verdict", "value", "measured", "condition", "what to do"]].copy()
+        shown.loc[shown["verdict"] == FINE, "what to do"] = ""
+        return shown.to_html()
 
 
 def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, sizes=None, random_state: int = 0) -> Audit:
@@ -266,11 +268,13 @@ def _tails(loss, new, random_state):
 def _steepness(loss, new):
     first, _, apart = _slopes(loss, new)
     push = np.abs(first) * (new.w * np.abs(apart)).max(1)  # the largest derivative in a logit
-    share = (push**2).sum() ** 2 / ((push**4).sum() * len(push)) if push.any() else 1.0
+    pushing = (push**2).sum() ** 2 / (push**4).sum() if push.any() else float(len(push))
     low, high = (np.exp(-new.L.max()), 1.0) if loss.is_classification else (new.a.min(), new.a.max())
     y = None if loss.is_classification else (new.y.min(), new.y.max())
     K = lipschitz_constant(loss, low, high, y=y) if low < high else np.abs(first).max()
-    yield "steepness", f"{share:.1%} of n, K {K:.3g}", DANGER if share < THRESHOLDS["effective share"] else FINE
+    limit = min(THRESHOLDS["pushing"][0], THRESHOLDS["pushing"][1] * len(push))
+    verdict = DANGER if pushing < limit else UNKNOWN if pushing < 2 * limit else FINE
+    yield "steepness", f"{pushing:.0f} of {len(push)}, K {K:.3g}", verdict
 
     # Calibrated probabilities below e belong to what happens with probability at most e for each class; a count of mean e is positive with at most e.
     n, lost = len(new.y), 0
@@ -294,7 +298,8 @@ def _smoothness(average, new, random_state):
         change = np.abs(new.w[some] - new.w[index]).sum(1) / 2
         steep = (change[distance > 0] / distance[distance > 0]).max(initial=0)
         typical = np.quantile(change, 0.95)
-        verdict = DANGER if typical > THRESHOLDS["neighbours"] else FINE
+        low, high = THRESHOLDS["neighbours"]
+        verdict = FINE if typical <= low else DANGER if typical > high else UNKNOWN
         yield "smoothness", f"{typical:.2f}, steepest {steep:.2g} per sd", verdict
     else:
         yield "smoothness", "X is no table", UNKNOWN
