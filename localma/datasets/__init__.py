@@ -5,6 +5,7 @@ cache (``localma`` in the system's cache folder), a download from the original s
 asked to with ``synthetic=True``.
 """
 
+from localma.datasets.cifar10 import Cifar10, load_cifar10
 from localma.datasets.toxicity import Toxicity, load_toxicity
 
-__all__ = ["Toxicity", "load_toxicity"]
+__all__ = ["Cifar10", "Toxicity", "load_cifar10", "load_toxicity"]

@@ -16,6 +16,7 @@ class Source:
 
     name: str  #: path below a data folder, such as "housing/rents.csv"
     sha256: str | None = None  #: of the file; None where there is no canonical copy, and then the loader checks the content
+    md5: str | None = None  #: instead, where the source publishes only this
     url: str | None = None  #: for a download; None where the source asks for a visit by hand
     advice: str = ""  #: where to get the file by hand, a sentence for the error message
 
@@ -85,27 +86,30 @@ def find(source: Source, path: str | os.PathLike | None = None) -> Path:
 
 
 def _checked(source: Source, place: Path, *, given: bool) -> Path:
-    if source.sha256 is None:
-        return place
-    found = sha256(place)
-    if found != source.sha256:
-        way = "give another path" if given else "remove it and try again"
-        raise ValueError(
-            f"{place} has the SHA-256 checksum {found[:12]}..., but {Path(source.name).name} has {source.sha256[:12]}...: "
-            f"it is damaged, half a download or another version; {way}. {source.advice}".rstrip()
-        )
+    for algorithm, name in (("sha256", "SHA-256"), ("md5", "MD5")):
+        known = getattr(source, algorithm)
+        if known is not None and (found := _digest(place, algorithm)) != known:
+            way = "give another path" if given else "remove it and try again"
+            raise ValueError(
+                f"{place} has the {name} checksum {found[:12]}..., but {Path(source.name).name} has {known[:12]}...: "
+                f"it is damaged, half a download or another version; {way}. {source.advice}".rstrip()
+            )
     return place
 
 
 def sha256(place: Path) -> str:
     """Checksum of a file, read in pieces."""
+    return _digest(place, "sha256")
+
+
+def _digest(place: Path, algorithm: str) -> str:
     with open(place, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _download(source: Source, place: Path) -> Path:
     """Pooch writes to a temporary file, checks it and renames it: an interrupted download leaves nothing behind."""
     import pooch
 
-    known = None if source.sha256 is None else f"sha256:{source.sha256}"
+    known = next((f"{kind}:{value}" for kind in ("sha256", "md5") if (value := getattr(source, kind)) is not None), None)
     return Path(pooch.retrieve(source.url, known, fname=place.name, path=place.parent, progressbar=True))

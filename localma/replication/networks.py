@@ -1,0 +1,175 @@
+"""Pre-trained image networks, frozen: images to the pooled features before the last layer, computed once and kept in the user cache.
+
+``tflite`` are four ImageNet networks as 8-bit TensorFlow Lite files, which ``ai-edge-litert`` reads. They stand in for the paper's four, ``torchvision``,
+which are larger and need torchvision and its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from localma.datasets.find import Source, cache_folder, find
+
+__all__ = ["FAMILIES", "available", "choose_family", "features"]
+
+#: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels, checksum.
+TFLITE = {
+    "MobileNetV2 1.0": ("tf2_mobilenet_v2_1.0_224_ptq", 224, "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c"),
+    "MobileNetV1 0.75": ("mobilenet_v1_0.75_192_quant", 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a"),
+    "MobileNetV1 0.5": ("mobilenet_v1_0.5_160_quant", 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43"),
+    "MobileNetV1 0.25": ("mobilenet_v1_0.25_128_quant", 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785"),
+}
+TORCHVISION = {"ResNet18": "resnet18", "DenseNet121": "densenet121", "GoogLeNet": "googlenet", "EfficientNetB0": "efficientnet_b0"}
+FAMILIES = {"tflite": tuple(TFLITE), "torchvision": tuple(TORCHVISION)}
+PART = 5000  # images computed between two saves
+
+
+def _source(name: str) -> Source:
+    file, _, checksum = TFLITE[name]
+    advice = "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
+    return Source(f"imagenet_tflite/{file}.tflite", sha256=checksum, advice=advice)
+
+
+def available(family: str) -> str:
+    """Empty if the networks of a family can be used here, else what is missing.
+
+    Examples
+    --------
+    >>> from localma.replication.networks import available
+    >>> isinstance(available("torchvision"), str)
+    True
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family = {family!r} is not known; choose from {', '.join(FAMILIES)}")
+    if family == "torchvision":
+        try:
+            from torchvision.models import get_model_weights
+        except ImportError:
+            return "torchvision is not installed"
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        missing = [n for n, m in TORCHVISION.items() if not (folder / Path(get_model_weights(m).DEFAULT.url).name).exists()]
+        return f"the weights of {', '.join(missing)} are not in {folder}" if missing else ""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError:
+        return "ai-edge-litert is not installed: pip install 'localma[models]'"
+    try:
+        for name in TFLITE:
+            find(_source(name))
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def choose_family() -> str:
+    """The paper's four networks if torchvision and their weights are here, else the stand-ins; an error if neither.
+
+    Raises
+    ------
+    FileNotFoundError
+        Saying what each family lacks.
+    """
+    lacking = {family: available(family) for family in ("torchvision", "tflite")}
+    for family, what in lacking.items():
+        if not what:
+            return family
+    raise FileNotFoundError("no pre-trained networks: " + "; ".join(f"{family}: {what}" for family, what in lacking.items()))
+
+
+def _tflite(name: str):
+    from ai_edge_litert.interpreter import Interpreter
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of the memory that the tensors take: a few MB
+        network = Interpreter(str(find(_source(name))), experimental_preserve_all_tensors=True, num_threads=1)
+    network.allocate_tensors()
+    enter, side = network.get_input_details()[0], TFLITE[name][1]
+    # the only tensors of shape (1, d) or (1, 1, 1, d) that come out of an average over the picture
+    pool = [
+        d for d in network.get_tensor_details() if ("AvgPool" in d["name"] or "GlobalPool/Mean" in d["name"]) and d["shape"].size in (2, 4)
+    ]
+    pool = max(pool, key=lambda d: (int(np.prod(d["shape"])), d["index"]))
+    scale, zero = pool["quantization"]
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        rows = []
+        for image in images:
+            big = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+            network.set_tensor(enter["index"], big[None])
+            network.invoke()
+            rows.append(network.get_tensor(pool["index"]).reshape(-1).astype(np.float32))
+        return (np.stack(rows) - zero) * scale
+
+    return embed, 1
+
+
+def _torchvision(name: str, *, pretrained: bool = True):
+    """With ``pretrained=False`` random weights: for a test of the plumbing."""
+    from torchvision.models import get_model, get_model_weights
+    from torchvision.transforms.functional import resize
+
+    extra = {"init_weights": False} if name == "GoogLeNet" and not pretrained else {}
+    weights = get_model_weights(TORCHVISION[name]).DEFAULT if pretrained else None
+    network = get_model(TORCHVISION[name], weights=weights, **extra).eval()
+    head = "fc" if hasattr(network, "fc") else "classifier"
+    setattr(network, head, torch.nn.Identity())
+    mean, sd = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    @torch.no_grad()
+    def embed(images: np.ndarray) -> np.ndarray:
+        x = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
+        return network((resize(x, [224, 224], antialias=True) - mean) / sd).numpy()
+
+    return embed, 50
+
+
+def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = True) -> np.ndarray:
+    """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it stopped.
+
+    Parameters
+    ----------
+    name : str
+        One of the networks in :data:`FAMILIES`.
+    images : array of shape (n, 32, 32, 3), uint8
+    checksum : str
+        Of the file that the images came from; part of the cache's key, with a digest of the images' own bytes.
+    progress : bool
+
+    Returns
+    -------
+    array of shape (n, d), float16
+    """
+    family = next((f for f, names in FAMILIES.items() if name in names), None)
+    if family is None:
+        raise ValueError(f"name = {name!r} is no network; choose from {', '.join(n for names in FAMILIES.values() for n in names)}")
+    network = TFLITE[name][2] if family == "tflite" else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
+    key = hashlib.sha256(f"{checksum} {network} bilinear".encode() + hashlib.sha256(images.tobytes()).digest()).hexdigest()[:16]
+    folder = cache_folder() / "features" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    embed, parts = None, []
+    with tqdm(total=len(images), desc=name, unit="image", disable=not progress, delay=2, leave=False) as bar:
+        for start in range(0, len(images), PART):
+            path, rows = folder / f"{start}.npy", images[start : start + PART]
+            if not path.exists():
+                if embed is None:
+                    embed, size = (_tflite if family == "tflite" else _torchvision)(name)
+                found = []
+                for k in range(0, len(rows), size):
+                    found.append(embed(rows[k : k + size]))
+                    bar.update(len(found[-1]))
+                # written whole or not at all
+                temporary = folder / f".{os.getpid()}.{start}.npy"
+                np.save(temporary, np.concatenate(found).astype(np.float16))
+                os.replace(temporary, path)
+            else:
+                bar.update(len(rows))
+            parts.append(np.load(path))
+    return np.concatenate(parts)
