@@ -244,6 +244,13 @@ def test_identical_models_have_no_standard_error():
     assert "sum, copy" in same["value"]
 
 
+def test_a_loss_without_curvature_is_not_blamed_on_the_models():
+    rng = np.random.default_rng(0)
+    average = EqualWeights(MODELS, loss=lambda y, a: (y - a).abs()).fit(*world(200, rng))
+    table = audit(average, *world(200, rng)).table
+    assert tuple(table.loc["identification", ["value", "verdict"]]) == ("no curvature", "cannot tell")
+
+
 # --- what it says about what it cannot see -----------------------------------------------------------------------------------
 
 

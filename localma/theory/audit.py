@@ -371,6 +371,8 @@ def _identification(average, loss, new, n):
     B = apart @ null_space(np.ones((1, apart.shape[1])))  # weights sum to one, so only contrasts of models count
     H, J = (B.T * np.maximum(second, 0)) @ B / len(B), (B.T * first**2) @ B / len(B)
     values = np.linalg.eigvalsh(H)
+    if not second.any():  # a loss of straight pieces, such as the absolute one: autograd sees no curvature where there is some in the mean
+        return "identification", "no curvature", UNKNOWN
     error = np.inf
     if values[0] > 1e-12 * values[-1]:
         inverse = np.linalg.inv(H)
