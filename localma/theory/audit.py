@@ -33,17 +33,28 @@ FEWEST = 20  # observations; below, no row would say anything
 MOST = 5000  # observations for which a nearest neighbour is sought, or with which a forest is grown
 
 #: Where a verdict turns, and why there.
+#:
+#: - "tail index", of root losses: below 1 they are heavier than exponential, and the losses heavier than Weibull with index 1/2.
+#: - "pushing": fewer than five observations, or one in a hundred, decide where the weights go; Gaussian errors alone give n / 3. Twice as many: cannot tell.
+#: - "neighbours": weight that moves between nearest neighbours. More than half is hardly seen to be smooth, more than three quarters is not.
+#: - "saturation": this share of the points has a weight above 0.999, logits of 7 and more: a choice and not an average.
+#: - "parameters" per observation: five observations for each parameter are comfortable, less than one is not.
+#: - "gap", in shares of the training loss: a tenth is what a reader would call a difference. It must be exceeded by two standard errors.
+#: - "weight error": a standard error of 1/4 in constant weights has an interval that covers most of the simplex.
+#: - "range": a prediction beyond all responses by more than twice their range is no prediction of a response.
+#: - "level": false-alarm probability of each of the tests frozen, drift, order and reach.
+#: - "calibrated": the same for near zero, if probabilities are calibrated and counts Poisson.
 THRESHOLDS = {
-    "tail index": 1.0,  # of root losses: heavier than exponential, so that the losses themselves are heavier than Weibull with index 1/2
-    "pushing": (5, 0.01),  # fewer than five observations, or one in a hundred, decide; Gaussian errors alone give n / 3
-    "neighbours": (0.5, 0.75),  # of the weight: what moves so far between nearest neighbours is not seen to be smooth
-    "saturation": 0.5,  # of the points have a weight above 0.999: logits of 7 and more, a choice and not an average
-    "parameters": (0.2, 1.0),  # per observation: five observations for each parameter are comfortable, less than one is not
-    "gap": 0.1,  # of the loss on the training data: what a reader would call a difference
-    "weight error": 0.25,  # standard error of a constant weight: the interval then covers most of the simplex
-    "range": 2.0,  # a prediction beyond all responses by more than twice their range is no prediction of a response
-    "level": 0.001,  # false-alarm probability of each of the tests: drift, order, frozen models
-    "calibrated": 0.01,  # the same for the tests of probabilities and counts near zero
+    "tail index": 1.0,
+    "pushing": (5, 0.01),
+    "neighbours": (0.5, 0.75),
+    "saturation": 0.5,
+    "parameters": (0.2, 1.0),
+    "gap": 0.1,
+    "weight error": 0.25,
+    "range": 2.0,
+    "level": 0.001,
+    "calibrated": 0.01,
 }
 
 
