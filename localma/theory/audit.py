@@ -127,10 +127,11 @@ class Audit:
         lines = [self.table[["condition", "value", "verdict"]].to_string()]
         return "\n".join(lines + [f"{name}: {self.table.loc[name, 'what to do']}" for name in self.alarms])
 
-    def _repr_html_(self):  # the verdict first, for a narrow screen; advice where it is needed
-        shown = self.table[["verdict", "value", "measured", "condition", "what to do"]].copy()
-        shown.loc[shown["verdict"] == FINE, "what to do"] = ""
-        return shown.to_html()
+    def _repr_html_(self):  # narrow enough for a phone: the verdict first, advice below and only where it is needed
+        told = self.table["condition"].str.split(":").str[0] + ": " + self.table["measured"]
+        todo = self.table.loc[self.table["verdict"] != FINE, "what to do"]
+        advice = "".join(f"<li><b>{name}</b>: {what}</li>" for name, what in todo.items())
+        return self.table[["verdict", "value"]].assign(measured=told).to_html() + (f"<ul>{advice}</ul>" if advice else "")
 
 
 def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, sizes=None, random_state: int = 0) -> Audit:
