@@ -28,7 +28,7 @@ CHANGES = {
 SIZES = {100: 200, 300: 200, 600: 200, 900: 200, 3000: 60, 10_000: 30}
 CASES = ("S1", "S2", "S3", "S1 softmax-linear", *CHANGES, "S1 eight points")
 CELLS = {
-    "quick": [(case, n, 20) for case in CASES for n in (100, 300, 900)],
+    "quick": [(case, n, 20) for case in CASES[:3] for n in (100, 300, 900)],
     "full": [(case, n, r) for case in CASES for n, r in SIZES.items()],
 }
 
