@@ -119,6 +119,7 @@ def train(
     options: Options,
     generators: Sequence[torch.Generator],
     progress: tqdm | None = None,
+    penalties: Tensor | None = None,
 ) -> History:
     """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in the stack.
 
@@ -136,6 +137,8 @@ def train(
         Resolved.
     generators : sequence of torch.Generator, length B
         Each replication's own randomness: its validation part and its batches.
+    penalties : Tensor of shape (B,), optional
+        One for each network of an MLPStack, instead of the options' one for all.
     """
     B, n = targets[-1].shape[0], targets[-1].shape[-1]
     device = targets[-1].device
@@ -203,7 +206,11 @@ def train(
         optimizer.zero_grad()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
-        if options.penalty:
+        if penalties is not None:
+            with torch.no_grad():
+                for w in stack.weights:
+                    w.grad.addcmul_(w, penalties.view(-1, 1, 1), value=2)
+        elif options.penalty:
             with torch.no_grad():
                 for w in stack.weights:
                     if w.grad is not None:  # a body may carry parts that it does not use

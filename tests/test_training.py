@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import localma.training
-from localma import LOSSES, LocalMA, tweedie
+from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
+from localma.direct import fit_direct_stack
 from localma.network import ModuleStack, initial_values, layer_sizes, mlp_from_parameters, split_parameters
 from localma.training import Options, fit_stack, standardization, train
 
@@ -388,3 +389,49 @@ def test_arrays_of_a_stack_must_share_replications_and_observations():
     X, F, y = torch.zeros(2, 9, 3), torch.zeros(2, 8, 3), torch.zeros(2, 9)
     with pytest.raises(ValueError, match=r"F has shape \(2, 8, 3\).*share the replications B and observations n"):
         fit_stack(X, F, y, LOSSES["squared"], seeds=range(2))
+
+
+def test_a_stack_of_direct_models_is_each_of_them_alone():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(5, 60, 3, generator=generator, dtype=torch.float64)
+    y = X[..., 0].abs() + 0.1 * torch.randn(5, 60, generator=generator, dtype=torch.float64)
+    counts = [60, 20, 41, 20, 1]
+    for b, k in enumerate(counts):
+        X[b, k:] = y[b, k:] = float("nan")  # whatever stands there is ignored
+    test = torch.randn(5, 30, 3, generator=generator, dtype=torch.float64)
+    options = Options(learning_rate=0.03, steps=60)
+    whole = fit_direct_stack(X, y, seeds=range(5, 10), counts=counts, width=8, options=options).predict(test)
+    for b, k in enumerate(counts):
+        alone = fit_direct_stack(X[b : b + 1, :k], y[b : b + 1, :k], seeds=[5 + b], width=8, options=options)
+        torch.testing.assert_close(whole[b], alone.predict(test[b : b + 1])[0], rtol=1e-6, atol=1e-8)
+    assert torch.allclose(whole[4], y[4, 0]), "one observation gives a constant"
+
+
+def test_a_stack_of_direct_models_equals_the_estimator():
+    generator = torch.Generator().manual_seed(1)
+    X, test = torch.randn(3, 50, 2, generator=generator), torch.randn(3, 20, 2, generator=generator)
+    y = X.prod(-1)
+    options = Options(learning_rate=0.03, steps=40)
+    stack = fit_direct_stack(X, y, seeds=[4, 5, 6], width=8, options=options)
+    for b in range(3):
+        alone = DirectModel(mlp(2, 1, width=8, random_state=4 + b), training=options, random_state=0).fit(X[b].numpy(), y[b].numpy())
+        # The first gradient of the last bias, a mean of centred numbers, is rounding noise, and Adam's first step depends on its sign.
+        np.testing.assert_allclose(stack.predict(test)[b], alone.predict(test[b].numpy()), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("bad", "name"),
+    [
+        ({"seeds": [1]}, "seeds"),
+        ({"counts": [3, 99]}, "counts"),
+        ({"counts": [0, 3]}, "counts"),
+        ({"y": torch.zeros(2, 9)}, "y has shape"),
+        ({"width": 0}, "width"),
+        ({"options": Options(batch_size=4)}, "batch_size"),
+        ({"options": Options(validation_fraction=0.2)}, "validation_fraction"),
+    ],
+)
+def test_a_stack_of_direct_models_names_the_bad_argument(bad, name):
+    given = {"X": torch.zeros(2, 10, 3), "y": torch.zeros(2, 10), "seeds": [1, 2]} | bad
+    with pytest.raises(ValueError, match=name):
+        fit_direct_stack(given.pop("X"), given.pop("y"), **given)

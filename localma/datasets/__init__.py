@@ -6,6 +6,7 @@ asked to with ``synthetic=True``.
 """
 
 from localma.datasets.cifar10 import Cifar10, load_cifar10
+from localma.datasets.housing import Housing, load_housing
 from localma.datasets.toxicity import Toxicity, load_toxicity
 
-__all__ = ["Cifar10", "Toxicity", "load_cifar10", "load_toxicity"]
+__all__ = ["Cifar10", "Housing", "Toxicity", "load_cifar10", "load_housing", "load_toxicity"]

@@ -1,0 +1,269 @@
+"""Monthly rents in Beijing and Shanghai, for the paper's Section 5.1.
+
+The paper's own table, number 100086 of idatascience.cn, asks for a download by hand. Three other tables stand in for it: ``lianjia2023``, many rows with few
+covariates; ``lianjia2019``, few rows with eight of the paper's ten covariates; ``coordinates``, all rows of the paper's table, of which
+only rent, coordinates and district are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from localma.datasets.find import Source, find, sha256
+
+__all__ = ["TABLES", "Housing", "load_housing"]
+
+_ADVICE = (
+    "The paper's table is number 100086 (中国租房信息数据集) at www.idatascience.cn: download it there by hand, put "
+    "中国租房信息数据集.csv into a folder housing below the data folder, and ask for table='paper'."
+)
+#: File of each table.
+TABLES = {
+    "lianjia2023": Source(
+        "housing/bj_sh_lianjia_ids.csv.gz", "dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1", advice=_ADVICE
+    ),
+    "lianjia2019": Source(
+        "housing/sh_lianjia2019_detail.csv", "35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629", advice=_ADVICE
+    ),
+    "coordinates": Source(
+        "housing/source100086_rent_coords.csv.gz", "a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913", advice=_ADVICE
+    ),
+    "paper": Source("housing/中国租房信息数据集.csv", advice=_ADVICE),
+}
+#: Columns that a table must have: ours and the file's. Covariates in the order of :attr:`Housing.features`.
+COVARIATES = {
+    "lianjia2023": {name: name for name in ("rooms", "area", "total_floor", "faces_E", "faces_S", "faces_W", "faces_N")},
+    "lianjia2019": {name: name for name in ("rooms", "living_rooms", "area", "total_floor", "bed", "wardrobe", "air_conditioner", "gas")},
+    "coordinates": {"lng": "lng", "lat": "lat"},
+    "paper": {
+        "rooms": "室",
+        "restrooms": "卫",
+        "living_rooms": "厅",
+        "area": "面积",
+        "total_floor": "总楼层",
+        "bed": "是否有床",
+        "wardrobe": "是否有衣柜",
+        "air_conditioner": "是否有空调",
+        "gas": "是否有燃气",
+        "schools": "周边学校个数",
+    },
+}
+_CITIES = {"北京": "Beijing", "上海": "Shanghai", "深圳": "Shenzhen"}
+_DISTRICTS = {
+    "东城": "Dongcheng",
+    "丰台": "Fengtai",
+    "亦庄开发": "Yizhuang",
+    "大兴": "Daxing",
+    "密云": "Miyun",
+    "平谷": "Pinggu",
+    "延庆": "Yanqing",
+    "怀柔": "Huairou",
+    "房山": "Fangshan",
+    "昌平": "Changping",
+    "朝阳": "Chaoyang",
+    "海淀": "Haidian",
+    "石景山": "Shijingshan",
+    "西城": "Xicheng",
+    "通州": "Tongzhou",
+    "门头沟": "Mentougou",
+    "顺义": "Shunyi",
+    "嘉定": "Jiading",
+    "奉贤": "Fengxian",
+    "宝山": "Baoshan",
+    "崇明": "Chongming",
+    "徐汇": "Xuhui",
+    "普陀": "Putuo",
+    "杨浦": "Yangpu",
+    "松江": "Songjiang",
+    "浦东": "Pudong",
+    "虹口": "Hongkou",
+    "金山": "Jinshan",
+    "长宁": "Changning",
+    "闵行": "Minhang",
+    "闸北": "Zhabei",
+    "青浦": "Qingpu",
+    "静安": "Jingan",
+    "黄浦": "Huangpu",
+}
+_BOX = {"Beijing": (115.3, 117.6, 39.4, 41.1), "Shanghai": (120.8, 122.2, 30.6, 31.9)}
+
+
+@dataclass(frozen=True)
+class Housing:
+    """Rents with covariates, city and district."""
+
+    table: str  #: one of ``TABLES``, or "synthetic"
+    rent: np.ndarray  #: (n,), yuan a month
+    X: np.ndarray  #: (n, d), the covariates
+    features: tuple[str, ...]  #: names of the columns of X
+    city: np.ndarray  #: (n,), "Beijing" or "Shanghai"
+    district: np.ndarray  #: (n,), in Latin letters without tones; "" where it is not known
+    coordinates: np.ndarray  #: (n, 2), longitude and latitude; NaN where not known, or far outside the city
+    checksum: str  #: of the file, the first 12 digits; of nothing ("") if synthetic
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the rents are made up."""
+        return self.table == "synthetic"
+
+    @property
+    def banner(self) -> str:
+        """What every table and figure from made-up rents must show; empty for real ones."""
+        return "SYNTHETIC RENTS: no number below says anything about a real city" if self.synthetic else ""
+
+    def __len__(self) -> int:
+        return len(self.rent)
+
+    def rows(self, keep: np.ndarray) -> Housing:
+        """Some of the rows: an index or a mask."""
+        parts = (self.rent[keep], self.X[keep], self.features, self.city[keep], self.district[keep], self.coordinates[keep])
+        return Housing(self.table, *parts, self.checksum)
+
+    def only(self, city: str) -> Housing:
+        """One city, without the covariates that are missing throughout it and without the rows that miss one of the others.
+
+        Examples
+        --------
+        >>> from localma.datasets import load_housing
+        >>> data = load_housing(synthetic=True).only("Shanghai")
+        >>> len(data), set(data.city.tolist())
+        (1500, {'Shanghai'})
+        """
+        if city not in self.city:
+            raise ValueError(f"city {city!r} is not in the table {self.table!r}; there are {', '.join(sorted(set(self.city.tolist())))}")
+        here = self.rows(self.city == city)
+        known = ~np.isnan(here.X).all(0)
+        features = tuple(name for name, k in zip(here.features, known, strict=True) if k)
+        parts = (here.rent, here.X[:, known], features, here.city, here.district, here.coordinates)
+        whole = Housing(self.table, *parts, self.checksum)
+        return whole.rows(~np.isnan(whole.X).any(1))
+
+
+def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = False, seed: int = 0) -> Housing:
+    """Monthly rents with covariates.
+
+    Parameters
+    ----------
+    table : {"lianjia2023", "lianjia2019", "coordinates", "paper"}
+        See :mod:`localma.datasets.housing`; "paper" reads the CSV of idatascience.cn as it comes.
+    path : path, optional
+        The file, or a folder that holds it. Default: ``LOCALMA_DATA``, then the user cache.
+    synthetic : bool
+        Make 3,000 rents up instead, with the covariates of the paper: Beijing and Shanghai, five districts each. No file is looked for.
+    seed : int
+        Of the synthetic rents.
+
+    Returns
+    -------
+    Housing
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Naming the file, the column or the value, and the way out.
+
+    Examples
+    --------
+    >>> from localma.datasets import load_housing
+    >>> data = load_housing(synthetic=True)
+    >>> data.X.shape, data.synthetic, data.features[:2]
+    ((3000, 10), True, ('rooms', 'restrooms'))
+    """
+    if table not in TABLES:
+        raise ValueError(f"table = {table!r} is not known; choose from {', '.join(TABLES)}")
+    if synthetic:
+        return _made_up(seed)
+    place = find(TABLES[table], path)
+    frame = _read(place)
+    covariates = COVARIATES[table]
+    others = (
+        {"rent": "价格", "district": "区", "city": "城市", "lng": "lng", "lat": "lat"}
+        if table == "paper"
+        else {"rent": "rent", "district": "district"}
+    )
+    missing = [column for column in (*covariates.values(), *others.values()) if column not in frame]
+    if missing:
+        raise ValueError(
+            f"{place} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}. Is it the table {table!r}? {TABLES[table].advice}"
+        )
+    city = (
+        frame[others["city"]].map(_city) if table == "paper" else frame["city"] if "city" in frame else pd.Series("Shanghai", frame.index)
+    )
+    kept = city.isin(_BOX)
+    frame, city = frame[kept], city[kept].to_numpy(str)
+    if not len(frame):
+        raise ValueError(f"{place} has no row of Beijing or Shanghai")
+    X = np.column_stack([_numbers(frame[column], place) for column in covariates.values()])
+    rent = _numbers(frame[others["rent"]], place)
+    good = rent > 0  # false for NaN
+    district = np.array([_district(name, place) for name in frame[others["district"]]])
+    lng, lat = (_numbers(frame[c], place) if c in frame else np.full(len(frame), np.nan) for c in ("lng", "lat"))
+    for name, (west, east, south, north) in _BOX.items():
+        astray = (city == name) & ~((lng > west) & (lng < east) & (lat > south) & (lat < north))
+        lng[astray] = lat[astray] = np.nan
+    data = Housing(table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12])
+    return data.rows(good)
+
+
+def _read(place: Path) -> pd.DataFrame:
+    """A CSV in UTF-8, or in the encoding that Chinese spreadsheets write."""
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return pd.read_csv(place, encoding=encoding)
+        except UnicodeDecodeError:
+            continue
+        except (EOFError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise ValueError(f"{place} cannot be read as a CSV file, it may be half a download: {error}. {_ADVICE}") from error
+    raise ValueError(f"{place} is neither UTF-8 nor GB18030 text. {_ADVICE}")
+
+
+def _numbers(column: pd.Series, place: Path) -> np.ndarray:
+    """A column as numbers; yes and no in Chinese count as 1 and 0."""
+    given = column.replace({"是": 1, "否": 0, "有": 1, "无": 0}) if column.dtype.kind not in "biuf" else column
+    values = pd.to_numeric(given, errors="coerce")
+    bad = values.isna() & column.notna()
+    if bad.any():
+        raise ValueError(f"{place}, column {column.name!r}, row {int(np.argmax(bad)) + 2}: {column[bad].iloc[0]!r} is not a number")
+    return values.to_numpy(float, copy=True)
+
+
+def _city(name) -> str:
+    return _CITIES.get(str(name).strip().removesuffix("市"), str(name))
+
+
+def _district(name, place: Path) -> str:
+    if not isinstance(name, str):
+        return ""
+    short = name.strip().removesuffix("区").removesuffix("县").removesuffix("新")
+    if short not in _DISTRICTS:
+        raise ValueError(f"{place} has the unknown district {name!r}; known are those of Beijing and Shanghai: {', '.join(_DISTRICTS)}")
+    return _DISTRICTS[short]
+
+
+def _made_up(seed: int) -> Housing:
+    """Log rents that are linear in the covariates with coefficients of each district's own."""
+    rng = np.random.default_rng(seed)
+    n = 3000
+    names = {
+        "Beijing": ("Haidian", "Chaoyang", "Fengtai", "Daxing", "Huairou"),
+        "Shanghai": ("Pudong", "Minhang", "Xuhui", "Putuo", "Jiading"),
+    }
+    city = np.repeat(list(names), n // 2)
+    which = rng.choice(5, n, p=[0.25, 0.25, 0.2, 0.15, 0.15])
+    district = np.array([names[c][k] for c, k in zip(city, which, strict=True)])
+    rooms = rng.integers(1, 5, n)
+    area = 25.0 * rooms * rng.lognormal(0, 0.25, n)
+    floors = rng.integers(3, 34, n)
+    flags = rng.random((n, 4)) < 0.2 + 0.15 * which[:, None]  # better furnished, farther out: covariates tell of the place
+    schools = rng.poisson(12 - 2 * which)
+    X = np.column_stack([rooms, rng.integers(1, 3, n), rng.integers(0, 3, n), area, floors, flags, schools]).astype(float)
+    slope = 0.9 - 0.12 * which
+    log_rent = 5.2 - 0.15 * which + slope * np.log(area) + 0.1 * flags.sum(1) + 0.02 * schools + 0.2 * rng.standard_normal(n)
+    centre = np.array([[116.4, 39.9], [121.47, 31.23]])[(city == "Shanghai").astype(int)]
+    angle = 2 * np.pi * which / 5
+    place = centre + 0.1 * np.column_stack([np.cos(angle), np.sin(angle)]) * which[:, None] / 2 + 0.02 * rng.standard_normal((n, 2))
+    return Housing("synthetic", np.exp(log_rent).round(), X, tuple(COVARIATES["paper"]), city, district, place, "")

@@ -1,0 +1,274 @@
+"""Housing: the tables as they are read, the design as the paper describes it, the verdicts as they are computed."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from localma import BestModel, EqualWeights, GlobalMA
+from localma.datasets import find, load_housing
+from localma.replication import housing
+from localma.replication.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def flats():
+    return load_housing(synthetic=True)
+
+
+@pytest.fixture(scope="module")
+def city(flats):
+    return housing.prepare(flats, "Shanghai")
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """A machine without the data."""
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr(find, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path
+
+
+def paper_csv(folder, **changes):
+    """A file like the one of idatascience.cn."""
+    columns = {
+        "城市": ["北京", "上海", "深圳", "上海"],
+        "区": ["海淀", "浦东", "南山", "闵行"],
+        "价格": [5000, 6000, 7000, 8000],
+        "室": [1, 2, 3, 2],
+        "卫": [1, 1, 2, 1],
+        "厅": [0, 1, 2, 1],
+        "面积": [40.0, 60.5, 90, 70],
+        "总楼层": [6, 18, 30, 11],
+        "是否有床": [1, 0, 1, 1],
+        "是否有衣柜": ["是", "否", "是", "否"],
+        "是否有空调": [1, 1, 1, 0],
+        "是否有燃气": [0, 0, 1, 1],
+        "周边学校个数": [3, 8, 1, 0],
+        "lng": [116.3, 121.5, 113.9, 5.0],
+        "lat": [39.9, 31.2, 22.5, 5.0],
+    }
+    frame = pd.DataFrame(columns | changes)
+    frame = frame.drop(columns=[c for c in changes if changes[c] is None])
+    place = folder / "中国租房信息数据集.csv"
+    frame.to_csv(place, index=False, encoding="gb18030")
+    return place
+
+
+def test_paper_table_is_read_as_it_comes(tmp_path):
+    data = load_housing("paper", path=paper_csv(tmp_path))
+    assert data.city.tolist() == ["Beijing", "Shanghai", "Shanghai"], "Shenzhen is not in the paper"
+    assert data.district.tolist() == ["Haidian", "Pudong", "Minhang"]
+    assert data.features == (
+        "rooms", "restrooms", "living_rooms", "area", "total_floor", "bed", "wardrobe", "air_conditioner", "gas", "schools",
+    )  # fmt: skip
+    np.testing.assert_allclose(data.X[1], [2, 1, 1, 60.5, 18, 0, 0, 1, 0, 8])
+    assert data.rent.tolist() == [5000, 6000, 8000]
+    assert np.isnan(data.coordinates[2]).all(), "far outside the city"
+    assert not data.synthetic
+    assert data.banner == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"周边学校个数": None}, ["周边学校个数", "idatascience"]),
+        ({"区": ["海淀", "浦东", "南山", "Narnia"]}, ["Narnia", "Pudong|浦东"]),
+        ({"面积": [40, "sixty", 90, 70]}, ["面积", "row 3", "sixty"]),
+        ({"城市": ["深圳"] * 4}, ["Beijing or Shanghai"]),
+    ],
+)
+def test_errors_name_the_column_and_the_way_out(changes, words, tmp_path):
+    place = paper_csv(tmp_path, **changes)
+    for word in words:
+        with pytest.raises(ValueError, match=word):
+            load_housing("paper", path=place)
+
+
+def test_half_a_download_is_named(tmp_path):
+    place = tmp_path / "half.csv"
+    place.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"half\.csv cannot be read.*half a download"):
+        load_housing("paper", path=place)
+    place = tmp_path / "bj_sh_lianjia_ids.csv.gz"
+    place.write_bytes(b"\x1f\x8b not all of it")
+    with pytest.raises(ValueError, match=r"checksum.*half a download"):
+        load_housing(path=tmp_path)
+
+
+def test_without_the_data_the_error_says_where_to_get_it(nowhere):
+    with pytest.raises(FileNotFoundError, match=r"LOCALMA_DATA.*synthetic=True"):
+        load_housing()
+    with pytest.raises(FileNotFoundError, match="idatascience"):
+        load_housing("paper")
+    with pytest.raises(ValueError, match="choose from lianjia2023"):
+        load_housing("shenzhen")
+
+
+@pytest.mark.skipif("LOCALMA_DATA" not in os.environ, reason="the rents are not here: LOCALMA_DATA is not set")
+@pytest.mark.parametrize(("table", "rows", "covariates"), [("lianjia2023", 48685, 7), ("lianjia2019", 2652, 8), ("coordinates", 10201, 2)])
+def test_real_tables(table, rows, covariates):
+    data = load_housing(table)
+    assert data.X.shape == (rows, covariates)
+    assert (data.rent > 0).all()
+    for name in set(data.city):
+        here = data.only(name)
+        assert np.isfinite(here.X).all()
+        design = housing.prepare(data, name)
+        assert min(design.sizes) >= housing.LEAST
+        if table != "lianjia2019":
+            paper = housing.table4().query("city == @name")
+            assert set(design.districts) == set(paper["district"])
+            assert sum(design.sizes) == pytest.approx(paper["n"].sum(), rel=0.03)
+
+
+def test_synthetic_rents_say_so(flats):
+    assert flats.synthetic
+    assert "SYNTHETIC" in flats.banner
+    with pytest.raises(ValueError, match=r"Nanjing.*Beijing, Shanghai"):
+        flats.only("Nanjing")
+
+
+def test_rents_above_the_percentile_and_small_districts_are_dropped(flats):
+    here = flats.only("Beijing")
+    design = housing.prepare(flats, "Beijing")
+    assert np.exp(design.y).max() <= np.quantile(here.rent, 0.99)
+    few = flats.rows((flats.district != "Huairou") | (np.cumsum(flats.district == "Huairou") < 20))
+    assert "Huairou" not in housing.prepare(few, "Beijing").districts
+    with pytest.raises(ValueError, match="Haidian"):
+        housing.prepare(flats.rows(flats.district != "Haidian"), "Beijing")
+
+
+def test_split_is_the_papers(city):
+    shares = []
+    for rho in (0.2, 0.8):
+        s = housing.split(city, rho, 3)
+        first = np.concatenate(s.first)
+        used = np.concatenate([first, s.train, s.test])
+        assert len(np.unique(used)) == len(used), "no flat has two parts"
+        assert len(s.train) == len(s.test)
+        for m, part in enumerate(s.first):
+            assert (city.which[part] == m).all()
+            assert len(part) == round((1 - rho) * city.sizes[m])
+            left = np.sum(city.which[used] == m) - len(part)
+            whole = city.sizes[m] - len(part)
+            assert left in (
+                ([-(-whole // 2)] if m in city.halved else [whole]) + [whole - 1] * (m not in city.halved) + [-(-whole // 2) - 1]
+            )
+        shares.append(s)
+    assert set(np.concatenate(shares[1].first)) < set(np.concatenate(shares[0].first)), "D1 only gets shorter"
+    again = housing.split(city, 0.8, 3)
+    np.testing.assert_array_equal(again.train, shares[1].train)
+    assert not np.array_equal(housing.split(city, 0.8, 4).train, shares[1].train)
+    with pytest.raises(ValueError, match="rho"):
+        housing.split(city, 1.0, 0)
+
+
+def test_fewer_repetitions_are_the_first_of_more(city):
+    two, one = (housing.replicate(city, "network", 0.5, range(k)) for k in (2, 1))
+    for method in housing.METHODS:
+        assert two[method].shape == (2,)
+        assert two[method][0] == pytest.approx(one[method][0], rel=1e-3), method
+    np.testing.assert_allclose(two["weights"].sum(-1), 1, atol=1e-6)
+
+
+def test_methods_equal_their_estimators(city):
+    s = housing.split(city, 0.5, 0)
+    F = housing.networks(city, [s], np.arange(len(city.districts))[None])
+    second = np.concatenate([s.train, s.test])
+    X, y = (torch.as_tensor(a[second], dtype=torch.float32)[None] for a in (city.X, city.y))
+    n = len(s.train)
+    errors, _ = housing.evaluate(X, F, y, n, np.zeros((1, len(s.test))), [0])
+    known, truth = F[0].double().numpy(), y[0].double().numpy()
+    for name, kind, part in (("GW", GlobalMA, slice(n)), ("EWMA", EqualWeights, slice(n)), ("BestPTM", BestModel, slice(n, None))):
+        fitted = kind().fit(city.X[second][part], truth[part], F=known[part])
+        assert errors[name][0] == pytest.approx(np.square(fitted.predict(city.X[s.test], F=known[n:]) - truth[n:]).mean(), rel=1e-6)
+
+
+def test_forests_see_their_own_district(city):
+    s = housing.split(city, 0.5, 0)
+    F, direct = housing.forests(city, [s], np.arange(len(city.districts) + 1)[None])
+    assert F.shape == (1, len(s.train) + len(s.test), len(city.districts))
+    assert direct.shape == (1, len(s.test))
+    m = 2
+    low, high = city.y[s.first[m]].min(), city.y[s.first[m]].max()
+    assert low - 1e-4 <= F[0, :, m].min() <= F[0, :, m].max() <= high + 1e-4, "a forest predicts means of what it has seen"
+
+
+def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
+    assert main(["housing", "--out", str(tmp_path / "none")]) == 2
+    assert "LOCALMA_DATA" in capsys.readouterr().err
+    monkeypatch.setattr(housing, "TREES", 3)
+    quick = dict(housing.REPETITIONS)
+    assert main(["housing", "--synthetic", "--out", str(tmp_path)]) == 0
+    assert "SYNTHETIC" in capsys.readouterr().out
+    assert quick == housing.REPETITIONS
+    names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
+    assert names == [f"housing-synthetic{part}" for part in ("-weights.csv", "-weights.json", ".csv", ".json")]
+    table = pd.read_csv(tmp_path / "housing-synthetic.csv")
+    assert set(table["table"]) == {"synthetic"}
+    assert set(table["ptm"]) == {"network", "forest"}
+    assert (table.query("ptm == 'network'")["replications"] == 10).all()
+    wide = table.query("metric == 'mspe'").pivot(index=["city", "ptm", "rho"], columns="method", values="mean")
+    gap = table.query("metric == 'excess' and method == 'GW'").set_index(["city", "ptm", "rho"])["mean"]
+    np.testing.assert_allclose(gap, wide["GW"].loc[gap.index] - wide["LocalMA"].loc[gap.index], atol=1e-5)
+    assert json.loads((tmp_path / "housing-synthetic.json").read_text())["configuration"]["rho_is"] == "share of D2"
+    assert len(housing.findings(table)) == 2 * 2 * 5
+
+
+def cells(kind="network", **means):
+    """A table of results with given means at rho = 0.1, 0.5, 0.9 and tiny errors."""
+    means = {"LocalMA": (3, 2, 2.5), "GW": (4, 3.5, 4.2), "EWMA": (5, 6, 7), "DirectModel": (6, 5, 4), "BestPTM": (7, 8, 9)} | means
+    rows = []
+    for method, values in means.items():
+        for rho, value, base in zip((0.1, 0.5, 0.9), values, means["LocalMA"], strict=True):
+            cell = {"table": "t", "city": "c", "ptm": kind, "rho": rho, "method": method, "mcse": 0.01}
+            rows.append(cell | {"metric": "mspe", "mean": value})
+            if method != "LocalMA":
+                rows.append(cell | {"metric": "excess", "mean": value - base})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("finding", "verdict", "means"),
+    [
+        (1, "agrees", {}),
+        (1, "differs", {"DirectModel": (4, 5, 6)}),
+        (1, "cannot tell", {"DirectModel": (4, 5, 4.01)}),
+        (2, "agrees", {}),
+        (2, "differs", {"EWMA": (7, 6, 5)}),
+        (3, "agrees", {}),
+        (3, "differs", {"LocalMA": (3, 2.5, 2)}),
+        (4, "agrees", {}),
+        (4, "differs", {"GW": (4, 2.7, 2.6)}),
+        (5, "agrees", {}),
+        (5, "differs", {"DirectModel": (6, 5, 2)}),
+        (5, "cannot tell", {"DirectModel": (6, 5, 2.5)}),
+    ],
+)
+def test_verdicts_follow_the_numbers(finding, verdict, means):
+    found = housing.findings(cells(**means)).set_index("finding")
+    assert found.loc[finding, "verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "direct"), [("agrees", (2.9, 1.95, 2.45)), ("differs", (2.9, 1.95, 2.6)), ("differs", (1.0, 1.0, 1.0))]
+)
+def test_forests_have_a_claim_of_their_own(verdict, direct):
+    found = housing.findings(cells("forest", DirectModel=direct)).set_index("finding")
+    assert found.loc[5, "verdict"] == verdict
+
+
+def test_the_configuration_is_one_of_the_grid_and_the_best_of_it():
+    for network, grid in housing.GRID.items():
+        assert housing.CONFIGURATION[network] in grid
+
+
+def test_tuning_scores_every_configuration(city, monkeypatch):
+    monkeypatch.setattr(housing, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
+    scores = housing.tune([city], rhos=(0.5,), pilots=1)
+    assert len(scores) == 6
+    assert (scores.groupby("network")["score"].min() == 1).all()
