@@ -2,7 +2,8 @@ r"""Condition 6 at work: how far apart the in-sample and the out-of-sample risk 
 
 A finite world: x is one of 1600 points of the square, each as likely as the other, so that R is a mean and nothing is estimated. Models and mean are those
 of :mod:`localma.replication.walks.optimality`. The largest :math:`|R_n - R|` over a class cannot be computed; networks that were trained to make it large
-bound it from below. ``shift`` is another walk: the sample comes from a part of the square, new points from all of it.
+bound it from below, and the same quantity over *all* weight functions, which is exact, from above. In ``width 8`` the class is the same for all n, in
+``growing`` its networks grow. In ``shift`` the sample comes from a part of the square, and new points from all of it.
 """
 
 from __future__ import annotations
@@ -18,36 +19,21 @@ from localma.network import MLPStack, initial_values, layer_sizes
 from localma.replication.walks import optimality
 from localma.training import one_cycle
 
-__all__ = ["BOX", "CELLS", "WORLD", "follow", "gaps", "measure", "start", "width"]
+__all__ = ["BOX", "CELLS", "WORLD", "follow", "gaps", "measure", "start", "supremum"]
 
 BOX = 5.0  #: no parameter of a network of the class is larger
 WORLD = optimality.grid(40)
 MU = optimality.lipschitz_mean(WORLD)
 EDGE = -0.5  # the sample of the shifted case has x_1 below it
-CASES = ("width 8", "growing", "width n")
+STEPS, PEAK = 300, 0.1  # of adversaries
 
 _SIZES = (100, 400, 1600, 6400, 25_600, 102_400)
 CELLS = {
-    "quick": [("width 8", n, 6) for n in _SIZES[:4]] + [("width n", n, 4) for n in (16, 32, 64)] + [("shift", n, 6) for n in _SIZES[:3]],
-    "full": [("width 8", n, 30) for n in _SIZES]
-    + [("growing", n, 12) for n in _SIZES[:5]]
-    + [("width n", n, 10) for n in (16, 32, 64, 128)]
+    "quick": [("width 8", n, 3) for n in _SIZES[::2]] + [("shift", n, 6) for n in _SIZES[:3]],
+    "full": [("width 8", n, 16) for n in _SIZES]
+    + [("growing", n, 6) for n in _SIZES[:4]]
     + [("shift", n, r) for n, r in zip(_SIZES[:5], (40, 24, 12, 6, 4), strict=True)],
 }
-
-
-def width(case: str, n: int) -> int:
-    """Hidden units of a case's class at sample size n.
-
-    Examples
-    --------
-    >>> from localma.replication.walks.uniform import width
-    >>> width("width 8", 1000), width("growing", 1000), width("width n", 1000)
-    (8, 20, 1000)
-    """
-    if case not in CASES:
-        raise ValueError(f"case = {case!r} has no width; give one of {', '.join(CASES)}")
-    return {"width 8": 8, "growing": optimality.schedule(n)[0], "width n": n}[case]
 
 
 def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool) -> tuple[torch.Tensor, list[tuple[int, int]]]:
@@ -111,11 +97,26 @@ def gaps(prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return (share * np.square(prediction - MU)).sum(-1)
 
 
+def supremum(counts: np.ndarray) -> np.ndarray:
+    """The largest |R_n - R| over all weight functions, (...), exact: at each point the best or the worst prediction, as the sample has it too rarely or not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication.walks.uniform import supremum
+    >>> float(supremum(np.ones(1600)))
+    0.0
+    """
+    share = counts / counts.sum(-1, keepdims=True) - 1 / len(WORLD)
+    worst, best = (abs(MU) + 1) ** 2, np.maximum(abs(MU) - 1, 0) ** 2
+    return np.maximum(*(np.where(s > 0, s * worst, s * best).sum(-1) for s in (share, -share)))
+
+
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The largest |R_n - R| among random networks, along a fitted network's path, at its end, and among adversaries; or the ratios of ``shift``."""
+    """The largest |R_n - R| of random networks, of a fitted network's path and its end, of adversaries, of all weights; or the ratios of ``shift``."""
     if case == "shift":
         return _shifted(size, replications, rng)
-    H = width(case, size)
+    H = 8 if case == "width 8" else optimality.schedule(size)[0]
     counts = rng.multinomial(size, np.full(len(WORLD), 1 / len(WORLD)), replications)
     # the mean of c normal variables has variance 1 / c, so the empirical loss needs one number for each point, whatever n
     noise = np.sqrt(counts) * rng.standard_normal(counts.shape)
@@ -125,7 +126,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         return (c * (f - mu) ** 2 - 2 * e * (f - mu)).sum(-1)
 
     path = gaps(follow(*start(H, replications, rng, random_output=False), empirical_loss, 200), counts)
-    found = {"path": abs(path).max(0), "fitted": abs(path[-1])}
+    found = {"path": abs(path).max(0), "fitted": abs(path[-1]), "all weights": supremum(counts)}
 
     found["adversary"] = np.zeros(replications)
     for sign in (1, -1, 1, -1):  # both directions, two starts each
@@ -133,7 +134,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         def against(f, sign=sign):
             return sign * ((c - 1 / len(WORLD)) * (f - mu) ** 2).sum(-1)
 
-        path = gaps(follow(*start(H, replications, rng, random_output=True), against, 200), counts)
+        path = gaps(follow(*start(H, replications, rng, random_output=True), against, STEPS, peak=PEAK), counts)
         found["adversary"] = np.maximum(found["adversary"], abs(path).max(0))
 
     values, sizes = start(H, 100, rng, random_output=True)
