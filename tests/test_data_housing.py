@@ -198,6 +198,15 @@ def test_forests_see_their_own_district(city):
     assert low - 1e-4 <= F[0, :, m].min() <= F[0, :, m].max() <= high + 1e-4, "a forest predicts means of what it has seen"
 
 
+def test_told_the_district(city):
+    found = housing.tell(city, 0.5, range(2))
+    errors = housing.replicate(city, "network", 0.5, range(2))
+    for method in ("LocalMA", "DirectModel"):
+        np.testing.assert_allclose(found[method], errors[method], rtol=1e-3)
+        assert found[f"{method} told the district"].shape == (2,)
+    assert found["OwnDistrict"].mean() < errors["EWMA"].mean(), "made-up rents follow the district's own law"
+
+
 def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert main(["housing", "--out", str(tmp_path / "none")]) == 2
     assert "LOCALMA_DATA" in capsys.readouterr().err
@@ -207,7 +216,9 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert "SYNTHETIC" in capsys.readouterr().out
     assert quick == housing.REPETITIONS
     names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
-    assert names == [f"housing-synthetic{part}" for part in ("-weights.csv", "-weights.json", ".csv", ".json")]
+    assert names == [
+        f"housing-synthetic{part}" for part in ("-district.csv", "-district.json", "-weights.csv", "-weights.json", ".csv", ".json")
+    ]
     table = pd.read_csv(tmp_path / "housing-synthetic.csv")
     assert set(table["table"]) == {"synthetic"}
     assert set(table["ptm"]) == {"network", "forest"}

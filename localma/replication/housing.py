@@ -277,6 +277,27 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
     return errors | {"weights": mean, "sizes": np.array([sum(map(len, splits[0].first)), n, len(splits[0].test)])}
 
 
+def tell(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+    """Not in the paper: what the district is worth. Errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
+
+    ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
+    """
+    M = len(city.districts)
+    splits = [split(city, rho, r, seed=seed) for r in repetitions]
+    seeds = _seeds(city, repetitions, seed, M + 2)
+    second, n = _second(splits), len(splits[0].train)
+    X, y = (torch.as_tensor(a[second], dtype=torch.float32, device=device) for a in (city.X, city.y))
+    F = networks(city, splits, seeds[:, :M], device=device)
+    district = torch.as_tensor(city.which[second], device=device)
+    told = torch.cat([X, torch.nn.functional.one_hot(district, M).to(X)], -1)
+    own = F.gather(-1, district.unsqueeze(-1)).squeeze(-1)
+    errors = {"OwnDistrict": (own - y)[:, n:].square().mean(-1).cpu().numpy()}
+    for words, x in (("", X), (" told the district", told)):
+        found, _ = evaluate(x, F, y, n, direct_networks(x, y, n, seeds[:, M]), seeds[:, M + 1])
+        errors |= {f"{method}{words}": found[method] for method in ("LocalMA", "DirectModel")}
+    return errors
+
+
 def tune(cities: list[City], *, rhos=(0.1, 0.5), pilots: int = 5, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
     """Validation errors of all configurations in ``GRID``, on pilot repetitions that the experiment does not use, and without their test halves.
 
@@ -340,7 +361,10 @@ def run(
     path=None,
     repetitions: dict[str, int] | None = None,
 ) -> pd.DataFrame:
-    """All tables that are there, both cities, networks and forests, every rho; writes ``housing.csv`` and ``housing-weights.csv`` with their provenance.
+    """All tables that are there, both cities, networks and forests, every rho.
+
+    Writes, each with its provenance, ``housing.csv``; ``housing-weights.csv``, LocalMA's mean weights for the middle rho; and ``housing-district.csv``, what
+    the district would be worth (:func:`tell`).
 
     Parameters
     ----------
@@ -397,8 +421,28 @@ def run(
         key, kind, rho, rows = chunks[part]
         return replicate(cities[key][2], kind, rho, rows, seed=seed, device=device)
 
+    def go(suffix, compute, sizes):
+        settings = {"out": Path(out), "configuration": configuration, "unit": "repetition", "jobs": jobs}
+        return run_parts(name + suffix, sizes, compute, **settings)
+
+    def write(suffix, records, seconds):
+        table = pd.DataFrame(records)
+        write_results(name + suffix, table, Path(out), configuration=configuration, seconds=seconds, device=device)
+        return table
+
+    middle = rhos[len(rhos) // 2]
+    total = repetitions.get("network", 0)
+    if total:
+        parts, seconds = go(
+            "-district", lambda key: tell(cities[key][2], middle, range(total), seed=seed, device=device), [(k, total) for k in cities]
+        )
+        records = []
+        for key, (table, city, _) in cities.items():
+            for method, values in parts[key].items():
+                records.append({"table": table, "city": city, "ptm": "network", "rho": middle, "method": method} | summarise(values))
+        write("-district", records, seconds)
     sizes = [(part, len(chunk[3])) for part, chunk in chunks.items()]
-    parts, seconds = run_parts(name, sizes, compute, out=Path(out), configuration=configuration, unit="repetition", jobs=jobs)
+    parts, seconds = go("", compute, sizes)
     records, shares = [], []
     for key, (table, city, here) in cities.items():
         for kind in repetitions:
@@ -412,17 +456,15 @@ def run(
                     records.append(row | {"metric": "mspe"} | summarise(errors[method]))
                     if method != "LocalMA":
                         records.append(row | {"metric": "excess"} | summarise(errors[method] - errors["LocalMA"]))
-                if rho == rhos[len(rhos) // 2]:
+                if rho == middle:
                     weights = np.concatenate([part["weights"] for part in found])
                     for i, m in np.ndindex(weights.shape[1:]):
                         place = dict(zip(("lng", "lat"), here.centres[i], strict=True))
                         shares.append(
                             cell | {"district": here.districts[i], "model": here.districts[m]} | place | summarise(weights[:, i, m])
                         )
-    result = pd.DataFrame(records)
-    write_results(f"{name}-weights", pd.DataFrame(shares), Path(out), configuration=configuration, seconds=seconds, device=device)
-    write_results(name, result, Path(out), configuration=configuration, seconds=seconds, device=device)
-    return result
+    write("-weights", shares, seconds)
+    return write("", records, seconds)
 
 
 def findings(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.DataFrame:
