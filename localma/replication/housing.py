@@ -86,6 +86,16 @@ class City(NamedTuple):
     centres: np.ndarray  #: (M, 2), mean longitude and latitude of each district's flats, NaN where not known
 
 
+class Predictions(NamedTuple):
+    """What :func:`save_predictions` stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
+
+    F: np.ndarray  #: (R, n, M), predicted log rents
+    y: np.ndarray  #: (R, n), log rents
+    which: np.ndarray  #: (R, n), number of each flat's district
+    districts: list[str]
+    n_train: int  #: so many flats, the first ones, are learned from; the others are the test
+
+
 class Split(NamedTuple):
     """Rows of one repetition."""
 
@@ -563,8 +573,7 @@ def _turns(mean: np.ndarray, error: np.ndarray, z: float) -> tuple[bool, bool]:
 def save_predictions(city: City, *, repetitions: int = 5, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:
     """``housing-predictions.npz``: what the districts' networks predict for the flats of D2, so that the averaging can be rerun without the rents' source.
 
-    Arrays of type float16: ``F`` (R, n, M) and ``y`` (R, n), both log rents minus ``centre``; ``which`` (R, n), each flat's district; ``districts`` (M,);
-    ``n_train``: so many flats, the first ones, are learned from.
+    Those of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or less near the centre.
     """
     splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
     seeds = _seeds(city, range(repetitions), seed, len(city.districts) + 2)
@@ -588,3 +597,18 @@ def save_predictions(city: City, *, repetitions: int = 5, rho: float = 0.5, seed
 
     write_atomically(place, write)
     return place
+
+
+def load_predictions() -> Predictions:
+    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table ``lianjia2023``.
+
+    Examples
+    --------
+    >>> from localma.replication import housing
+    >>> housing.load_predictions().F.shape
+    (10, 1856, 13)
+    """
+    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
+        centre = float(stored["centre"])
+        F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
+        return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))
