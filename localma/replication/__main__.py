@@ -15,6 +15,7 @@ from localma.replication.runner import interrupted
 REAL: dict[str, str] = {
     "housing": "Section 5.1: rents in Beijing and Shanghai, from a model of each district",
     "toxicity": "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
+    "cifar10": "Section 5.3: photographs of ten classes, from four networks that know four of them each",
 }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 __all__ = ["compare", "printed"]
 
-TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv"}
+TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv", 5: "table5.csv"}
 PRINTED_REPLICATIONS = 500
 
 
@@ -18,13 +18,14 @@ def printed(table: int) -> pd.DataFrame:
 
     Parameters
     ----------
-    table : {1, 2, 3}
+    table : {1, 2, 3, 5}
 
     Returns
     -------
     DataFrame
         Columns setting (Tables 1, 2), n, method, mean, sd (what the paper prints in parentheses: its size shows that it is the standard deviation over
-        replications), rounding.
+        replications; not in Table 5), rounding. Table 5 is in per cent, with n = 0 for what does not depend on the sample, and the ten values of n read as
+        1,000 to 10,000.
 
     Examples
     --------
@@ -39,9 +40,9 @@ def printed(table: int) -> pd.DataFrame:
         frame = pd.read_csv(file, dtype=str)
     digits = frame["mean"].str.partition(".")[2].str.len()
     frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0**-digits)
-    if "method" not in frame:
+    if "method" not in frame:  # Table 2
         frame.insert(2, "method", "LocalMA")
-    return frame.astype({"n": int, "mean": float, "sd": float})
+    return frame.astype({"n": int} | {name: float for name in ("mean", "sd") if name in frame})
 
 
 def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:

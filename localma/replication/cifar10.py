@@ -1,0 +1,524 @@
+"""Four companies and ten classes of photographs: the paper's Section 5.3 and its Table 5.
+
+Each company has a pre-trained network and all 20,000 training images of its four classes, with 50 random images of the others. It trains a new last layer:
+multinomial logistic regression on the network's frozen features. The weights of the average come from a small convolutional network that sees the image itself.
+
+What the paper leaves open and we decided: 50 images of the other classes in all, not of each (accuracies of 31 to 37 % imply it); no augmentation for the
+companies, whose features are computed once; rotations within 15 degrees; a company's predictions belong to the image, not to its augmented copies; the
+samples of one repetition are nested, each n has the first n images of one random order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from localma.baselines import global_weights
+from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
+from localma.datasets.find import cache_folder
+from localma.devices import one_thread
+from localma.estimators import LocalMA
+from localma.losses import LOSSES
+from localma.replication.networks import FAMILIES, choose_family, features
+from localma.replication.runner import parts_folder, run_parts, summarise, write_results
+from localma.replication.verdicts import printed
+
+__all__ = ["CONFIGURATION", "OWN", "Augment", "Material", "companies", "findings", "load_predictions", "run", "tune", "weight_network"]
+
+#: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
+OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
+COMPANIES = tuple(OWN)
+KNOWS = np.array([[k in own for own in OWN.values()] for k in range(10)])
+OTHERS = 50
+SIZES = tuple(range(1000, 10_001, 1000))
+REPETITIONS, CHUNK = 50, 5
+QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
+#: Choices of each company's ridge penalty (C of scikit-learn), by the log loss on a tenth of its own images.
+PENALTIES = (1e-4, 1e-3, 1e-2)
+
+#: LocalMA in every cell; chosen by :func:`tune` among ``CANDIDATES`` within the training images.
+CONFIGURATION = {"channels": (16, 32, 64), "steps": 300, "batch_size": 128, "learning_rate": 0.01, "penalty": 1e-3}
+CANDIDATES = tuple(
+    CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
+    for steps, rate, penalty in product((150, 300), (0.003, 0.01), (1e-4, 1e-3, 1e-2))
+)
+
+
+class Augment(nn.Module):
+    """The paper's augmentation while training, nothing otherwise; images (n, 32, 32, 3) with values 0 to 255 become (n, 3, 32, 32) with values about -1 to 1.
+
+    Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +- ``jitter``, each image on its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma.replication.cifar10 import Augment
+    >>> Augment().eval()(torch.zeros(2, 32, 32, 3)).shape
+    torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(self, degrees: float = 15.0, jitter: float = 0.2):
+        super().__init__()
+        self.degrees, self.jitter = degrees, jitter
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2) / 255  # of memory format channels_last, which is what small convolutions like
+        if self.training:
+            n = len(x)
+            angle = (2 * torch.rand(n, device=x.device) - 1) * (self.degrees * torch.pi / 180)
+            flip = torch.where(torch.rand(n, device=x.device) < 0.5, -1.0, 1.0)
+            cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+            turn = torch.stack([torch.stack([flip * cos, -flip * sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+            grid = nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
+            x = nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+            brightness, contrast = (1 + self.jitter * (2 * torch.rand(2, n, 1, 1, 1, device=x.device) - 1)).unbind(0)
+            x = (x * brightness).clamp(0, 1)
+            mean = x.mean((1, 2, 3), keepdim=True)
+            x = (mean + contrast * (x - mean)).clamp(0, 1)
+        return (4 * x - 2).contiguous(memory_format=torch.channels_last)
+
+
+def weight_network(outputs: int, channels: tuple[int, ...] = CONFIGURATION["channels"]) -> nn.Sequential:
+    """A small convolutional network: images to ``outputs`` logits.
+
+    Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a linear layer: 24,000 parameters and
+    0.9 million products an image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma.replication.cifar10 import weight_network
+    >>> weight_network(4).eval()(torch.zeros(2, 32, 32, 3)).shape
+    torch.Size([2, 4])
+    """
+    layers: list[nn.Module] = [Augment()]
+    for before, after, side in zip((3, *channels), channels, (5, 3, 3), strict=False):
+        layers += [nn.Conv2d(before, after, side, stride=2, padding=side // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], outputs))
+    return body.to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all repetitions share: the images, and what the four companies say about each."""
+
+    data: Cifar10
+    family: str  #: whose networks: "tflite", "torchvision", or "pixels" for the made-up images
+    F: np.ndarray  #: (50000, 4, 10), float32, class probabilities for the training images
+    F_test: np.ndarray
+    C: tuple[float, ...]  #: the penalty that each company chose
+
+
+def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS) -> np.ndarray:
+    """Indices of a company's images: all of its own classes, and ``others`` at random among the rest."""
+    mine = np.isin(labels, own)
+    rest = np.flatnonzero(~mine)
+    if others > len(rest):
+        raise ValueError(f"others = {others}, but only {len(rest)} images are of other classes")
+    return np.concatenate([np.flatnonzero(mine), rng.choice(rest, others, replace=False)])
+
+
+def companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray], *, seed: int = 0, others: int = OTHERS):
+    """Train the four last layers.
+
+    Parameters
+    ----------
+    X, X_test : list of four arrays, (n, d_m) and (n_test, d_m)
+        Features of each company's own network.
+    labels : array of shape (n,)
+        Classes 0 to 9.
+    seed : int
+        Of the images of other classes and of the tenth that chooses the penalty.
+
+    Returns
+    -------
+    F, F_test : arrays (n, 4, 10) and (n_test, 4, 10)
+        Class probabilities.
+    C : tuple of float
+        The penalty that each company chose.
+    """
+    F, F_test = (np.empty((len(x[0]), 4, 10), np.float32) for x in (X, X_test))
+    chosen = []
+    for m, own in enumerate(OWN.values()):
+        rng = np.random.default_rng([seed, m])
+        mine = rng.permutation(company_images(labels, own, rng, others))
+        y, tenth = labels[mine], len(mine) // 10
+        lacks = [CLASSES[k] for k in range(10) if k not in y]
+        if lacks:
+            raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed")
+        # features of 8 bits have no units; each company scales its own
+        scaler = StandardScaler().fit(X[m][mine].astype(np.float32))
+        x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[m][mine], X[m], X_test[m]))
+        with threadpool_limits(1):  # threads that wait for each other cost more than they bring on a machine that is shared
+            held = [_log_loss(_last_layer(C, x[tenth:], y[tenth:]), x[:tenth], y[:tenth]) for C in PENALTIES]
+            chosen.append(PENALTIES[int(np.argmin(held))])
+            model = _last_layer(chosen[-1], x, y)
+            F[:, m], F_test[:, m] = model.predict_proba(everything), model.predict_proba(test)
+    return F, F_test, tuple(chosen)
+
+
+def _last_layer(C: float, x: np.ndarray, y: np.ndarray) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough: a company's model is what it is
+        return LogisticRegression(C=C, max_iter=100, tol=1e-3).fit(x, y)
+
+
+def _log_loss(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> float:
+    """Of the images whose class the model has seen: with fifty strangers, all of one class may lie in the tenth that is held out."""
+    known = np.isin(y, model.classes_)
+    p = model.predict_proba(x[known])[np.arange(known.sum()), np.searchsorted(model.classes_, y[known])]
+    return float(-np.log(np.maximum(p, 1e-12)).mean())
+
+
+@lru_cache(maxsize=1)
+def material(synthetic: bool = False, seed: int = 0, progress: bool = True) -> Material:
+    """Images, features and companies; what takes long is kept in the user cache.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the images or the networks are not there, with the ways out.
+    """
+    data = load_cifar10(synthetic=synthetic)
+    if synthetic:
+        # no network has seen such pictures: each company looks at random sums of pixels
+        rng = np.random.default_rng(0)
+        looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
+        X, X_test = ([images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in (data.images, data.test_images))
+        return Material(data, "pixels", *companies(X, data.labels, X_test, seed=seed))
+    family = choose_family()
+    key = hashlib.sha256(f"{data.checksum} {family} {seed} {OTHERS} {PENALTIES}".encode()).hexdigest()[:16]
+    path = cache_folder() / "companies" / f"{key}.npz"
+    if not path.exists():
+        X, X_test = (
+            [features(name, images, checksum=data.checksum, progress=progress) for name in FAMILIES[family]]
+            for images in (data.images, data.test_images)
+        )
+        F, F_test, C = companies(X, data.labels, X_test, seed=seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        np.savez(temporary, F=F, F_test=F_test, C=C)
+        os.replace(temporary, path)
+    with np.load(path) as file:
+        return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
+
+
+def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:
+    """LocalMA with a convolutional weight network."""
+    settings = dict(configuration or CONFIGURATION)
+    channels = settings.pop("channels")
+    average = LocalMA(
+        loss="cross_entropy",
+        network=lambda outputs: weight_network(outputs, channels),
+        validation_fraction=0.0,
+        progress=False,
+        random_state=seed,
+        **settings,
+    )
+    return average.fit(images.astype(np.float32), labels, F=F)
+
+
+def _scores(w: np.ndarray, F: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Accuracy in per cent and log loss of an average."""
+    p = (w[..., None] * F).sum(-2)
+    return 100 * (p.argmax(-1) == y).mean(), -np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean()
+
+
+def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """One sample of n training images, the weights learned from it, and what they do on the test images."""
+    data = things.data
+    order = np.random.default_rng([seed, 1, r]).permutation(len(data.labels))[:n]
+    F, y, y_test = things.F[order], data.labels[order], data.test_labels
+    with one_thread():  # of both cores the better use is two processes (--jobs 2)
+        average = fit_weights(data.images[order], y, F, seed=seed + r)
+        w = average.weights(data.test_images.astype(np.float32))
+        constant = global_weights(F, y, LOSSES["cross_entropy"])
+    local, gw = _scores(w, things.F_test, y_test), _scores(constant, things.F_test, y_test)
+    return {
+        "LocalMA": np.array(local),
+        "GW": np.array(gw),
+        "constant": constant,
+        "by_class": np.stack([w[y_test == k].mean(0) for k in range(10)]),
+        "routed": np.array((w * KNOWS[y_test]).sum(1).mean()),
+    }
+
+
+def _part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
+    n, first, last = (int(word.lstrip("nr")) for word in key.split("-"))
+    things = material(synthetic, seed, progress=False)
+    rows = [repetition(r, n, things, seed=seed) for r in range(first, last)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def run(
+    *,
+    full: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    jobs: int = 1,
+    synthetic: bool = False,
+    repetitions: int | None = None,
+    sizes: tuple[int, ...] | None = None,
+) -> pd.DataFrame:
+    """Table 5.
+
+    Parameters
+    ----------
+    full : bool
+        Ten sample sizes and 50 repetitions; otherwise two and three, for a look.
+    seed : int
+    device : str
+        Only "cpu": the networks of the weights are smaller than the way to a GPU.
+    out : path, optional
+        Folder for ``cifar10.csv``, ``cifar10-weights.csv``, their provenance and ``cifar10-predictions.npz``. None: nothing is kept.
+    jobs : int
+        Processes side by side.
+    synthetic : bool
+        Made-up images; writes ``cifar10-synthetic.csv`` and its like instead.
+    repetitions, sizes : optional
+        Instead of the scale's.
+
+    Returns
+    -------
+    DataFrame
+        Columns n, method, metric, mean, sd, mcse, replications; n is 0 for what does not depend on it.
+    """
+    if device != "cpu":
+        raise ValueError(f"device = {device!r} is of no use for weight networks this small; choose cpu, and jobs for more processes")
+    sizes = tuple(sizes or (SIZES if full else QUICK_SIZES))
+    repetitions = repetitions or (REPETITIONS if full else QUICK_REPETITIONS)
+    things = material(synthetic, seed)
+    if things.data.banner:
+        print(things.data.banner)
+        sizes = tuple(sorted({min(n, len(things.data.labels)) for n in sizes}))
+    name = "cifar10" + "-synthetic" * synthetic
+    # what a part depends on; how many there are is left out, so that a longer run goes on where a shorter one stopped
+    settings = {
+        "seed": seed,
+        "images": f"{things.data.origin} {things.data.checksum}".strip(),
+        "networks": dict(zip(COMPANIES, FAMILIES.get(things.family, [things.family] * 4), strict=True)),
+        "companies": {"others": OTHERS, "C": list(things.C), "C chosen by": "log loss on a tenth of each company's own images"},
+        "LocalMA": CONFIGURATION | {"channels": list(CONFIGURATION["channels"])},
+        "LocalMA chosen by": "cifar10-tuning.csv, accuracy on 5,000 training images outside the samples",
+        "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
+    }
+    configuration = settings | {"repetitions": repetitions, "sizes": list(sizes)}
+    starts = range(0, repetitions, CHUNK if full else 1)
+    ranges = [(r, min(r + starts.step, repetitions)) for r in starts]
+    keys = [(f"n{n}-r{first}-{last}", last - first) for first, last in ranges for n in sizes]
+
+    def compute(key):
+        return _part(key, synthetic, seed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(out) if out is not None else Path(folder)
+        parts, seconds = run_parts(name, keys, compute, out=where, configuration=settings, jobs=jobs)
+        results = {
+            n: {
+                k: np.concatenate([parts[key][k] for key, _ in keys if key.startswith(f"n{n}-")])
+                for k in ("LocalMA", "GW", "constant", "by_class", "routed")
+            }
+            for n in sizes
+        }
+        table, weights = tabulate(results, things), tabulate_weights(results)
+        if out is not None:
+            save_predictions(where / f"{name}-predictions.npz", things)
+            write_results(name.replace("cifar10", "cifar10-weights"), weights, where, configuration=configuration, seconds=seconds)
+            write_results(name, table, where, configuration=configuration, seconds=seconds)
+            shutil.rmtree(parts_folder(name, where, settings), ignore_errors=True)
+            with suppress(OSError):  # another run was interrupted and may go on
+                parts_folder(name, where, settings).parent.rmdir()
+    return table
+
+
+def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.DataFrame:
+    """One row per size, method and metric; accuracies and gains in per cent of the test images."""
+    y, F = things.data.test_labels, things.F_test
+    rows = []
+
+    def add(n, method, metric, values):
+        rows.append({"n": n, "method": method, "metric": metric} | summarise(np.atleast_1d(np.asarray(values, float))))
+
+    singles = {f"company {c}": np.eye(4)[m] for m, c in enumerate(COMPANIES)} | {"EWMA": np.full(4, 0.25)}
+    fixed = {method: _scores(w, F, y) for method, w in singles.items()}
+    for method, (accuracy, loss) in fixed.items():
+        add(0, method, "accuracy", accuracy)
+        add(0, method, "log loss", loss)
+    for m, company in enumerate(COMPANIES):
+        right = F[:, m].argmax(-1) == y
+        home = KNOWS[y, m]
+        add(0, f"company {company}", "accuracy at home", 100 * right[home].mean())
+        add(0, f"company {company}", "accuracy abroad", 100 * right[~home].mean())
+        seen = KNOWS[things.data.labels, m]
+        add(
+            0,
+            f"company {company}",
+            "accuracy at home, training images",
+            100 * (things.F[seen, m].argmax(-1) == things.data.labels[seen]).mean(),
+        )
+    add(0, "anybody", "accuracy", 100 * (F.argmax(-1) == y[:, None]).any(1).mean())
+    for n, cell in results.items():
+        for method in ("LocalMA", "GW"):
+            add(n, method, "accuracy", cell[method][:, 0])
+            add(n, method, "log loss", cell[method][:, 1])
+        add(n, "LocalMA", "gain over GW", cell["LocalMA"][:, 0] - cell["GW"][:, 0])
+        add(n, "LocalMA", "gain over EWMA", cell["LocalMA"][:, 0] - fixed["EWMA"][0])
+        add(n, "LocalMA", "weight on companies that know", cell["routed"])
+        for m, company in enumerate(COMPANIES):
+            add(n, "GW", f"weight of {company}", cell["constant"][:, m])
+    # changes with n, sample by sample: the samples of one repetition are nested
+    first, last = min(results), max(results)
+    if first < last:
+        for method in ("LocalMA", "GW"):
+            add(0, method, f"accuracy, n = {last} against {first}", results[last][method][:, 0] - results[first][method][:, 0])
+    return pd.DataFrame(rows)
+
+
+def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
+    """Mean weight of each company on the test images of each class."""
+    return pd.DataFrame(
+        {"n": n, "class": CLASSES[k], "company": company, "knows": int(KNOWS[k, m])} | summarise(cell["by_class"][:, k, m])
+        for n, cell in results.items()
+        for k in range(10)
+        for m, company in enumerate(COMPANIES)
+    )
+
+
+def save_predictions(path: Path, things: Material) -> None:
+    """What the companies say about the test images, in half precision, with the labels: no image."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez_compressed(
+        temporary, F=things.F_test.astype(np.float16), y=things.data.test_labels, images=things.data.origin, networks=things.family
+    )
+    os.replace(temporary, path)
+
+
+def load_predictions() -> tuple[np.ndarray, np.ndarray]:
+    """What the four companies of the committed full run say about the 10,000 test images.
+
+    Returns
+    -------
+    F : array of shape (10000, 4, 10)
+        Class probabilities; half precision was kept, so rows are scaled to sum to one again.
+    y : array of shape (10000,)
+        True classes.
+
+    Examples
+    --------
+    >>> from localma.replication import cifar10
+    >>> F, y = cifar10.load_predictions()
+    >>> F.shape, y.shape
+    ((10000, 4, 10), (10000,))
+    """
+    with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
+        F, y = arrays["F"].astype(float), arrays["y"].astype(int)
+    return F / F.sum(-1, keepdims=True), y
+
+
+def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """The paper's four findings against a table of :func:`run`.
+
+    A difference counts from ``z`` Monte-Carlo errors on. "Hardly changes" means by less than half a percentage point between the smallest and the largest n.
+
+    Returns
+    -------
+    DataFrame
+        Columns finding, measured, mcse (in percentage points), verdict: agrees, differs or cannot tell.
+    """
+    cell = table.set_index(["n", "method", "metric"])
+    sizes = sorted(set(table["n"]) - {0})
+    across = f"n = {sizes[-1]} against {sizes[0]}"
+    rows = []
+
+    def add(finding, what, measured, mcse, agrees, differs):
+        word = "agrees" if agrees else "differs" if differs else "cannot tell"
+        rows.append({"finding": finding, "measured": what, "value": measured, "mcse": mcse, "verdict": word})
+
+    d, e = cell.loc[(0, "LocalMA", f"accuracy, {across}"), ["mean", "mcse"]]
+    add("(1) LocalMA improves with n", f"accuracy, {across}", d, e, d > z * e, d < -z * e)
+    d, e = cell.loc[(0, "GW", f"accuracy, {across}"), ["mean", "mcse"]]
+    add("(2) GW hardly changes with n", f"accuracy, {across}", d, e, abs(d) + z * e < 0.5, abs(d) - z * e > 0.5)
+    fixed = table[table["method"].str.startswith("company") | (table["method"] == "EWMA")]
+    add("(3) companies and EWMA do not depend on n", "by design: they see no sample", 0.0, 0.0, bool((fixed["n"] == 0).all()), False)
+    # at each n against the best of the others, which here is GW or EWMA
+    gains = [
+        [*cell.loc[(n, "LocalMA", f"gain over {rival}"), ["mean", "mcse"]].tolist(), n, rival] for n in sizes for rival in ("GW", "EWMA")
+    ]
+    best = max(fixed.loc[(fixed["metric"] == "accuracy") & (fixed["method"] != "EWMA"), "mean"])
+    gains += [
+        [cell.loc[(n, "LocalMA", "accuracy"), "mean"] - best, cell.loc[(n, "LocalMA", "accuracy"), "mcse"], n, "a company"] for n in sizes
+    ]
+    d, e, n, rival = min(gains, key=lambda gain: gain[0] / max(gain[1], 1e-9))
+    behind = any(gain < -z * error for gain, error, *_ in gains)
+    add("(4) LocalMA is best at every n", f"smallest lead: over {rival} at n = {n}", d, e, all(g > z * s for g, s, *_ in gains), behind)
+    return pd.DataFrame(rows)
+
+
+def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 5 as printed beside the replicated means, in per cent; the companies in the paper's order."""
+    paper = printed(5)
+    names = dict(zip(("ResNet18", "DenseNet121", "GoogLeNet", "EfficientNetB0"), (f"company {c}" for c in COMPANIES), strict=True))
+    paper["method"] = paper["method"].replace(names)
+    ours = table.query("metric == 'accuracy'")
+    both = paper.merge(ours, on=["n", "method"], suffixes=("_paper", ""), validate="one_to_one")
+    return both[["n", "method", "mean_paper", "mean", "sd", "mcse"]].rename(columns={"mean_paper": "printed", "mean": "replicated"})
+
+
+def _tuning_part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
+    n, c, r = (int(word[1:]) for word in key.split("-"))
+    things = material(synthetic, seed, progress=False)
+    order = np.random.default_rng([seed, 2, r]).permutation(len(things.data.labels))
+    held, mine = order[: len(order) // 10], order[len(order) // 10 :][:n]
+    with one_thread():
+        average = fit_weights(
+            things.data.images[mine], things.data.labels[mine], things.F[mine], seed=seed + r, configuration=CANDIDATES[c]
+        )
+        w = average.weights(things.data.images[held].astype(np.float32))
+    return {"scores": np.array(_scores(w, things.F[held], things.data.labels[held]))}
+
+
+def tune(
+    *, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False, sizes=(1000, 3000, 10_000), repetitions: int = 2
+) -> pd.DataFrame:
+    """Validate ``CANDIDATES`` within the training images: samples of some sizes, and a tenth of the training images that no sample touches.
+
+    The winner has the highest mean accuracy over sizes and repetitions. Writes ``cifar10-tuning.csv``.
+    """
+    configuration = {"seed": seed, "sizes": list(sizes), "repetitions": repetitions, "synthetic": synthetic}
+    keys = [(f"n{n}-c{c}-r{r}", 1) for r in range(repetitions) for n in sizes for c in range(len(CANDIDATES))]
+
+    def compute(key):
+        return _tuning_part(key, synthetic, seed)
+
+    parts, seconds = run_parts("cifar10-tuning", keys, compute, out=Path(out), configuration=configuration, jobs=jobs)
+    rows = []
+    for c, candidate in enumerate(CANDIDATES):
+        by_size = [np.array([parts[f"n{n}-c{c}-r{r}"]["scores"] for r in range(repetitions)]) for n in sizes]
+        accuracies = {f"accuracy n = {n}": a[:, 0].mean() for n, a in zip(sizes, by_size, strict=True)}
+        rows.append(
+            {k: candidate[k] for k in ("steps", "learning_rate", "penalty")}
+            | accuracies
+            | {"accuracy": np.mean([a[:, 0] for a in by_size]), "log_loss": np.mean([a[:, 1] for a in by_size])}
+        )
+    table = pd.DataFrame(rows)
+    write_results("cifar10-tuning", table, Path(out), configuration=configuration, seconds=seconds)
+    return table

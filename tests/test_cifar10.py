@@ -1,0 +1,278 @@
+"""The experiment on CIFAR-10: its parts, and the whole of it on made-up images."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from localma.replication import __main__ as command
+from localma.replication import cifar10, networks, printed
+from localma.replication.cifar10 import CANDIDATES, CONFIGURATION, KNOWS, OWN, Augment, companies, company_images, findings
+
+RESULTS = files("localma.replication") / "results"
+
+
+def committed(name):
+    if not (RESULTS / name).is_file():
+        pytest.skip(f"{name} has not been computed yet")
+    return RESULTS / name
+
+
+# --- the companies -------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_class_has_a_company_and_neighbours_share_two():
+    assert KNOWS.any(1).all()
+    assert (KNOWS.sum(0) == 4).all()
+    for one, two in (("A", "B"), ("B", "C"), ("C", "D")):
+        assert len(set(OWN[one]) & set(OWN[two])) == 2
+
+
+def test_a_company_has_all_of_its_classes_and_fifty_others():
+    labels = np.repeat(np.arange(10), 200)
+    mine = company_images(labels, OWN["B"], np.random.default_rng(0))
+    counts = np.bincount(labels[mine], minlength=10)
+    assert len(set(mine)) == len(mine) == 4 * 200 + 50
+    assert (counts[list(OWN["B"])] == 200).all()
+    assert counts.sum() - 800 == 50
+    with pytest.raises(ValueError, match="others = 5000"):
+        company_images(labels, OWN["B"], np.random.default_rng(0), 5000)
+
+
+def test_companies_are_good_at_home_and_sell_probabilities():
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.standard_normal((10, 20))
+    y, y_test = rng.integers(0, 10, 2000), rng.integers(0, 10, 500)
+    X, X_test = ([centres[labels] + rng.standard_normal((len(labels), 20)) for _ in OWN] for labels in (y, y_test))
+    F, F_test, C = companies(X, y, X_test)
+    assert F.shape == (2000, 4, 10)
+    np.testing.assert_allclose(F_test.sum(-1), 1, atol=1e-5)
+    right = F_test.argmax(-1) == y_test[:, None]
+    assert right[KNOWS[y_test]].mean() > 0.95
+    assert right[KNOWS[y_test]].mean() > right[~KNOWS[y_test]].mean() + 0.1
+    assert set(C) <= set(cifar10.PENALTIES)
+    again, _, _ = companies(X, y, X_test)
+    np.testing.assert_array_equal(F, again)
+
+
+def test_a_class_that_a_company_lacks_is_named():
+    y = np.repeat(np.arange(10), 60)
+    X = [np.zeros((600, 2))] * 4
+    with pytest.raises(ValueError, match=r"company A has no image of .*raise others = 3"):
+        companies(X, y, X, others=3)
+
+
+# --- the weight network --------------------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_changes_images_in_training_only():
+    torch.manual_seed(0)
+    x = torch.rand(16, 32, 32, 3) * 255
+    augment = Augment()
+    calm = augment.eval()(x)
+    torch.testing.assert_close(calm, 4 * x.permute(0, 3, 1, 2) / 255 - 2)
+    moved = augment.train()(x)
+    assert moved.shape == calm.shape
+    assert (moved - calm).abs().mean((1, 2, 3)).min() > 0.05  # every image is moved
+    assert calm.min() >= -2
+    assert moved.min() >= -2
+    assert moved.max() <= 2
+
+
+def test_without_rotation_and_jitter_the_augmentation_flips_half_of_the_images():
+    torch.manual_seed(0)
+    x = torch.rand(400, 32, 32, 3) * 255
+    calm = Augment().eval()(x)
+    out = Augment(degrees=0, jitter=0).train()(x)
+    mirrored = torch.isclose(out, calm.flip(-1), atol=1e-4).flatten(1).all(1)
+    same = torch.isclose(out, calm, atol=1e-4).flatten(1).all(1)
+    assert bool((same ^ mirrored).all())
+    assert 0.4 < mirrored.float().mean() < 0.6
+
+
+def test_brightness_and_contrast_stay_within_a_fifth():
+    torch.manual_seed(0)
+    x = torch.full((500, 32, 32, 3), 100.0)  # without contrast: only the brightness shows
+    factor = (Augment(degrees=0).train()(x).mean((1, 2, 3)) + 2) / 4 / (100 / 255)
+    assert 0.8 <= factor.min() < 0.83
+    assert 1.17 < factor.max() <= 1.2001
+
+
+# --- the networks --------------------------------------------------------------------------------------------------------------------
+
+
+def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(networks, "PART", 4)
+    seen = []
+
+    def embedding(_):
+        def embed(images):
+            seen.append(len(images))
+            if len(seen) == 6:
+                raise KeyboardInterrupt
+            return images.reshape(len(images), -1)[:, :3] / 2
+
+        return embed, 1
+
+    monkeypatch.setattr(networks, "_tflite", embedding)
+    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
+    found = networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
+    assert len(seen) == 6 + 6  # the first part of four images was kept
+    np.testing.assert_allclose(found, images.reshape(10, -1)[:, :3] / 2)
+    networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
+    assert len(seen) == 12
+    with pytest.raises(ValueError, match="no network"):
+        networks.features("MobileNetV9", images, checksum="x")
+
+
+def test_without_networks_the_error_says_what_each_family_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"torchvision: .*tflite: .*"):
+        networks.choose_family()
+    with pytest.raises(ValueError, match="family"):
+        networks.available("caffe")
+
+
+def test_the_stand_ins_see_an_image():
+    if lacking := networks.available("tflite"):
+        pytest.skip(lacking)
+    embed, _ = networks._tflite("MobileNetV1 0.25")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found = embed(images)
+    assert found.shape == (2, 256)
+    assert found.min() >= 0
+    assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize("name", list(networks.TORCHVISION))
+def test_the_papers_networks_with_random_weights(name):
+    pytest.importorskip("torchvision", reason="torchvision is not installed: the paper's own networks cannot be tried")
+    embed, _ = networks._torchvision(name, pretrained=False)
+    found = embed(np.zeros((2, 32, 32, 3), np.uint8))
+    assert found.shape == (2, {"ResNet18": 512, "DenseNet121": 1024, "GoogLeNet": 1024, "EfficientNetB0": 1280}[name])
+
+
+# --- the experiment ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cifar10")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "CONFIGURATION", CONFIGURATION | {"steps": 10})
+        table = cifar10.run(synthetic=True, out=out, sizes=(200, 400), repetitions=2)
+    return table, out
+
+
+def test_the_run_on_made_up_images_says_so_everywhere(tried, capsys):
+    table, out = tried
+    names = {p.name for p in out.iterdir()}
+    assert names == {f"{stem}-synthetic.{end}" for stem in ("cifar10", "cifar10-weights") for end in ("csv", "json")} | {
+        "cifar10-synthetic-predictions.npz"
+    }
+    provenance = json.loads((out / "cifar10-synthetic.json").read_text())["configuration"]
+    assert provenance["images"] == "synthetic"
+    assert provenance["networks"]["A"] == "pixels"
+    assert table["replications"].isin([1, 2]).all()
+    weights = pd.read_csv(out / "cifar10-weights-synthetic.csv")
+    np.testing.assert_allclose(weights.groupby(["n", "class"])["mean"].sum(), 1, atol=1e-4)
+
+
+def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monkeypatch):
+    calls = []
+    real = cifar10.repetition
+
+    def counted(r, n, things, **more):
+        calls.append(r)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(r, n, things, **more)
+
+    monkeypatch.setattr(cifar10, "repetition", counted)
+    monkeypatch.setattr(cifar10, "CONFIGURATION", CONFIGURATION | {"steps": 3})
+    with pytest.raises(KeyboardInterrupt):
+        cifar10.run(synthetic=True, out=tmp_path, sizes=(100,), repetitions=2)
+    cifar10.run(synthetic=True, out=tmp_path, sizes=(100,), repetitions=3)
+    assert calls == [0, 1, 1, 2]
+
+
+def test_findings_follow_the_table(tried):
+    table, _ = tried
+    found = findings(table)
+    assert list(found.columns) == ["finding", "measured", "value", "mcse", "verdict"]
+    assert len(found) == 4
+
+    def with_values(method, metric, mean, mcse=0.01):
+        changed = table.copy()
+        rows = (changed["method"] == method) & changed["metric"].str.startswith(metric)
+        assert rows.any()
+        changed.loc[rows, ["mean", "mcse"]] = mean, mcse
+        return findings(changed)["verdict"].tolist()
+
+    assert with_values("LocalMA", "accuracy, n", 1.0)[0] == "agrees"
+    assert with_values("LocalMA", "accuracy, n", -1.0)[0] == "differs"
+    assert with_values("LocalMA", "accuracy, n", 0.02)[0] == "cannot tell"
+    assert with_values("GW", "accuracy, n", 0.1)[1] == "agrees"
+    assert with_values("GW", "accuracy, n", 2.0)[1] == "differs"
+    assert with_values("GW", "accuracy, n", 0.5)[1] == "cannot tell"
+    assert with_values("LocalMA", "gain over GW", -1.0)[3] == "differs"
+    assert with_values("LocalMA", "gain over GW", 0.01)[3] == "cannot tell"
+
+
+def test_printed_table_5():
+    table = printed(5)
+    assert len(table) == 25
+    assert table.query("method == 'LocalMA'")["n"].tolist() == list(cifar10.SIZES)
+    assert table.query("method == 'EWMA'")["mean"].item() == 65.05
+
+
+def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="device"):
+        cifar10.run(device="cuda", synthetic=True)
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr("localma.datasets.find._download", lambda *_: (_ for _ in ()).throw(OSError("no network")))
+    cifar10.material.cache_clear()
+    assert command.main(["cifar10", "--out", str(tmp_path)]) == 2
+    assert "cifar-10-python.tar.gz was not found" in capsys.readouterr().err
+
+
+# --- what is committed ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration_is_the_winner_of_the_committed_validation():
+    table = pd.read_csv(committed("cifar10-tuning.csv"))
+    winner = table.loc[table["accuracy"].idxmax()]
+    assert {k: CONFIGURATION[k] for k in ("steps", "learning_rate", "penalty")} == {
+        k: winner[k] for k in ("steps", "learning_rate", "penalty")
+    }
+    assert CONFIGURATION in CANDIDATES
+    assert len(table) == len(CANDIDATES)
+
+
+def test_committed_predictions_reproduce_the_committed_accuracies():
+    committed("cifar10-predictions.npz")
+    table = pd.read_csv(committed("cifar10.csv")).set_index(["n", "method", "metric"])["mean"]
+    F, y = cifar10.load_predictions()
+    assert np.bincount(y).tolist() == [1000] * 10
+    for m, company in enumerate(OWN):
+        assert 100 * np.mean(F[:, m].argmax(-1) == y) == pytest.approx(table[0, f"company {company}", "accuracy"], abs=0.05)
+    assert 100 * np.mean(F.mean(1).argmax(-1) == y) == pytest.approx(table[0, "EWMA", "accuracy"], abs=0.1)
+
+
+def test_committed_results_are_of_real_images_and_complete():
+    provenance = json.loads(committed("cifar10.json").read_text())["configuration"]
+    table = pd.read_csv(committed("cifar10.csv"))
+    assert provenance["images"].split()[0] in ("jpeg", "original")
+    assert provenance["repetitions"] >= 10
+    local = table.query("method == 'LocalMA' and metric == 'accuracy'")
+    assert local["n"].tolist() == list(cifar10.SIZES)
+    assert (local["replications"] == provenance["repetitions"]).all()
