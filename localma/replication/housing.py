@@ -67,8 +67,8 @@ GRID = {
     "DirectModel": _NETWORKS,
     "LocalMA": tuple({"learning_rate": rate, "penalty": penalty} for rate in (0.03, 0.1) for penalty in (0.001, 0.003, 0.01, 0.03, 0.1)),
 }
-#: A forest's repetition costs ten times a network's: two seconds of a core.
-REPETITIONS = {"network": 100, "forest": 10}
+#: A forest's repetition costs more than ten times a network's: two to five seconds.
+REPETITIONS = {"network": 100, "forest": 20}
 CHUNK = {"network": 25, "forest": 5}
 PILOT = 10_000  # pilot repetitions, of which configurations are chosen, are numbered from here
 
@@ -379,7 +379,7 @@ def run(
     Parameters
     ----------
     full : bool
-        100 repetitions with networks and 10 with forests, whose cost forbids more; otherwise a look at the smallest table.
+        100 repetitions with networks and 20 with forests, whose cost forbids more; otherwise a look at the smallest table.
     synthetic : bool
         Made-up rents; the files are named ``housing-synthetic``.
     path : path, optional
