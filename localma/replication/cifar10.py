@@ -52,7 +52,7 @@ SIZES = tuple(range(1000, 10_001, 1000))
 REPETITIONS, CHUNK = 50, 5
 QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
 #: Choices of each company's ridge penalty (C of scikit-learn), by the log loss on a tenth of its own images.
-PENALTIES = (1e-4, 1e-3, 1e-2)
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
 #: LocalMA in every cell; chosen by :func:`tune` among ``CANDIDATES`` within the training images.
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 300, "batch_size": 128, "learning_rate": 0.01, "penalty": 1e-3}
@@ -155,24 +155,26 @@ def companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray],
     C : tuple of float
         The penalty that each company chose.
     """
-    F, F_test = (np.empty((len(x[0]), 4, 10), np.float32) for x in (X, X_test))
-    chosen = []
-    for m, own in enumerate(OWN.values()):
-        rng = np.random.default_rng([seed, m])
-        mine = rng.permutation(company_images(labels, own, rng, others))
-        y, tenth = labels[mine], len(mine) // 10
-        lacks = [CLASSES[k] for k in range(10) if k not in y]
-        if lacks:
-            raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed")
-        # features of 8 bits have no units; each company scales its own
-        scaler = StandardScaler().fit(X[m][mine].astype(np.float32))
-        x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[m][mine], X[m], X_test[m]))
-        with threadpool_limits(1):  # threads that wait for each other cost more than they bring on a machine that is shared
-            held = [_log_loss(_last_layer(C, x[tenth:], y[tenth:]), x[:tenth], y[:tenth]) for C in PENALTIES]
-            chosen.append(PENALTIES[int(np.argmin(held))])
-            model = _last_layer(chosen[-1], x, y)
-            F[:, m], F_test[:, m] = model.predict_proba(everything), model.predict_proba(test)
-    return F, F_test, tuple(chosen)
+    told = [_company(m, X[m], labels, X_test[m], seed, others) for m in range(4)]
+    F, F_test = (np.stack([company[k] for company in told], 1) for k in (0, 1))
+    return F, F_test, tuple(company[2] for company in told)
+
+
+def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed: int, others: int):
+    rng = np.random.default_rng([seed, m])
+    mine = rng.permutation(company_images(labels, OWN[COMPANIES[m]], rng, others))
+    y, tenth = labels[mine], len(mine) // 10
+    lacks = [CLASSES[k] for k in range(10) if k not in y]
+    if lacks:
+        raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed")
+    # features of 8 bits have no units; each company scales its own
+    scaler = StandardScaler().fit(X[mine].astype(np.float32))
+    x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[mine], X, X_test))
+    with threadpool_limits(1):  # threads that wait for each other cost more than they bring on a machine that is shared
+        held = [_log_loss(_last_layer(C, x[tenth:], y[tenth:]), x[:tenth], y[:tenth]) for C in PENALTIES]
+        C = PENALTIES[int(np.argmin(held))]
+        model = _last_layer(C, x, y)
+        return model.predict_proba(everything), model.predict_proba(test), C
 
 
 def _last_layer(C: float, x: np.ndarray, y: np.ndarray) -> LogisticRegression:
