@@ -58,7 +58,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 300, "batch_size": 128, "learning_rate": 0.01, "penalty": 1e-3}
 CANDIDATES = tuple(
     CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
-    for steps, rate, penalty in product((150, 300), (0.003, 0.01), (1e-3, 1e-2))
+    for steps, rate, penalty in product((75, 150, 300), (0.003, 0.01), (1e-3, 1e-2))
 )
 
 
@@ -320,7 +320,7 @@ def run(
         "networks": dict(zip(COMPANIES, FAMILIES.get(things.family, [things.family] * 4), strict=True)),
         "companies": {"others": OTHERS, "C": list(things.C), "C chosen by": "log loss on a tenth of each company's own images"},
         "LocalMA": CONFIGURATION | {"channels": list(CONFIGURATION["channels"])},
-        "LocalMA chosen by": "cifar10-tuning.csv: log loss on 5,000 training images outside the samples",
+        "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images outside the samples",
         "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
     }
     configuration = settings | {"repetitions": repetitions, "sizes": list(sizes)}
@@ -499,12 +499,12 @@ def _tuning_part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
 
 
 def tune(
-    *, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False, sizes=(1000, 10_000), repetitions: int = 1
+    *, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False, sizes=(1000, 10_000), repetitions: int = 2
 ) -> pd.DataFrame:
     """Validate ``CANDIDATES`` within the training images: samples of some sizes, and a tenth of the training images that no sample touches.
 
-    The winner has the lowest log loss, in the mean over sizes and repetitions: accuracies of so few images are too noisy.
-    Writes ``cifar10-tuning.csv``.
+    The winner has the highest accuracy, which is what the paper reports, in the mean over sizes and repetitions; the log loss stands beside it, and does
+    not agree: it goes on falling with more steps when the accuracy falls, too. Writes ``cifar10-tuning.csv``.
     """
     configuration = {"seed": seed, "sizes": list(sizes), "repetitions": repetitions, "synthetic": synthetic}
     keys = [(f"n{n}-c{c}-r{r}", 1) for r in range(repetitions) for n in sizes for c in range(len(CANDIDATES))]
