@@ -75,8 +75,12 @@ class Toxicity:
     def __len__(self) -> int:
         return len(self.text)
 
-    def only(self, *languages: str, repeats: bool = True) -> Toxicity:
-        """The rows of some languages, in the order of these; without ``repeats`` the first of equal texts stays.
+    def take(self, rows) -> Toxicity:
+        """Some of the rows."""
+        return Toxicity(self.text[rows], self.toxic[rows], self.language[rows], self.origin, self.checksum)
+
+    def only(self, *languages: str) -> Toxicity:
+        """The rows of some languages, in the order of these.
 
         Examples
         --------
@@ -87,10 +91,11 @@ class Toxicity:
         missing = [code for code in languages if code not in self.language]
         if missing:
             raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {', '.join(pd.unique(self.language))}")
-        rows = np.concatenate([np.flatnonzero(self.language == code) for code in languages])
-        if not repeats:
-            rows = rows[~pd.DataFrame({"l": self.language[rows], "t": self.text[rows]}).duplicated().to_numpy()]
-        return Toxicity(self.text[rows], self.toxic[rows], self.language[rows], self.origin, self.checksum)
+        return self.take(np.concatenate([np.flatnonzero(self.language == code) for code in languages]))
+
+    def unrepeated(self) -> np.ndarray:
+        """Numbers of the rows whose text does not occur earlier in the same language."""
+        return np.flatnonzero(~pd.DataFrame({"language": self.language, "text": self.text}).duplicated().to_numpy())
 
 
 def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: bool = False, seed: int = 0) -> Toxicity:
@@ -221,7 +226,7 @@ def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicit
 
 
 def _nonsense(code: str, seed: int) -> pd.DataFrame:
-    """Sentences of four to twelve made-up words; one word in seven is a marker, and its kind goes with the label.
+    """Sentences of four to twelve made-up words; one word in three is a marker, and its kind goes with the label.
 
     Half of a language's markers are its own, half are shared by a few languages, so that models of other languages know something, and not the same.
     """
@@ -242,5 +247,5 @@ def _nonsense(code: str, seed: int) -> pd.DataFrame:
         length = rng.integers(4, 13)
         kind = np.where(rng.random(length) < 0.8, label, 1 - label)
         picked = np.where(kind == 1, rng.choice(markers[1], length), rng.choice(markers[0], length))
-        texts.append(" ".join(np.where(rng.random(length) < 1 / 7, picked, rng.choice(common, length))))
+        texts.append(" ".join(np.where(rng.random(length) < 1 / 3, picked, rng.choice(common, length))))
     return pd.DataFrame({"lang": code, "text": texts, "toxic": toxic})

