@@ -55,7 +55,7 @@ QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
 #: LocalMA in every cell; chosen by :func:`tune` among ``CANDIDATES`` within the training images.
-CONFIGURATION = {"channels": (16, 32, 64), "steps": 300, "batch_size": 128, "learning_rate": 0.01, "penalty": 1e-3}
+CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 0.01}
 CANDIDATES = tuple(
     CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
     for steps, rate, penalty in product((75, 150, 300), (0.003, 0.01), (1e-3, 1e-2))
