@@ -500,12 +500,14 @@ def run(
         "encoders": {encoder: ENCODERS[encoder] for encoder in encoders},
         "training": {"width": WIDTH, "steps": STEPS, "batch_size": BATCH, "learning_rate": RATE, "penalty_grid": list(GRID)},
     }
+    # what a part depends on besides its key: a run with other cases picks the same parts up
+    settings = {item: configuration[item] for item in ("seed", "replications", "device", "data", "training")}
+    companies = "companies--" + "_".join(minorities)
     keys = [
         f"{encoder}--{part}"
         for encoder in encoders
         for part in (companies, *(f"{c.replace('+', '_')}--{s:g}" for c in cases for s in shares))
     ]
-    size = {key: 1 for key in keys}
     workers = None if jobs == 1 else 1  # threads within a part
     tables: dict[str, dict] = {}  # the companies' part of each encoder, once it is there
     encoded: dict[str, dict] = {}
@@ -543,9 +545,8 @@ def run(
         done, seconds = {}, 0.0
         for encoder in encoders:  # the companies first: the other parts need them
             for wanted in ([f"{encoder}--{companies}"], [k for k in keys if k.startswith(encoder) and "companies" not in k]):
-                parts, took = run_parts(
-                    name, [(k, size[k]) for k in wanted], compute, out=folder, configuration=configuration, unit="part", jobs=jobs
-                )
+                todo = [(key, 1) for key in wanted]
+                parts, took = run_parts(name, todo, compute, out=folder, configuration=settings, unit="part", jobs=jobs)
                 done |= parts
                 seconds += took
                 tables[encoder] = done[f"{encoder}--{companies}"]
