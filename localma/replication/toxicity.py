@@ -48,6 +48,7 @@ __all__ = [
     "finetune",
     "home_accuracy",
     "learn",
+    "mask",
     "pilot",
     "predictions",
     "run",
@@ -141,6 +142,20 @@ def _weights(fit, x, rows, device):
 
 def _slices(n: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def mask(text: str, words: int = 6) -> str:
+    """The shape of a sentence without its words: first letters and dots, cut after a few words.
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity import mask
+    >>> mask("no word of this can be read any more")
+    'n· w··· o· t··· c·· b· …'
+    """
+    parts = text.split()
+    shown = " ".join(word[0] + "·" * min(len(word) - 1, 9) for word in parts[:words])
+    return shown + (" …" if len(parts) > words else "")
 
 
 # --- fine-tuning, for a GPU ------------------------------------------------------------------------------------------------------------------
