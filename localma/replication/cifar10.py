@@ -58,7 +58,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 0.01}
 CANDIDATES = tuple(
     CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
-    for steps, rate, penalty in product((75, 150, 300), (0.003, 0.01), (1e-3, 1e-2))
+    for steps, rate, penalty in product((75, 200), (0.003, 0.01), (0.01, 0.1, 0.3, 1.0))
 )
 
 
