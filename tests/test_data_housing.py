@@ -10,7 +10,8 @@ import torch
 
 from localma import BestModel, EqualWeights, GlobalMA
 from localma.datasets import find, load_housing
-from localma.replication import housing
+from localma.datasets import housing as data_module
+from localma.replication import housing, load_results
 from localma.replication.__main__ import main
 
 
@@ -283,3 +284,52 @@ def test_tuning_scores_every_configuration(city, monkeypatch):
     scores = housing.tune([city], rhos=(0.5,), pilots=1)
     assert len(scores) == 6
     assert (scores.groupby("network")["score"].min() == 1).all()
+
+
+def test_the_configuration_is_the_choice_of_the_tuning():
+    table, _ = load_results("housing-tuning")
+    score = table.set_index(["network", "learning_rate", "steps", "penalty"])["score"]
+    both = score[["PTM", "DirectModel"]].groupby(["learning_rate", "steps"]).mean()
+    for network in ("PTM", "DirectModel"):
+        assert tuple(housing.CONFIGURATION[network].values()) == both.idxmin()
+    rate, _, penalty = score["LocalMA"].idxmin()
+    assert housing.CONFIGURATION["LocalMA"] == {"learning_rate": rate, "penalty": penalty}
+
+
+def test_committed_results_are_real_and_whole():
+    table, provenance = load_results("housing")
+    assert set(table["table"]) - {"paper"} == {"lianjia2023", "lianjia2019", "coordinates"}
+    for name, entry in provenance["configuration"]["tables"].items():
+        if name != "paper":
+            assert data_module.TABLES[name].sha256.startswith(entry["checksum"])
+    assert sorted(table["rho"].unique()) == list(housing.RHOS)
+    assert (table.query("ptm == 'network'")["replications"] == 100).all()
+    assert (table.query("ptm == 'forest'")["replications"] >= 10).all()
+    assert provenance["configuration"]["networks"] == housing.CONFIGURATION
+    weights, _ = load_results("housing-weights")
+    sums = weights.groupby(["table", "city", "ptm", "district"])["mean"].sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-4)
+    worth, _ = load_results("housing-district")
+    same = worth.query("method == 'LocalMA'").merge(table.query("metric == 'mspe'"), on=["table", "city", "ptm", "rho", "method"])
+    np.testing.assert_allclose(same["mean_x"], same["mean_y"], rtol=2e-3)
+    assert len(same) == worth[["table", "city"]].drop_duplicates().shape[0]
+
+
+def test_stored_predictions_are_those_of_the_full_run():
+    table, _ = load_results("housing")
+    stored = housing.load_predictions()
+    assert np.isfinite(stored.F).all()
+    cell = "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.5 and method == 'EWMA' and metric == 'mspe'"
+    mean, sd = table.query(cell)[["mean", "sd"]].iloc[0]
+    equal = np.square(stored.F.mean(-1) - stored.y)[:, stored.n_train :].mean(-1)
+    assert abs(equal.mean() - mean) < 4 * sd / len(equal) ** 0.5
+
+
+@pytest.mark.skipif("LOCALMA_DATA" not in os.environ, reason="the rents are not here: LOCALMA_DATA is not set")
+def test_committed_cell_is_computed_again():
+    city = housing.prepare(load_housing(), "Beijing")
+    found = housing.replicate(city, "network", 0.9, range(25))["LocalMA"]
+    table, _ = load_results("housing")
+    cell = "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.9 and method == 'LocalMA' and metric == 'mspe'"
+    mean, sd = table.query(cell)[["mean", "sd"]].iloc[0]
+    assert abs(found.mean() - mean) < 4 * sd / 5
