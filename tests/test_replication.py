@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -327,6 +328,12 @@ def test_each_walk_measures_what_it_says():
             assert np.isfinite(values).all(), f"{name}: {quantity}"
         again = walks._measure(name, case, size, 2, seed=0)
         assert all(np.array_equal(found[q], again[q]) for q in found), f"{name}: same seed, other numbers"
+
+
+def test_every_cell_of_every_walk_has_a_file_name_of_its_own():
+    keys = [walks._key(name, *cell[:2]) for name in walks.names() for cell in walks._walk(name).CELLS["full"]]
+    assert len(keys) == len(set(keys))
+    assert all(re.fullmatch(r"[\w.%-]+", key) for key in keys)
 
 
 def test_an_unknown_walk_is_refused():

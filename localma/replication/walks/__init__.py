@@ -47,6 +47,11 @@ def _measure(name: str, case: str, size: int, replications: int, seed: int) -> d
     return {quantity: np.asarray(values, dtype=float) for quantity, values in found.items()}
 
 
+def _key(name: str, case: str, size: int) -> str:
+    """Fit for a file name, whatever a case is called."""
+    return "-".join(["".join(c if c.isalnum() or c == "." else f"%{ord(c):x}" for c in part) for part in (name, case, str(size))])
+
+
 def _rows(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> list[dict]:
     rows = []
     for quantity, values in found.items():
