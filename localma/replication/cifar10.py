@@ -55,7 +55,7 @@ QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
 #: LocalMA in every cell; chosen by :func:`tune` among ``CANDIDATES`` within the training images.
-CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 0.01}
+CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 1.0}
 CANDIDATES = tuple(
     CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
     for steps, rate, penalty in product((75, 200), (0.003, 0.01), (0.01, 0.1, 0.3, 1.0))
