@@ -336,6 +336,18 @@ def test_every_cell_of_every_walk_has_a_file_name_of_its_own():
     assert all(re.fullmatch(r"[\w.%-]+", key) for key in keys)
 
 
+def test_walks_run_and_are_written(tmp_path, monkeypatch):
+    """The command on one small walk, a case with a name that is no file's among its cells: the table of the live measurement, to six digits."""
+    monkeypatch.setattr(walks, "names", lambda: ["tails"])
+    case = walks._walk("tails").CELLS["quick"][0][0]
+    monkeypatch.setattr(walks._walk("tails"), "measure", lambda case, size, replications, rng: {"mean": rng.normal(size=replications)})
+    monkeypatch.setattr(walks._walk("tails"), "CELLS", {"quick": [(case, 10, 3), ("a/b, c", 20, 3)]})
+    walks.run(full=False, out=tmp_path)
+    written = pd.read_csv(tmp_path / "theory.csv", keep_default_na=False, na_values=[""])
+    pd.testing.assert_frame_equal(written, walks.table("tails"), rtol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["theory.csv", "theory.json"]
+
+
 def test_an_unknown_walk_is_refused():
     with pytest.raises(ValueError, match=r"'nowhere' is no walk.*optimality"):
         walks.table("nowhere")

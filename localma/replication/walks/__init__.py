@@ -82,7 +82,7 @@ def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
 def run(*, full: bool = True, seed: int = 0, out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
     """Measure all walks, cell by cell, resumable; write ``theory.csv`` and its provenance."""
     cells = {name: _walk(name).CELLS["full" if full else "quick"] for name in names()}
-    tasks = {f"{name}-{case}-{size}": (name, case, size, replications) for name, rows in cells.items() for case, size, replications in rows}
+    tasks = {_key(name, case, size): (name, case, size, replications) for name, rows in cells.items() for case, size, replications in rows}
     configuration = {"seed": seed, "cells": cells}
     parts, seconds = run_parts(
         "theory",
