@@ -10,7 +10,7 @@ import torch
 
 from localma.datasets import load_toxicity
 from localma.losses import LOSSES
-from localma.replication import encoders, toxicity
+from localma.replication import encoders, load_results, toxicity
 from localma.replication.__main__ import main
 
 
@@ -301,3 +301,36 @@ def test_verdicts_follow_the_table():
     assert (toxicity.findings(close).verdict == "cannot tell").all()
     one_share = agree[agree.metric == "lead"]
     assert (toxicity.findings(one_share).verdict.iloc[:5] == "untestable here").all()
+
+
+# --- committed results -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_committed_results_are_whole():
+    table, provenance = load_results("toxicity")
+    configuration = provenance["configuration"]
+    assert configuration["data"]["origin"] == "collected", "no made-up number is committed"
+    assert (configuration["replications"], len(configuration["shares"])) == (50, 6)
+    accuracy = table.query("metric == 'accuracy' and case != 'home'")
+    assert (accuracy.groupby(["encoder", "case"]).size() == 6 * (len(toxicity.METHODS) + 2)).all()
+    assert set(accuracy["case"]) == set(toxicity.CASES)
+    assert accuracy["mean"].between(0, 1).all()
+    assert (accuracy["replications"] == 50).all()
+
+
+def test_averages_can_be_run_again_from_the_committed_predictions():
+    """Equal weights and the best company need the predictions alone: what the table says of them comes out again."""
+    table, _ = load_results("toxicity")
+    hebrew = toxicity.predictions("minilm").only("he")
+    order = toxicity.splits(len(hebrew.toxic), 50)
+    test = order[:, round(0.5 * len(hebrew.toxic)) :]
+    right = ((hebrew.probability[test] > 0.5) == hebrew.toxic[test][..., None]).mean(1).max(-1)
+    equal = ((hebrew.probability[test].mean(-1) > 0.5) == hebrew.toxic[test]).mean(1)
+    cell = table.query("encoder == 'minilm' and case == 'he' and share == 0.5 and metric == 'accuracy'").set_index("method")["mean"]
+    np.testing.assert_allclose([cell["BestPTM"], cell["EWMA"]], [right.mean(), equal.mean()], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"encoder = 'bert' has no committed predictions; there are minilm"):
+        toxicity.predictions("bert")
+
+
+def test_no_text_is_shown_by_its_shape():
+    assert toxicity.mask("alpha be c delta", words=3) == "a···· b· c …"
