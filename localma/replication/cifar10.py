@@ -469,7 +469,7 @@ def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     gains += [
         [cell.loc[(n, "LocalMA", "accuracy"), "mean"] - best, cell.loc[(n, "LocalMA", "accuracy"), "mcse"], n, "a company"] for n in sizes
     ]
-    d, e, n, rival = min(gains, key=lambda gain: gain[0] / max(gain[1], 1e-9))
+    d, e, n, rival = min(gains, key=lambda gain: gain[0])
     behind = any(gain < -z * error for gain, error, *_ in gains)
     add("(4) LocalMA is best at every n", f"smallest lead: over {rival} at n = {n}", d, e, all(g > z * s for g, s, *_ in gains), behind)
     return pd.DataFrame(rows)
