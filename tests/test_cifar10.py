@@ -44,14 +44,14 @@ def test_a_company_has_all_of_its_classes_and_fifty_others():
 
 def test_companies_are_good_at_home_and_sell_probabilities():
     rng = np.random.default_rng(0)
-    centres = 3 * rng.standard_normal((10, 20))
+    centres = 0.8 * rng.standard_normal((10, 20))
     y, y_test = rng.integers(0, 10, 2000), rng.integers(0, 10, 500)
     X, X_test = ([centres[labels] + rng.standard_normal((len(labels), 20)) for _ in OWN] for labels in (y, y_test))
     F, F_test, C = companies(X, y, X_test)
     assert F.shape == (2000, 4, 10)
     np.testing.assert_allclose(F_test.sum(-1), 1, atol=1e-5)
     right = F_test.argmax(-1) == y_test[:, None]
-    assert right[KNOWS[y_test]].mean() > 0.95
+    assert right[KNOWS[y_test]].mean() > 0.9
     assert right[KNOWS[y_test]].mean() > right[~KNOWS[y_test]].mean() + 0.1
     assert set(C) <= set(cifar10.PENALTIES)
     again, _, _ = companies(X, y, X_test)

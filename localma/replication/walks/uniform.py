@@ -98,7 +98,9 @@ def gaps(prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def supremum(counts: np.ndarray) -> np.ndarray:
-    """The largest |R_n - R| over all weight functions, (...), exact: at each point the best or the worst prediction, as the sample has it too rarely or not.
+    """The largest :math:`|R_n - R|` over all weight functions, (...), exact: at each point the best or the worst prediction.
+
+    Which of the two depends on whether the sample has the point too rarely or too often.
 
     Examples
     --------
@@ -113,7 +115,7 @@ def supremum(counts: np.ndarray) -> np.ndarray:
 
 
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The largest |R_n - R| of random networks, of a fitted network's path and its end, of adversaries, of all weights; or the ratios of ``shift``."""
+    """The largest :math:`|R_n - R|` of random networks, of a fitted network's path and its end, of adversaries, of all weights; or the ratios of ``shift``."""
     if case == "shift":
         return _shifted(size, replications, rng)
     H = 8 if case == "width 8" else optimality.schedule(size)[0]
