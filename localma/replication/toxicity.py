@@ -166,7 +166,7 @@ def finetune(tokenizer, network, texts, F, y, *, seed: int = 0, device: str = "c
     Parameters
     ----------
     tokenizer, network
-        From :func:`localma.replication.encoders.load_encoder`. The network itself is trained: pass a copy.
+        From :func:`~localma.replication.encoders.load_encoder`. The network itself is trained: pass a copy.
     texts : sequence of str, length n
     F : array of shape (n, M, 2)
         As in :func:`learn`.
