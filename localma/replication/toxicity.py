@@ -472,7 +472,7 @@ def run(
         All cases and shares, 50 repetitions, the MiniLM encoder; else a look: Hebrew, three shares, 5 repetitions, character n-grams.
     replications : int, optional
     encoders : sequence of str, optional
-        Keys of :data:`localma.replication.encoders.ENCODERS`.
+        Keys of :data:`~localma.replication.encoders.ENCODERS`.
     cases : sequence of str, optional
         Keys of ``CASES``.
     seed : int
