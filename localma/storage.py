@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch import nn
 
 from localma.baselines import BestModel, EqualWeights, GlobalMA
 from localma.estimators import LocalMA
+from localma.files import write_arrays
 from localma.losses import LOSSES, tweedie
 from localma.network import Standardize, WeightNetwork, mlp_from_parameters
 
@@ -58,16 +57,7 @@ def save(average, path) -> None:
         header["body"] = "mlp" if average.network is None else "custom"
         arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.body.state_dict().items()}
     header["shapes"] = {name: list(a.shape) for name, a in arrays.items()}
-    path = Path(path)
-    # written beside its place and then renamed: an interrupted save leaves the old file or none, never half of one
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_arrays(path, {"header": np.array(json.dumps(header))} | arrays)
 
 
 def load(path, models=None, *, network=None, loss=None):

@@ -216,20 +216,6 @@ def test_a_finished_run_leaves_the_parts_of_other_settings(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "t.json"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("old")
-
-    def fail(temporary):
-        temporary.write_text("half of a ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        runner.write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
-
-
 def test_printed_tables_know_their_rounding():
     assert len(printed(1)) == 36
     assert len(printed(2)) == 12

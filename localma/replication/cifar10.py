@@ -11,7 +11,6 @@ samples of one repetition are nested, each n has the first n images of one rando
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import warnings
@@ -36,6 +35,7 @@ from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
 from localma.datasets.find import cache_folder
 from localma.devices import one_thread
 from localma.estimators import LocalMA
+from localma.files import write_arrays
 from localma.losses import LOSSES
 from localma.replication.networks import FAMILIES, choose_family, features
 from localma.replication.runner import parts_folder, run_parts, summarise, write_results
@@ -216,9 +216,7 @@ def material(synthetic: bool = False, seed: int = 0, progress: bool = True) -> M
         )
         F, F_test, C = companies(X, data.labels, X_test, seed=seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        np.savez(temporary, F=F, F_test=F_test, C=C)
-        os.replace(temporary, path)
+        write_arrays(path, {"F": F, "F_test": F_test, "C": C})
     with np.load(path) as file:
         return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
 
@@ -407,11 +405,8 @@ def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
 
 def save_predictions(path: Path, things: Material) -> None:
     """What the companies say about the test images, in half precision, with the labels: no image."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez_compressed(
-        temporary, F=things.F_test.astype(np.float16), y=things.data.test_labels, images=things.data.origin, networks=things.family
-    )
-    os.replace(temporary, path)
+    arrays = {"F": things.F_test.astype(np.float16), "y": things.data.test_labels, "images": things.data.origin, "networks": things.family}
+    write_arrays(path, arrays, compressed=True)
 
 
 def load_predictions() -> tuple[np.ndarray, np.ndarray]:

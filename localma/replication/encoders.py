@@ -7,7 +7,6 @@ of the index carries, as wide and as deep, with a word-piece vocabulary of the s
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from localma.datasets.find import cache_folder
+from localma.files import write_atomically
 
 __all__ = ["ENCODERS", "LENGTH", "TextNetwork", "encode", "load_encoder", "ngrams", "pooled", "unknown_share"]
 
@@ -149,10 +149,7 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
             out[rows] = pooled(network, tokens).float().cpu().numpy()
     if cache:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{os.getpid()}.{place.name}")
-        with open(temporary, "wb") as file:
-            np.save(file, out)
-        os.replace(temporary, place)
+        write_atomically(place, lambda p: np.save(p, out))
     return out
 
 

@@ -25,8 +25,9 @@ from sklearn.ensemble import RandomForestRegressor
 from localma.baselines import global_weights
 from localma.datasets.housing import TABLES, Housing, load_housing
 from localma.direct import fit_direct_stack
+from localma.files import write_arrays
 from localma.losses import LOSSES
-from localma.replication.runner import run_parts, summarise, write_atomically, write_results
+from localma.replication.runner import run_parts, summarise, write_results
 from localma.training import Options, fit_stack
 
 __all__ = [
@@ -591,11 +592,7 @@ def save_predictions(city: City, *, repetitions: int = 5, rho: float = 0.5, seed
     place = Path(out) / "housing-predictions.npz"
     place.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(temporary):
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    write_atomically(place, write)
+    write_arrays(place, arrays, compressed=True)
     return place
 
 

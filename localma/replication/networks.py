@@ -7,7 +7,6 @@ which are larger and need torchvision and its weights.
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from localma.datasets.find import Source, cache_folder, find
+from localma.files import write_atomically
 
 __all__ = ["FAMILIES", "available", "choose_family", "features"]
 
@@ -165,10 +165,8 @@ def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = T
                 for k in range(0, len(rows), size):
                     found.append(embed(rows[k : k + size]))
                     bar.update(len(found[-1]))
-                # written whole or not at all
-                temporary = folder / f".{os.getpid()}.{start}.npy"
-                np.save(temporary, np.concatenate(found).astype(np.float16))
-                os.replace(temporary, path)
+                whole = np.concatenate(found).astype(np.float16)
+                write_atomically(path, lambda p, whole=whole: np.save(p, whole))
             else:
                 bar.update(len(rows))
             parts.append(np.load(path))

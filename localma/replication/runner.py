@@ -22,20 +22,11 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 import localma
+from localma.files import write_arrays, write_atomically
 
 __all__ = ["load_results", "run_parts", "summarise", "write_results"]
 
 Part = dict[str, np.ndarray]
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a path beside ``path`` and rename the result: readers see the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def run_parts(
@@ -94,13 +85,8 @@ def _compute_part(key: str, path: Path, compute: Callable[[str], Part]) -> str:
     start = time.perf_counter()
     arrays = compute(key)
     arrays["seconds"] = np.array(time.perf_counter() - start)
-    write_atomically(path, lambda p: _savez(p, arrays))
+    write_arrays(path, arrays)
     return key
-
-
-def _savez(path: Path, arrays: Part) -> None:
-    with open(path, "wb") as file:  # a path would get ".npz" appended
-        np.savez(file, **arrays)
 
 
 def _code() -> str:

@@ -24,6 +24,7 @@ import torch
 
 from localma.baselines import global_weights
 from localma.datasets import Toxicity, load_toxicity
+from localma.files import write_arrays, write_atomically
 from localma.losses import LOSSES
 from localma.replication.encoders import (
     ENCODERS,
@@ -34,7 +35,7 @@ from localma.replication.encoders import (
     load_encoder,
     unknown_share,
 )
-from localma.replication.runner import parts_folder, run_parts, summarise, write_atomically, write_results
+from localma.replication.runner import parts_folder, run_parts, summarise, write_results
 from localma.training import Options, fit_stack
 
 __all__ = [
@@ -659,14 +660,9 @@ def _write_predictions(out: Path, parts: dict[str, dict], minorities) -> None:
         arrays["toxic"] = np.concatenate([kept[f"toxic-{code}"] for code in minorities]).astype(np.uint8)
         arrays[f"{encoder}-probability"] = np.concatenate([kept[f"probability-{code}"] for code in minorities]).astype(np.float16)
         arrays[f"{encoder}-summary"] = np.concatenate([kept[f"summary-{code}"] for code in minorities])
-
-    def write(path):
-        with open(path, "wb") as file:  # a path would get ".npz" appended
-            np.savez_compressed(file, **arrays)
-
     if arrays:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "toxicity-predictions.npz", write)
+        write_arrays(out / "toxicity-predictions.npz", arrays, compressed=True)
 
 
 def _add_to_provenance(place: Path, chosen: dict) -> None:

@@ -1,0 +1,63 @@
+"""Files that are written whole or not at all: readers see the old one or the new one, never half of one, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["write_arrays", "write_atomically"]
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` with a path beside ``path`` and rename what it wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder must exist.
+    write : callable
+        Writes a file at the path that it gets, whose name ends as that of ``path``. If it fails or is interrupted, what it wrote is removed, and a file that
+        was at ``path`` before stays.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from localma.files import write_atomically
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     place = pathlib.Path(folder) / "note.txt"
+    ...     write_atomically(place, lambda p: p.write_text("all of it"))
+    ...     place.read_text()
+    'all of it'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> None:
+    """Write named arrays as :func:`numpy.savez` does, whole or not at all, to exactly this path: no ending is added.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> from localma.files import write_arrays
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_arrays(pathlib.Path(folder) / "two.average", {"x": np.arange(3), "y": np.ones(2)})
+    ...     with np.load(pathlib.Path(folder) / "two.average") as file:
+    ...         file.files
+    ['x', 'y']
+    """
+    save = np.savez_compressed if compressed else np.savez
+
+    def write(temporary):
+        with open(temporary, "wb") as file:  # numpy appends ".npz" to a path, not to an open file
+            save(file, **arrays)
+
+    write_atomically(path, write)

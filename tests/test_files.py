@@ -1,0 +1,62 @@
+"""Files are written whole or not at all."""
+
+import numpy as np
+import pytest
+
+from localma.files import write_arrays, write_atomically
+
+
+@pytest.mark.parametrize("error", [ValueError("no room"), KeyboardInterrupt()], ids=["failure", "Ctrl-C"])
+@pytest.mark.parametrize("before", ["old", None])
+def test_nothing_half_written_is_left(tmp_path, error, before):
+    path = tmp_path / "table.csv"
+    if before:
+        path.write_text(before)
+
+    def fail(temporary):
+        assert temporary.parent == path.parent, "a rename from another disk could be cut in half"
+        temporary.write_text("half of a ne")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, fail)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.csv", before)] * bool(before)
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+
+    write_atomically(str(path), write)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.csv", "new")]
+
+
+def test_failed_arrays_leave_the_old_ones(tmp_path, monkeypatch):
+    path = tmp_path / "average"
+    write_arrays(path, {"x": np.arange(3)})
+
+    def interrupted(file, **arrays):
+        file.write(b"PK half of a zip")
+        raise KeyboardInterrupt
+
+    for compressed, save in ((False, "savez"), (True, "savez_compressed")):
+        with monkeypatch.context() as patch:
+            patch.setattr(np, save, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write_arrays(path, {"x": np.zeros(9)}, compressed=compressed)
+        with np.load(path) as file:
+            assert file["x"].tolist() == [0, 1, 2]
+    assert [p.name for p in tmp_path.iterdir()] == ["average"]
+
+
+def test_compression_makes_smaller_files_of_the_same_arrays(tmp_path):
+    arrays = {"x": np.zeros(10_000), "name": np.array("zeros")}
+    for compressed in (False, True):
+        write_arrays(tmp_path / f"{compressed}.npz", arrays, compressed=compressed)
+        with np.load(tmp_path / f"{compressed}.npz") as file:
+            assert all(np.array_equal(file[name], array) for name, array in arrays.items())
+    assert (tmp_path / "True.npz").stat().st_size < (tmp_path / "False.npz").stat().st_size / 20
