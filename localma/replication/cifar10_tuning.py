@@ -27,8 +27,8 @@ from localma.replication.runner import run_parts, write_results
 
 __all__ = ["GRID", "held_out", "run", "winner"]
 
-#: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a penalty of 100 they do not depend on the image:
-#: beyond the ends of both lists there is little but the two baselines.
+#: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a penalty of 100 they do not depend on
+#: the image: beyond the ends of both lists there is little but the two baselines.
 GRID = tuple(product((40, 75, 150, 300, 600), (0.3, 1.0, 3.0, 10.0, 100.0)))
 FIXED = {"channels": (16, 32, 64), "batch_size": 128, "learning_rate": 0.003}
 SIZES = (1000, 10_000)
