@@ -201,12 +201,16 @@ def test_an_error_beside_other_parts_keeps_the_finished_ones(tmp_path):
     assert "a.npz" in [p.name for p in tmp_path.glob(".t-parts/*/*.npz")]
 
 
-def test_a_finished_run_leaves_the_parts_of_other_settings(tmp_path):
+@pytest.mark.parametrize("longer", [{}, {"repetitions": 9}], ids=["all of it keys the parts", "less keys the parts"])
+def test_a_finished_run_leaves_the_parts_of_other_settings(tmp_path, longer):
     def run(seed):
         runner.run_parts("t", [("a", 1)], lambda key: {"x": np.ones(1)}, out=tmp_path, configuration={"seed": seed})
 
     def finish(seed):
-        runner.write_results("t", pd.DataFrame({"x": [1.0]}), tmp_path, configuration={"seed": seed}, seconds=1.0)
+        more = {"settings": {"seed": seed} if longer else None, "more": {"chosen": seed}}
+        runner.write_results("t", pd.DataFrame({"x": [1.0]}), tmp_path, configuration={"seed": seed} | longer, seconds=1.0, **more)
+        provenance = json.loads((tmp_path / "t.json").read_text())
+        assert (provenance["configuration"], provenance["chosen"]) == ({"seed": seed} | longer, seed)
         return len(list(tmp_path.glob(".t-parts/*/a.npz")))
 
     run(1)

@@ -257,6 +257,22 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(resumed, whole)
 
 
+def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
+    honest = toxicity.compare_methods
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toxicity, "compare_methods", stop)
+    with pytest.raises(KeyboardInterrupt):
+        toxicity.run(full=False, replications=2, synthetic=True, seed=1, out=tmp_path)
+    kept = sorted(tmp_path.rglob("*.npz"))
+    assert len(kept) == 1, "the companies of the interrupted run"
+    monkeypatch.setattr(toxicity, "compare_methods", honest)
+    toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path)
+    assert sorted(tmp_path.rglob("*.npz")) == kept
+
+
 def test_without_data_the_command_says_so(tmp_path, capsys):
     assert main(["toxicity", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -11,10 +11,8 @@ samples of one repetition are nested, each n has the first n images of one rando
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -38,7 +36,7 @@ from localma.estimators import LocalMA
 from localma.files import write_arrays
 from localma.losses import LOSSES
 from localma.replication.networks import FAMILIES, choose_family, features
-from localma.replication.runner import parts_folder, run_parts, summarise, write_results
+from localma.replication.runner import run_parts, summarise, write_results
 from localma.replication.verdicts import printed
 
 __all__ = ["CONFIGURATION", "OWN", "Augment", "Material", "companies", "findings", "load_predictions", "run", "tune", "weight_network"]
@@ -343,10 +341,7 @@ def run(
         if out is not None:
             save_predictions(where / f"{name}-predictions.npz", things)
             write_results(name.replace("cifar10", "cifar10-weights"), weights, where, configuration=configuration, seconds=seconds)
-            write_results(name, table, where, configuration=configuration, seconds=seconds)
-            shutil.rmtree(parts_folder(name, where, settings), ignore_errors=True)
-            with suppress(OSError):  # another run was interrupted and may go on
-                parts_folder(name, where, settings).parent.rmdir()
+            write_results(name, table, where, configuration=configuration, seconds=seconds, settings=settings)
     return table
 
 

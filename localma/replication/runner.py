@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -89,6 +90,7 @@ def _compute_part(key: str, path: Path, compute: Callable[[str], Part]) -> str:
     return key
 
 
+@cache  # a file that is edited during the run is not the code that runs
 def _code() -> str:
     """Digest of the package's source: parts that other code computed are not mixed with new ones."""
     digest = hashlib.sha256()
@@ -109,8 +111,30 @@ def summarise(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(values.mean()), "sd": sd, "mcse": sd / len(values) ** 0.5, "replications": len(values)}
 
 
-def write_results(name: str, table: pd.DataFrame, out: Path, *, configuration: dict, seconds: float, device: str = "cpu") -> Path:
-    """Write ``NAME.csv`` and ``NAME.json`` (provenance) to ``out`` and drop this run's parts; returns the CSV's path."""
+def write_results(
+    name: str,
+    table: pd.DataFrame,
+    out: Path,
+    *,
+    configuration: dict,
+    seconds: float,
+    device: str = "cpu",
+    settings: dict | None = None,
+    more: dict | None = None,
+) -> Path:
+    """Write ``NAME.csv`` and ``NAME.json`` (provenance) to ``out``, drop this run's parts and no other's, and return the CSV's path.
+
+    Parameters
+    ----------
+    name, table, out, seconds, device
+    configuration : dict
+        All that the run was asked for; for the provenance.
+    settings : dict, optional
+        What :func:`run_parts` got as its configuration, if that was less than ``configuration``: a longer run picks up the parts of a shorter one where the
+        number of repetitions is left out.
+    more : dict, optional
+        What else the provenance should say, such as what the run itself has chosen.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     provenance = {
@@ -120,10 +144,10 @@ def write_results(name: str, table: pd.DataFrame, out: Path, *, configuration: d
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "device": _device_name(device)},
         "versions": {"localma": localma.__version__, "python": platform.python_version()}
         | {p: version(p) for p in ("numpy", "scipy", "torch", "scikit-learn", "pandas")},
-    }
+    } | (more or {})
     write_atomically(out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
     write_atomically(out / f"{name}.json", lambda p: p.write_text(json.dumps(provenance, indent=2) + "\n"))
-    parts = parts_folder(name, out, configuration)
+    parts = parts_folder(name, out, configuration if settings is None else settings)
     shutil.rmtree(parts, ignore_errors=True)
     with suppress(OSError):  # not empty: another run, with other settings, was interrupted and may go on
         parts.parent.rmdir()

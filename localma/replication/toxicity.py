@@ -10,8 +10,6 @@ The book's chapter "Toxic or not" (``book/data/toxicity``) tells the story.
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
@@ -24,7 +22,7 @@ import torch
 
 from localma.baselines import global_weights
 from localma.datasets import Toxicity, load_toxicity
-from localma.files import write_arrays, write_atomically
+from localma.files import write_arrays
 from localma.losses import LOSSES
 from localma.replication.encoders import (
     ENCODERS,
@@ -35,7 +33,7 @@ from localma.replication.encoders import (
     load_encoder,
     unknown_share,
 )
-from localma.replication.runner import parts_folder, run_parts, summarise, write_results
+from localma.replication.runner import run_parts, summarise, write_results
 from localma.training import Options, fit_stack
 
 __all__ = [
@@ -605,9 +603,8 @@ def run(
     if out is not None:
         if not synthetic:
             _write_predictions(Path(out), {encoder: parts[f"{encoder}--{companies}"] for encoder in encoders}, minorities)
-        write_results(name, table, Path(out), configuration=configuration, seconds=seconds, device=device)
-        shutil.rmtree(parts_folder(name, Path(out), settings).parent, ignore_errors=True)
-        _add_to_provenance(Path(out) / f"{name}.json", chosen)
+        more = {"settings": settings, "more": {"chosen": chosen}}
+        write_results(name, table, Path(out), configuration=configuration, seconds=seconds, device=device, **more)
     return table
 
 
@@ -663,12 +660,6 @@ def _write_predictions(out: Path, parts: dict[str, dict], minorities) -> None:
     if arrays:
         out.mkdir(parents=True, exist_ok=True)
         write_arrays(out / "toxicity-predictions.npz", arrays, compressed=True)
-
-
-def _add_to_provenance(place: Path, chosen: dict) -> None:
-    provenance = json.loads(place.read_text())
-    provenance["chosen"] = chosen
-    write_atomically(place, lambda p: p.write_text(json.dumps(provenance, indent=2) + "\n"))
 
 
 def findings(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, hardly: float = 0.01) -> pd.DataFrame:
