@@ -10,7 +10,7 @@ import torch
 
 from localma.replication import __main__ as command
 from localma.replication import cifar10, networks, printed
-from localma.replication.cifar10 import CANDIDATES, CONFIGURATION, KNOWS, OWN, Augment, companies, company_images, findings
+from localma.replication.cifar10 import CANDIDATES, CONFIGURATION, KNOWS, OWN, Augment, companies, company_images
 
 RESULTS = files("localma.replication") / "results"
 
@@ -202,29 +202,6 @@ def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monk
         cifar10.run(synthetic=True, out=tmp_path, sizes=(100,), repetitions=2)
     cifar10.run(synthetic=True, out=tmp_path, sizes=(100,), repetitions=3)
     assert calls == [0, 1, 1, 2]
-
-
-def test_findings_follow_the_table(tried):
-    table, _ = tried
-    found = findings(table)
-    assert list(found.columns) == ["finding", "measured", "value", "mcse", "verdict"]
-    assert len(found) == 4
-
-    def with_values(method, metric, mean, mcse=0.01):
-        changed = table.copy()
-        rows = (changed["method"] == method) & changed["metric"].str.startswith(metric)
-        assert rows.any()
-        changed.loc[rows, ["mean", "mcse"]] = mean, mcse
-        return findings(changed)["verdict"].tolist()
-
-    assert with_values("LocalMA", "accuracy, n", 1.0)[0] == "agrees"
-    assert with_values("LocalMA", "accuracy, n", -1.0)[0] == "differs"
-    assert with_values("LocalMA", "accuracy, n", 0.02)[0] == "cannot tell"
-    assert with_values("GW", "accuracy, n", 0.1)[1] == "agrees"
-    assert with_values("GW", "accuracy, n", 2.0)[1] == "differs"
-    assert with_values("GW", "accuracy, n", 0.5)[1] == "cannot tell"
-    assert with_values("LocalMA", "gain over GW", -1.0)[3] == "differs"
-    assert with_values("LocalMA", "gain over GW", 0.01)[3] == "cannot tell"
 
 
 def test_printed_table_5():

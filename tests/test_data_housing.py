@@ -1,4 +1,4 @@
-"""Housing: the tables as they are read, the design as the paper describes it, the verdicts as they are computed."""
+"""Housing: the tables as they are read, the design as the paper describes it, the run."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import torch
 from localma import BestModel, EqualWeights, GlobalMA
 from localma.datasets import find, load_housing
 from localma.datasets import housing as data_module
-from localma.replication import housing, load_results
+from localma.replication import findings, housing, load_results
 from localma.replication.__main__ import main
 
 
@@ -228,50 +228,7 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     gap = table.query("metric == 'excess' and method == 'GW'").set_index(["city", "ptm", "rho"])["mean"]
     np.testing.assert_allclose(gap, wide["GW"].loc[gap.index] - wide["LocalMA"].loc[gap.index], atol=1e-5)
     assert json.loads((tmp_path / "housing-synthetic.json").read_text())["configuration"]["rho_is"] == "share of D2"
-    assert len(housing.findings(table)) == 2 * 2 * 5
-
-
-def cells(kind="network", **means):
-    """A table of results with given means at rho = 0.1, 0.5, 0.9 and tiny errors."""
-    means = {"LocalMA": (3, 2, 2.5), "GW": (4, 3.5, 4.2), "EWMA": (5, 6, 7), "DirectModel": (6, 5, 4), "BestPTM": (7, 8, 9)} | means
-    rows = []
-    for method, values in means.items():
-        for rho, value, base in zip((0.1, 0.5, 0.9), values, means["LocalMA"], strict=True):
-            cell = {"table": "t", "city": "c", "ptm": kind, "rho": rho, "method": method, "mcse": 0.01}
-            rows.append(cell | {"metric": "mspe", "mean": value})
-            if method != "LocalMA":
-                rows.append(cell | {"metric": "excess", "mean": value - base})
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    ("finding", "verdict", "means"),
-    [
-        (1, "agrees", {}),
-        (1, "differs", {"DirectModel": (4, 5, 6)}),
-        (1, "cannot tell", {"DirectModel": (4, 5, 4.01)}),
-        (2, "agrees", {}),
-        (2, "differs", {"EWMA": (7, 6, 5)}),
-        (3, "agrees", {}),
-        (3, "differs", {"LocalMA": (3, 2.5, 2)}),
-        (4, "agrees", {}),
-        (4, "differs", {"GW": (4, 2.7, 2.6)}),
-        (5, "agrees", {}),
-        (5, "differs", {"DirectModel": (6, 5, 2)}),
-        (5, "cannot tell", {"DirectModel": (6, 5, 2.5)}),
-    ],
-)
-def test_verdicts_follow_the_numbers(finding, verdict, means):
-    found = housing.findings(cells(**means)).set_index("finding")
-    assert found.loc[finding, "verdict"] == verdict
-
-
-@pytest.mark.parametrize(
-    ("verdict", "direct"), [("agrees", (2.9, 1.95, 2.45)), ("differs", (2.9, 1.95, 2.6)), ("differs", (1.0, 1.0, 1.0))]
-)
-def test_forests_have_a_claim_of_their_own(verdict, direct):
-    found = housing.findings(cells("forest", DirectModel=direct)).set_index("finding")
-    assert found.loc[5, "verdict"] == verdict
+    assert len(findings.housing(table)) == 2 * 2 * 5
 
 
 def test_the_configuration_is_one_of_the_grid_and_the_best_of_it():

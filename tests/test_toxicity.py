@@ -1,4 +1,4 @@
-"""The toxicity experiment: its parts on small data, its run on made-up sentences, its findings on made-up tables."""
+"""The toxicity experiment: its parts on small data, its run on made-up sentences."""
 
 import copy
 import json
@@ -291,32 +291,6 @@ def test_a_language_with_one_label_is_refused():
     data = load_toxicity(synthetic=True)
     with pytest.raises(ValueError, match=r"the 'he' sentences are all toxic; a classifier needs both"):
         toxicity._sentences(data.take(data.toxic == 1), "he", "ngrams", "cpu", False)
-
-
-# --- findings ------------------------------------------------------------------------------------------------------------------------------
-
-
-def made_up(fall, lead):
-    """A table with one case, given falls and given leads at three shares."""
-    rows = [{"share": np.nan, "method": method, "metric": "fall", "mean": mean, "mcse": 0.001} for method, mean in fall.items()]
-    for method in toxicity.METHODS[1:]:
-        rows += [
-            {"share": s, "method": method, "metric": "lead", "mean": v, "mcse": 0.001} for s, v in zip((0.9, 0.5, 0.1), lead, strict=True)
-        ]
-    return pd.DataFrame(rows).assign(encoder="minilm", case="he")
-
-
-def test_verdicts_follow_the_table():
-    agree = made_up({"LocalMA": 0.05, "DirectModel": 0.1, "BestPTM": 0.0, "EWMA": 0.001, "GW": -0.002}, (0.02, 0.01, -0.02))
-    found = toxicity.findings(agree)
-    assert (found.verdict == "agrees").all()
-    assert found.measured.iloc[-1] == "best at 2 of 3 shares, beaten at 1"
-    differ = made_up({"LocalMA": -0.05, "DirectModel": -0.1, "BestPTM": 0.03, "EWMA": -0.02, "GW": 0.05}, (0.02, -0.01, -0.02))
-    assert (toxicity.findings(differ).verdict == "differs").all()
-    close = made_up({"LocalMA": 0.002, "DirectModel": 0.0, "BestPTM": 0.01, "EWMA": 0.011, "GW": -0.009}, (0.002, 0.001, 0.02))
-    assert (toxicity.findings(close).verdict == "cannot tell").all()
-    one_share = agree[agree.metric == "lead"]
-    assert (toxicity.findings(one_share).verdict.iloc[:5] == "untestable here").all()
 
 
 # --- committed results -----------------------------------------------------------------------------------------------------------------------

@@ -37,9 +37,8 @@ from localma.files import write_arrays
 from localma.losses import LOSSES
 from localma.replication.networks import FAMILIES, choose_family, features
 from localma.replication.runner import run_parts, summarise, write_results
-from localma.replication.verdicts import printed
 
-__all__ = ["CONFIGURATION", "OWN", "Augment", "Material", "companies", "findings", "load_predictions", "run", "tune", "weight_network"]
+__all__ = ["CONFIGURATION", "OWN", "Augment", "Material", "companies", "load_predictions", "run", "tune", "weight_network"]
 
 #: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
@@ -424,55 +423,6 @@ def load_predictions() -> tuple[np.ndarray, np.ndarray]:
     with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
         F, y = arrays["F"].astype(float), arrays["y"].astype(int)
     return F / F.sum(-1, keepdims=True), y
-
-
-def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
-    """The paper's four findings against a table of :func:`run`.
-
-    A difference counts from ``z`` Monte-Carlo errors on. "Hardly changes" means by less than half a percentage point between the smallest and the largest n.
-
-    Returns
-    -------
-    DataFrame
-        Columns finding, measured, mcse (in percentage points), verdict: agrees, differs or cannot tell.
-    """
-    cell = table.set_index(["n", "method", "metric"])
-    sizes = sorted(set(table["n"]) - {0})
-    across = f"n = {sizes[-1]} against {sizes[0]}"
-    rows = []
-
-    def add(finding, what, measured, mcse, agrees, differs):
-        word = "agrees" if agrees else "differs" if differs else "cannot tell"
-        rows.append({"finding": finding, "measured": what, "value": measured, "mcse": mcse, "verdict": word})
-
-    d, e = cell.loc[(0, "LocalMA", f"accuracy, {across}"), ["mean", "mcse"]]
-    add("(1) LocalMA improves with n", f"accuracy, {across}", d, e, d > z * e, d < -z * e)
-    d, e = cell.loc[(0, "GW", f"accuracy, {across}"), ["mean", "mcse"]]
-    add("(2) GW hardly changes with n", f"accuracy, {across}", d, e, abs(d) + z * e < 0.5, abs(d) - z * e > 0.5)
-    fixed = table[table["method"].str.startswith("company") | (table["method"] == "EWMA")]
-    add("(3) companies and EWMA do not depend on n", "by design: they see no sample", 0.0, 0.0, bool((fixed["n"] == 0).all()), False)
-    # at each n against the best of the others, which here is GW or EWMA
-    gains = [
-        [*cell.loc[(n, "LocalMA", f"gain over {rival}"), ["mean", "mcse"]].tolist(), n, rival] for n in sizes for rival in ("GW", "EWMA")
-    ]
-    best = max(fixed.loc[(fixed["metric"] == "accuracy") & (fixed["method"] != "EWMA"), "mean"])
-    gains += [
-        [cell.loc[(n, "LocalMA", "accuracy"), "mean"] - best, cell.loc[(n, "LocalMA", "accuracy"), "mcse"], n, "a company"] for n in sizes
-    ]
-    d, e, n, rival = min(gains, key=lambda gain: gain[0])
-    behind = any(gain < -z * error for gain, error, *_ in gains)
-    add("(4) LocalMA is best at every n", f"smallest lead: over {rival} at n = {n}", d, e, all(g > z * s for g, s, *_ in gains), behind)
-    return pd.DataFrame(rows)
-
-
-def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 5 as printed beside the replicated means, in per cent; the companies in the paper's order."""
-    paper = printed(5)
-    names = dict(zip(("ResNet18", "DenseNet121", "GoogLeNet", "EfficientNetB0"), (f"company {c}" for c in COMPANIES), strict=True))
-    paper["method"] = paper["method"].replace(names)
-    ours = table.query("metric == 'accuracy'")
-    both = paper.merge(ours, on=["n", "method"], suffixes=("_paper", ""), validate="one_to_one")
-    return both[["n", "method", "mean_paper", "mean", "sd", "mcse"]].rename(columns={"mean_paper": "printed", "mean": "replicated"})
 
 
 def _tuning_part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:

@@ -38,7 +38,6 @@ __all__ = [
     "City",
     "Split",
     "evaluate",
-    "findings",
     "forests",
     "networks",
     "prepare",
@@ -476,99 +475,6 @@ def run(
                         )
     write("-weights", shares, seconds)
     return write("", records, seconds)
-
-
-def findings(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.DataFrame:
-    """The paper's five findings, each against what was measured, for every table, city and kind of model.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`run`.
-    z : float
-        A difference of fewer than ``z`` Monte-Carlo standard errors is none.
-    close : float
-        How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our number; the paper gives none).
-
-    Returns
-    -------
-    DataFrame
-        Columns table, city, ptm, finding (1 to 5), claim, measured, verdict: "agrees", "differs" or "cannot tell".
-    """
-    rows = []
-    for (name, city, kind), cell in table.groupby(["table", "city", "ptm"], sort=False):
-        mspe = cell[cell["metric"] == "mspe"].pivot(index="rho", columns="method", values=["mean", "mcse"]).sort_index()
-        excess = cell[cell["metric"] == "excess"].pivot(index="rho", columns="method", values=["mean", "mcse"]).sort_index()
-
-        def change(frame, method):
-            mean, error = frame["mean", method], frame["mcse", method]
-            return mean.iloc[-1] - mean.iloc[0], float(np.hypot(error.iloc[-1], error.iloc[0]))
-
-        def say(changes):
-            return ", ".join(f"{method} {d:+.4f} ({e:.4f})" for method, (d, e) in changes.items())
-
-        def trend(changes, sign):
-            scores = [sign * d / e for d, e in changes.values()]
-            return "agrees" if min(scores) > z else "differs" if min(scores) < -z else "cannot tell"
-
-        ends = f"from rho = {mspe.index[0]:g} to {mspe.index[-1]:g}"
-        one = {"DirectModel": change(mspe, "DirectModel")}
-        two = {m: change(mspe, m) for m in ("BestPTM", "EWMA")}
-        four = {m: change(excess, m) for m in ("GW", "EWMA")}
-        turns = {m: _turns(mspe["mean", m].to_numpy(), mspe["mcse", m].to_numpy(), z) for m in ("LocalMA", "GW")}
-        both = [fall and rise for fall, rise in turns.values()]
-        neither = [not fall and not rise for fall, rise in turns.values()]
-        words = {
-            (True, True): "falls and rises",
-            (True, False): "only falls",
-            (False, True): "only rises",
-            (False, False): "no clear change",
-        }
-        claims = [
-            (1, f"DirectModel improves {ends}", say(one), trend(one, -1)),
-            (2, f"BestPTM and EWMA get worse {ends}", say(two), trend(two, 1)),
-            (
-                3,
-                "LocalMA and GW are not monotonic",
-                ", ".join(f"{m} {words[t]}" for m, t in turns.items()),
-                "agrees" if all(both) else "cannot tell" if any(neither) else "differs",
-            ),
-            (4, f"GW's and EWMA's distance to LocalMA grows {ends}", say(four), trend(four, 1)),
-        ]
-        score = excess["mean"] / excess["mcse"]
-        if kind == "network":
-            worst = score.stack().idxmin()
-            verdict = "agrees" if (score > z).all(axis=None) else "differs" if (score < -z).any(axis=None) else "cannot tell"
-            where = ", ".join(f"{rho:g}" for rho in score.index[(score > z).all(axis=1)]) or "none"
-            least = f"{excess['mean'].loc[worst]:+.4f} ({excess['mcse'].loc[worst]:.4f})"
-            measured = f"clearly best at rho = {where}; smallest lead at {worst[0]:g} over {worst[1]}, {least}"
-            claims.append((5, "LocalMA is best", measured, verdict))
-        else:
-            gap = -excess["mean", "DirectModel"] / mspe["mean", "DirectModel"]
-            direct = score["DirectModel"]
-            others = mspe["mean"].drop(columns=["DirectModel", "LocalMA"]).min(axis=1) > mspe["mean", "DirectModel"]
-            near = bool((gap < close).all())
-            verdict = (
-                "agrees"
-                if (direct < -z).all() and others.all() and near
-                else "differs"
-                if (direct > z).any() or not near
-                else "cannot tell"
-            )
-            measured = f"LocalMA's error minus DirectModel's, in per cent of it: from {100 * gap.min():+.0f} to {100 * gap.max():+.0f}"
-            claims.append((5, "DirectModel is best, LocalMA very close", measured, verdict))
-        rows += [
-            {"table": name, "city": city, "ptm": kind} | dict(zip(("finding", "claim", "measured", "verdict"), c, strict=True))
-            for c in claims
-        ]
-    return pd.DataFrame(rows)
-
-
-def _turns(mean: np.ndarray, error: np.ndarray, z: float) -> tuple[bool, bool]:
-    """Whether there is a fall and whether there is a rise between any two sizes, each beyond z standard errors."""
-    i, j = np.triu_indices(len(mean), 1)
-    score = (mean[j] - mean[i]) / np.hypot(error[i], error[j])
-    return bool((score < -z).any()), bool((score > z).any())
 
 
 def save_predictions(city: City, *, repetitions: int = 5, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:

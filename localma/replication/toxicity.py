@@ -43,7 +43,6 @@ __all__ = [
     "SHARES",
     "Predictions",
     "compare_methods",
-    "findings",
     "finetune",
     "home_accuracy",
     "learn",
@@ -660,53 +659,3 @@ def _write_predictions(out: Path, parts: dict[str, dict], minorities) -> None:
     if arrays:
         out.mkdir(parents=True, exist_ok=True)
         write_arrays(out / "toxicity-predictions.npz", arrays, compressed=True)
-
-
-def findings(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, hardly: float = 0.01) -> pd.DataFrame:
-    """The paper's four findings against the table, case by case.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`run`.
-    encoder : str
-    z : float
-        A difference counts beyond so many Monte-Carlo errors.
-    hardly : float
-        "Hardly changes" means: by no more than this.
-
-    Returns
-    -------
-    DataFrame
-        Columns case, finding, measured, verdict ("agrees", "differs", "cannot tell" or "untestable here").
-
-    Examples
-    --------
-    >>> from localma.replication import load_results, toxicity
-    >>> list(toxicity.findings(load_results("toxicity")[0]).columns)
-    ['case', 'finding', 'measured', 'verdict']
-    """
-    table = table[table["encoder"] == encoder]
-    rows = []
-    for case in (c for c in CASES if c in set(table["case"])):
-        cell = table[table["case"] == case]
-        fall = cell[cell["metric"] == "fall"].set_index("method")
-        for method in ("LocalMA", "DirectModel", "BestPTM", "EWMA", "GW"):
-            falls = method in ("LocalMA", "DirectModel")
-            finding = f"{method} falls with the training share" if falls else f"{method} hardly changes"
-            if method not in fall.index:
-                rows.append((case, finding, "one share only", "untestable here"))
-                continue
-            mean, error = fall.loc[method, "mean"], fall.loc[method, "mcse"]
-            if falls:
-                verdict = "agrees" if mean > z * error else "differs" if mean < -z * error else "cannot tell"
-            else:
-                low, high = mean - z * error, mean + z * error
-                verdict = "agrees" if max(abs(low), abs(high)) <= hardly else "differs" if low > hardly or high < -hardly else "cannot tell"
-            rows.append((case, finding, f"falls by {mean:+.3f} ({error:.3f})", verdict))
-        lead = cell[cell["metric"] == "lead"].assign(beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > z * t["mcse"]))
-        by_share = lead.groupby("share")["beats"].min()
-        best, not_best, count = int((by_share == 1).sum()), int((by_share == -1).sum()), len(by_share)
-        verdict = "agrees" if 2 * best > count else "differs" if 2 * not_best >= count else "cannot tell"
-        rows.append((case, "LocalMA is best in most cases", f"best at {best} of {count} shares, beaten at {not_best}", verdict))
-    return pd.DataFrame(rows, columns=["case", "finding", "measured", "verdict"])
