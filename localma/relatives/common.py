@@ -1,0 +1,64 @@
+"""What several relatives need: losses of each model, log-likelihoods, and errors that name a loss which a method cannot take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from localma.losses import LOSSES, Loss
+
+__all__ = ["choose", "log_likelihood", "losses_of_models", "need_squared", "softmax"]
+
+# A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is as good.
+LEAST_VARIANCE = 1e-12
+
+
+def losses_of_models(loss: Loss, y: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """The loss of each model at each observation, (n, M)."""
+    return np.stack([loss(y, F[:, m]) for m in range(F.shape[1])], 1)
+
+
+def variances(losses: np.ndarray) -> np.ndarray:
+    """Mean squared error of each model, (M,), kept away from zero."""
+    v = losses.mean(0)
+    return np.maximum(v, LEAST_VARIANCE * v.max() or 1.0)
+
+
+def log_likelihood(method: str, loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
+    r"""log p_m(y_i | x_i) of each model, (n, M), up to terms that all models share.
+
+    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson deviance for counts, and
+    cross-entropy is a log-likelihood itself.
+
+    Raises
+    ------
+    ValueError
+        For other losses, which do not say how likely an observation is without a dispersion.
+    """
+    if loss.is_classification:
+        return -losses
+    if loss == LOSSES["poisson"]:
+        return -0.5 * losses
+    if loss == LOSSES["squared"]:
+        return -0.5 * (losses / variance + np.log(variance))
+    raise ValueError(
+        f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or 'cross_entropy', "
+        "or an average that needs the loss alone, such as GlobalMA or GreedySelection"
+    )
+
+
+def need_squared(method: str, loss: Loss) -> None:
+    """Raise ValueError for any loss but the squared one."""
+    if loss != LOSSES["squared"]:
+        raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
+
+
+def choose(name: str, value, options) -> None:
+    """Raise ValueError unless ``value`` is one of the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, but is {value!r}")
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, without overflow."""
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
