@@ -1,11 +1,12 @@
 """Bring every .ipynb in step with the .md beside it, outputs included: `make notebooks`.
 
-Only chapters whose code changed are run again; a change of prose keeps the outputs. `--force` runs all, which is due when
-the package changed what it computes. Names after the options select chapters: `notebooks.py --force digits`.
+Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs. `--force` runs all, which is due
+when the package changed what it computes. Names after the options select chapters: `notebooks.py --force digits`.
 Metadata are normalised (no times, no machine, no cell ids that change) so that a diff shows what a reader would see.
 """
 
 import argparse
+import ast
 import re
 import sys
 import tempfile
@@ -62,12 +63,24 @@ def normalise(notebook):
     return notebook
 
 
+def program(source):
+    """What a cell computes: its code without layout and comments."""
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:  # a line for IPython
+        return source
+
+
+def programs(notebook):
+    return [program(source) for source in code(notebook)]
+
+
 def refresh(path, force):
     """Write the pair of one chapter; say what was done."""
     target = path.with_suffix(".ipynb")
     new = read(path)
     old = read(target) if target.exists() else None
-    current = old is not None and code(old) == code(new) and executed(old)
+    current = old is not None and programs(old) == programs(new) and executed(old)
     if current and not force:
         if cells(old) == cells(new):
             return "unchanged"
@@ -76,7 +89,7 @@ def refresh(path, force):
             if cell.cell_type == "code":
                 run = next(runs)
                 cell.outputs, cell.execution_count = run.outputs, run.execution_count
-        done = "prose brought in step, outputs kept"
+        done = "text brought in step, outputs kept"
     else:
         with tempfile.TemporaryDirectory() as empty:
             resources = {"metadata": {"path": empty}}
