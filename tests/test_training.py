@@ -228,6 +228,44 @@ def test_best_weights_are_those_that_validation_chose():
     assert loss < full.history.validation_loss[-1].item()
 
 
+def test_each_network_of_a_stack_may_have_a_penalty_a_start_and_sample_weights_of_its_own():
+    """Row by row the same as the fits with these alone; zero weights are as good as rows left out, twos as rows given twice."""
+    X, F, y = data(B=3)
+    n = y.shape[1]
+    start = torch.tensor([[0.2, 0.3, 0.5], [1 / 3] * 3, [0.1, 0.1, 0.8]], dtype=X.dtype)
+    counts = torch.randint(3, (3, n), generator=torch.Generator().manual_seed(1)).to(X)
+    penalties = torch.tensor([0.0, 0.01, 1.0], dtype=X.dtype)
+    given = {"options": Options(steps=40), "standardize": False}
+    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], penalties=penalties, start=start, sample_weight=counts, **given)
+    for b in range(3):
+        rows = torch.repeat_interleave(torch.arange(n), counts[b].long())
+        x, f, target = (a[b : b + 1, rows] for a in (X, F, y))
+        # the unit of the criterion is that of all observations; Adam does not see a common factor, so the penalty alone needs it
+        ratio = LOSSES["squared"].scale(f.movedim(-1, 1), target) / LOSSES["squared"].scale(F[b : b + 1].movedim(-1, 1), y[b : b + 1])
+        options = Options(steps=40, penalty=float(penalties[b] / ratio))
+        alone = fit_stack(x, f, target, LOSSES["squared"], seeds=[b], start=start[b : b + 1], options=options, standardize=False)
+        torch.testing.assert_close(fit.weights(X)[b], alone.weights(X[b : b + 1])[0], rtol=0, atol=1e-6)
+    begin = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], start=start, options=Options(steps=0)).weights(X)
+    torch.testing.assert_close(begin, start.unsqueeze(1).expand_as(begin))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("penalties", torch.ones(2)),
+        ("start", torch.ones(3, 2)),
+        ("start", torch.tensor([[0.0, 0.5, 0.5]] * 3)),
+        ("sample_weight", torch.ones(3, 4)),
+        ("sample_weight", -torch.ones(3, 30)),
+        ("sample_weight", torch.zeros(3, 30)),
+    ],
+)
+def test_wrong_penalties_starts_and_sample_weights_are_named(name, value):
+    X, F, y = (a[:, :30] for a in data(B=3))
+    with pytest.raises(ValueError, match=name):
+        fit_stack(X, F, y, LOSSES["squared"], seeds=range(3), **{name: value})
+
+
 def test_penalty_shrinks_slopes_but_not_constants():
     X, F, y = data(B=1)
     y = F[..., 0] + 0.1  # model 1 is best everywhere
@@ -339,7 +377,7 @@ def test_standardization_leaves_constant_columns_alone():
     np.testing.assert_allclose(scale[0], [1, (8 / 3) ** 0.5, 1])
 
 
-@pytest.mark.parametrize(("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0.1)])
+@pytest.mark.parametrize(("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0)])
 def test_options_resolve_from_the_sample_size(n, steps, batch, fraction):
     options = Options().resolve(n)
     assert (options.steps, options.batch_size, options.validation_fraction) == (steps, batch, fraction)
