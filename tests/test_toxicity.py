@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from localma.datasets import load_toxicity
+from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.replication import encoders, load_results, toxicity
 from localma.replication.__main__ import main
+from localma.replication.toxicity import experiment, methods
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +113,11 @@ class Words:
         return type("Tokens", (dict,), {"to": lambda self, device: self})(tokens)
 
 
-def tiny():
+def tiny(layers=5):
     """A randomly initialised BERT of TinyBERT's kind."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
     torch.manual_seed(0)
-    shape = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 24}
+    shape = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
     return transformers.BertModel(transformers.BertConfig(**shape, max_position_embeddings=130))
 
 
@@ -174,30 +176,54 @@ def test_minilm_has_four_layers():
     assert (len(network.encoder.layer), network.config.hidden_size, len(tokenizer)) == (4, 384, 30522)
 
 
-def test_fine_tuning_learns_labels_and_weights():
+def finetune_a_tiny_one(monkeypatch, **training):
+    """The function, with a tiny encoder of one layer, on one thread: networks this small only wait for more."""
+    monkeypatch.setattr(encoders, "load_encoder", lambda name: (Words(), tiny(layers=1)))
+    monkeypatch.setattr(encoders, "FINETUNING", training)
+
+    def go(*args, **options):
+        with one_thread():
+            return encoders.finetune("tinybert", *args, **options)
+
+    return go
+
+
+def test_fine_tuning_learns_labels_and_weights(monkeypatch):
     texts = np.array(["alpha beta gamma", "kilo lima mike"] * 16, dtype=object)
     y = np.tile([1, 0], 16)
     dictators = np.broadcast_to(np.eye(2), (32, 2, 2))
-    training = {"epochs": 20, "batch": 8, "rate": 3e-3}
-    classifier = toxicity.finetune(Words(), tiny(), texts, dictators, y, **training)
-    assert ((classifier(texts)[:, 1] > 0.5) == y).all()
-    again = toxicity.finetune(Words(), tiny(), texts, dictators, y, **training)
-    np.testing.assert_allclose(again(texts), classifier(texts), atol=1e-5)
+    finetune = finetune_a_tiny_one(monkeypatch, epochs=20, batch=16, rate=1e-2)
+    probability = finetune(texts, dictators, y)(texts)
+    np.testing.assert_allclose(probability.sum(1), 1, atol=1e-5)
+    assert probability[y == 1, 1].min() > 0.9
+    assert probability[y == 0, 0].min() > 0.9
     # the first model is right about the first sentence only, the second about the other
     P = np.where(y[:, None] == 1, [0.9, 0.2], [0.8, 0.1])
-    weights = toxicity.finetune(Words(), tiny(), texts, np.stack([1 - P, P], -1), y, **training)(texts)
+    weights = finetune(texts, np.stack([1 - P, P], -1), y)(texts)
     assert weights[y == 1, 0].min() > 0.9
     assert weights[y == 0, 1].min() > 0.9
+
+
+def test_fine_tuning_starts_at_equal_weights_and_is_decided_by_its_seed(monkeypatch):
+    texts = np.array(["alpha beta gamma", "kilo lima mike"] * 16, dtype=object)
+    F, y = np.broadcast_to(np.eye(2), (32, 2, 2)), np.tile([1, 0], 16)
+    untrained = finetune_a_tiny_one(monkeypatch, epochs=1, batch=16, rate=0.0)(texts, F, y)(texts)
+    np.testing.assert_array_equal(untrained, 0.5)
+    finetune = finetune_a_tiny_one(monkeypatch, epochs=1, batch=16, rate=1e-2)
+    one, same, other = (finetune(texts, F, y, seed=seed)(texts) for seed in (0, 0, 1))
+    np.testing.assert_allclose(same, one, atol=1e-6)
+    assert np.abs(other - one).max() > 1e-3
 
 
 def test_the_path_of_a_gpu_on_a_cpu(monkeypatch):
     """The whole run with every network fine-tuned, as ``--device cuda`` does it, with a tiny encoder and few steps."""
     network = tiny()
-    monkeypatch.setattr(toxicity, "load_encoder", lambda name: (Words(), copy.deepcopy(network)))
-    monkeypatch.setattr(toxicity, "FINETUNING", {"epochs": 1, "batch": 32, "rate": 1e-3})
+    for module in (encoders, experiment):
+        monkeypatch.setattr(module, "load_encoder", lambda name: (Words(), copy.deepcopy(network)))
+    monkeypatch.setattr(encoders, "FINETUNING", {"epochs": 1, "batch": 32, "rate": 1e-3})
     data = few(rows=40, synthetic=True)
-    companies = toxicity._companies(
-        {c: toxicity._sentences(data, c, "tinybert", "cpu", finetuned=True) for c in ("zh", "en", "fr", "uk", "he")},
+    companies = experiment._companies(
+        {c: experiment._sentences(data, c, "tinybert", "cpu", finetuned=True) for c in ("zh", "en", "fr", "uk", "he")},
         "tinybert",
         ["he"],
         seed=0,
@@ -219,9 +245,9 @@ def test_the_path_of_a_gpu_on_a_cpu(monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """A hundred and fifty sentences of each language, two penalties, twenty steps."""
-    monkeypatch.setattr(toxicity, "GRID", (0.3, 3.0))
-    monkeypatch.setattr(toxicity, "STEPS", 20)
-    monkeypatch.setattr(toxicity, "load_toxicity", few)
+    monkeypatch.setattr(methods, "GRID", (0.3, 3.0))
+    monkeypatch.setattr(methods, "STEPS", 20)
+    monkeypatch.setattr(experiment, "load_toxicity", few)
 
 
 def test_a_synthetic_run_says_what_it_is(small, tmp_path, capsys):
@@ -239,7 +265,7 @@ def test_a_synthetic_run_says_what_it_is(small, tmp_path, capsys):
 
 def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     whole = toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "whole")
-    honest = toxicity.compare_methods
+    honest = methods.compare_methods
     calls = []
 
     def interrupted(*args, **kwargs):
@@ -248,7 +274,7 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return honest(*args, **kwargs)
 
-    monkeypatch.setattr(toxicity, "compare_methods", interrupted)
+    monkeypatch.setattr(methods, "compare_methods", interrupted)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "cut")
     assert len(list((tmp_path / "cut").rglob("*.npz"))) == 2
@@ -258,17 +284,17 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
 
 
 def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
-    honest = toxicity.compare_methods
+    honest = methods.compare_methods
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(toxicity, "compare_methods", stop)
+    monkeypatch.setattr(methods, "compare_methods", stop)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, replications=2, synthetic=True, seed=1, out=tmp_path)
     kept = sorted(tmp_path.rglob("*.npz"))
     assert len(kept) == 1, "the companies of the interrupted run"
-    monkeypatch.setattr(toxicity, "compare_methods", honest)
+    monkeypatch.setattr(methods, "compare_methods", honest)
     toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path)
     assert sorted(tmp_path.rglob("*.npz")) == kept
 
@@ -290,7 +316,7 @@ def test_unknown_names_are_refused():
 def test_a_language_with_one_label_is_refused():
     data = load_toxicity(synthetic=True)
     with pytest.raises(ValueError, match=r"the 'he' sentences are all toxic; a classifier needs both"):
-        toxicity._sentences(data.take(data.toxic == 1), "he", "ngrams", "cpu", False)
+        experiment._sentences(data.take(data.toxic == 1), "he", "ngrams", "cpu", False)
 
 
 # --- committed results -----------------------------------------------------------------------------------------------------------------------

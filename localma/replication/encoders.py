@@ -1,4 +1,4 @@
-"""Sentences to numbers: three encoders behind one function, with a cache on disk.
+"""Sentences to numbers: three encoders behind one function, with a cache on disk; and, for a GPU, the same encoders fine-tuned to weights.
 
 ``tinybert`` is the paper's network, if it can be downloaded. ``minilm`` stands in for it offline: the first four layers of an English MiniLM that a package
 of the index carries, as wide and as deep, with a word-piece vocabulary of the same size. ``ngrams`` needs no network at all: hashed character n-grams.
@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from localma.datasets.find import cache_folder
 from localma.files import write_atomically
+from localma.losses import LOSSES
 
-__all__ = ["ENCODERS", "LENGTH", "TextNetwork", "encode", "load_encoder", "ngrams", "pooled", "unknown_share"]
+__all__ = ["ENCODERS", "FINETUNING", "LENGTH", "TextNetwork", "encode", "finetune", "load_encoder", "ngrams", "pooled", "unknown_share"]
 
 ENCODERS = {
     "tinybert": "TinyBERT_General_4L_312D, mean of the last layer",
@@ -27,6 +28,8 @@ ENCODERS = {
 TINYBERT = "huawei-noah/TinyBERT_General_4L_312D"
 #: Word pieces of a sentence that a network reads; the rest is cut off. It is what MiniLM was trained with.
 LENGTH = 128
+#: Passes over the sample, sentences per step and peak learning rate, as is usual when a network of this kind is fine-tuned.
+FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
 def load_encoder(name: str):
@@ -158,3 +161,58 @@ def unknown_share(texts, tokenizer) -> tuple[float, float]:
     ids = tokenizer(list(texts), truncation=True, max_length=LENGTH, add_special_tokens=False)["input_ids"]
     flat = np.concatenate([np.asarray(row, dtype=int) for row in ids])
     return float(np.mean(flat == tokenizer.unk_token_id)), len(flat) / len(ids)
+
+
+def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
+    """Train a text encoder and a linear layer on top, end to end, to be the weight network of the candidates F.
+
+    Parameters
+    ----------
+    encoder : {"tinybert", "minilm"}
+        Where the training starts; ``FINETUNING`` says how it goes on.
+    texts : sequence of str, length n
+    F : array of shape (n, M, K)
+        Class probabilities of M candidates. For a classifier, the K "dictators" ``np.eye(K)`` for every text: each is sure of one class.
+    y : array of shape (n,)
+        Class numbers.
+
+    Returns
+    -------
+    callable
+        Maps texts to weights, (k, M).
+    """
+    tokenizer, network = load_encoder(encoder)
+    loss = LOSSES["cross_entropy"]
+    generator = torch.Generator().manual_seed(seed)
+    model = TextNetwork(network, F.shape[1]).to(device).train()
+    G = (
+        loss.candidates(torch.tensor(y), torch.tensor(F).movedim(0, -1)).float().to(device)
+    )  # copies: F may be a view that cannot be written
+    epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
+    steps = epochs * -(-len(texts) // batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0))
+
+    def tokens(rows, texts):
+        picked = [texts[int(i)] for i in rows]
+        return tokenizer(picked, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of dropout
+        for _ in range(epochs):
+            for rows in torch.randperm(len(texts), generator=generator).split(batch):
+                optimizer.zero_grad()
+                loss.of_logits(model(tokens(rows, texts)).T, G[:, rows.to(device)], None).mean().backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+    model.eval()
+
+    @torch.inference_mode()
+    def weights(texts):
+        out = np.empty((len(texts), F.shape[1]), np.float32)
+        for rows in batches_by_length(texts, 256):
+            out[rows] = torch.softmax(model(tokens(rows, texts)), 1).cpu().numpy()
+        return out
+
+    return weights

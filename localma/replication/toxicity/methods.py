@@ -1,0 +1,240 @@
+"""The networks of the toxicity experiment, and five methods in one split after another.
+
+Every network, be it a company's classifier, a weight network or a direct model, is a text encoder with a network on top, and every one is fitted by
+:func:`learn`: a classifier is a localized average of two "dictators", one that is sure of toxic and one that is sure of the contrary. On a CPU the encoder is
+frozen, and the repetitions' networks train as stacks; on a GPU all of it is fine-tuned.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from localma.baselines import global_weights
+from localma.losses import LOSSES
+from localma.replication.encoders import finetune
+from localma.training import Options, fit_stack
+
+METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
+#: Networks are trained in chunks of so many repetitions.
+CHUNK = 25
+#: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights.
+GRID = (0.1, 0.3, 1.0, 3.0, 10.0)
+#: One hidden layer of 16 units, 100 steps, the whole sample learned from; penalties are ``c (100 / n)^(3/4)``, as the package's default is with c = 0.01.
+WIDTH, STEPS, BATCH, RATE = 16, 100, 512, 0.03
+CE = LOSSES["cross_entropy"]
+DICTATORS = np.eye(2, dtype=np.float32)
+
+
+def options(n: int, penalty: float) -> Options:
+    """How a network is trained on n sentences."""
+    return Options(steps=STEPS, batch_size=min(n, BATCH), learning_rate=RATE, penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0)
+
+
+def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
+    """Random orders of n sentences, (R, n): for every share the first so many are learned from and the rest is the test.
+
+    Examples
+    --------
+    >>> from localma.replication import toxicity
+    >>> toxicity.splits(1000, 50).shape
+    (50, 1000)
+    """
+    return np.stack([np.random.default_rng([seed, r]).permutation(n) for r in range(repetitions)])
+
+
+def learn(
+    x: np.ndarray, F: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, *, penalty=0.1, seed=0, device="cpu", workers=None
+):
+    """Fit a network for each of R repetitions, as one stack, and return the weights that it gives on the test rows.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Encoded sentences.
+    F : array of shape (n, M, 2)
+        Class probabilities of M candidates; the two dictators, ``np.eye(2)`` for every row, for a plain classifier.
+    y : array of shape (n,), 0 or 1
+    train, test : arrays of shape (R, k) and (R, m)
+        Row numbers.
+    penalty : float
+        The constant c of :func:`options`.
+    seed : int
+        Of the networks: repetition r has seed + r.
+
+    Returns
+    -------
+    array of shape (R, m, M)
+        For dictators, the second column is the probability of toxic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import toxicity
+    >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    >>> rows = toxicity.splits(200, 10)
+    >>> F = np.broadcast_to(np.eye(2, dtype=np.float32), (200, 2, 2))
+    >>> p = toxicity.learn(x, F, x[:, 0] > 0, rows[:, :150], rows[:, 150:])
+    >>> p.shape, bool(((p[..., 1] > 0.5) == (x[rows[:, 150:], 0] > 0)).mean() > 0.9)
+    ((10, 50, 2), True)
+    """
+    n = train.shape[1]
+    sample = (torch.as_tensor(np.asarray(a, np.float32)[train], device=device) for a in (x, F, y))
+    seeds = range(seed, seed + len(train))
+    fit = fit_stack(*sample, CE, seeds=seeds, width=WIDTH, options=options(n, penalty), workers=workers)
+    return np.concatenate([_weights(fit, x, test[:, part], device) for part in _slices(test.shape[1], 2000)], axis=1)
+
+
+def _weights(fit, x, rows, device):
+    return fit.weights(torch.as_tensor(x[rows], device=device)).cpu().numpy()
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def _finetuned(encoder, texts, F, y, train, test, *, seed, device):
+    """What :func:`learn` does, end to end and one repetition after another."""
+    out = []
+    for r, (here, there) in enumerate(zip(train, test, strict=True)):
+        weights = finetune(encoder, texts[here], F[here], y[here], seed=seed + r, device=device)
+        out.append(weights(texts[there]))
+    return np.stack(out)
+
+
+def home_accuracy(
+    x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu", workers=None
+) -> np.ndarray:
+    """Accuracy of a company's classifier in its own language by cross-validation, (folds,); they train as one stack.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import toxicity
+    >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    >>> bool(toxicity.home_accuracy(x, (x[:, 0] > 0).astype(int)).mean() > 0.9)
+    True
+    """
+    size = len(y) // folds
+    order = np.random.default_rng(seed).permutation(len(y))[: size * folds]
+    test = order.reshape(folds, size)
+    train = np.stack([np.delete(order.reshape(folds, size), k, axis=0).ravel() for k in range(folds)])
+    F = np.broadcast_to(DICTATORS, (len(y), 2, 2))
+    p = learn(x, F, y, train, test, penalty=penalty, seed=seed, device=device, workers=workers)[..., 1]
+    return ((p > 0.5) == y[test]).mean(1)
+
+
+def compare_methods(
+    x, probability, y, order, share: float, *, penalty=None, seed: int = 0, device: str = "cpu", workers=None, texts=None, encoder=None
+) -> dict:
+    """Accuracy and log loss of every method in every repetition, for one share.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Encoded minority sentences, which weights and direct model read. Ignored where ``texts`` are given.
+    probability : array of shape (n, M)
+        Of toxic, by the companies' models.
+    y : array of shape (n,)
+    order : array of shape (R, n)
+        From :func:`splits`.
+    share : float
+        Of the sentences that are learned from.
+    penalty : dict with keys "classifier" and "weights", optional
+        Constants of :func:`options`; :func:`pilot` chooses them. Default 0.1 for both.
+    texts, encoder : optional
+        To fine-tune the encoder on the texts instead, end to end.
+
+    Returns
+    -------
+    dict of arrays of shape (R,)
+        ``METHOD.accuracy``, ``METHOD.log_loss``, ``METHOD.lead`` (LocalMA's accuracy minus the method's), and what bounds an average: ``Somebody.accuracy``,
+        the share of test sentences that at least one model reads rightly, and ``Majority.accuracy``, of the test's commoner label.
+
+    Examples
+    --------
+    >>> from localma.replication import toxicity
+    >>> p = toxicity.predictions("minilm").only("he")
+    >>> out = toxicity.compare_methods(p.summary, p.probability, p.toxic, toxicity.splits(1990, 2), 0.5)
+    >>> out["LocalMA.accuracy"].shape
+    (2,)
+    """
+    n = len(y)
+    k = round(share * n)
+    if not 2 <= k <= n - 1:
+        raise ValueError(f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between")
+    train, test = order[:, :k], order[:, k:]
+    F = np.stack([1 - probability, probability], -1)
+    dictators = np.broadcast_to(DICTATORS, (n, 2, 2))
+    penalty = penalty or {"classifier": 0.1, "weights": 0.1}
+
+    def fit(candidates, role):
+        parts = []
+        for rows in _slices(len(order), CHUNK):
+            if texts is not None:
+                found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], seed=seed + rows.start, device=device)
+            else:
+                found = learn(
+                    x, candidates, y, train[rows], test[rows], penalty=penalty[role], seed=seed + rows.start, device=device, workers=workers
+                )
+            parts.append(found.astype(float))
+        return np.concatenate(parts)
+
+    P, truth = probability[test], y[test]  # (R, m, M), (R, m)
+    single = ((P > 0.5) == truth[..., None]).mean(1)  # (R, M)
+    best = single.argmax(1)
+    toxic = {
+        "LocalMA": (fit(F, "weights") * P).sum(-1),
+        "GW": np.einsum("rmk,rk->rm", P, global_weights(F[train], y[train], CE)),
+        "EWMA": P.mean(-1),
+        "BestPTM": np.take_along_axis(P, best[:, None, None], -1)[..., 0],
+        "DirectModel": fit(dictators, "classifier")[..., 1],
+    }
+    out = {f"{name}.accuracy": ((p > 0.5) == truth).mean(1) for name, p in toxic.items()}
+    out |= {f"{name}.log_loss": _log_loss(p, truth) for name, p in toxic.items()}
+    out |= {f"{name}.lead": out["LocalMA.accuracy"] - out[f"{name}.accuracy"] for name in METHODS[1:]}
+    out["Somebody.accuracy"] = ((P > 0.5) == truth[..., None]).any(-1).mean(1)
+    out["Majority.accuracy"] = np.maximum(truth.mean(1), 1 - truth.mean(1))
+    return out
+
+
+def _log_loss(p, truth):
+    return -np.log(np.where(truth == 1, p, 1 - p).clip(1e-12)).mean(-1)
+
+
+def pilot(
+    x: np.ndarray,
+    probability: dict[float, np.ndarray] | None,
+    y: np.ndarray,
+    *,
+    repetitions: int = 5,
+    seed: int = 0,
+    device="cpu",
+    workers=None,
+):
+    """Log loss on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a large share.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+    probability : array of shape (n, M), or None
+        The companies' predictions, to choose the penalty of weight networks. None: of classifiers.
+    y : array of shape (n,)
+
+    Returns
+    -------
+    array of shape (len(GRID),)
+    """
+    n = len(y)
+    F = np.broadcast_to(DICTATORS, (n, 2, 2)) if probability is None else np.stack([1 - probability, probability], -1)
+    P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
+    order = splits(n, repetitions, seed=seed + 10**6)
+    found = []
+    for penalty in GRID:
+        losses = []
+        for share in (0.1, 0.7):
+            k = round(share * n)
+            w = learn(x, F, y, order[:, :k], order[:, k:], penalty=penalty, seed=seed, device=device, workers=workers)
+            losses.append(_log_loss((w * P[order[:, k:]]).sum(-1), y[order[:, k:]]).mean())
+        found.append(np.mean(losses))
+    return np.array(found)
