@@ -11,9 +11,9 @@ The chapters of ``book/theory`` derive what is computed here.
 
 from localma.theory.audit import Audit, audit
 from localma.theory.hoelder import HoelderTerms, hoelder_norm, hoelder_terms
-from localma.theory.identification import distance_bound, invisible_direction, optimal_segment
+from localma.theory.identification import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment
 from localma.theory.lipschitz import lipschitz_constant
-from localma.theory.risks import Decomposition, decompose, distance_to_optimal_set, in_sample_risk, oracle_prediction, oracle_risk
+from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracle_prediction, oracle_risk
 from localma.theory.tails import TailEstimate, moment_norms, orlicz_norm, tail_index, weibull_plot
 
 __all__ = [

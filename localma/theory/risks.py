@@ -8,7 +8,6 @@ Leading dimensions are welcome everywhere, so that many replications are measure
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +16,7 @@ import torch
 from localma.baselines import global_weights
 from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
 
-__all__ = ["Decomposition", "decompose", "distance_to_optimal_set", "in_sample_risk", "oracle_prediction", "oracle_risk"]
-
-MOST_MODELS = 12  # distance_to_optimal_set looks at each of the 2^M - 1 faces of the simplex
+__all__ = ["Decomposition", "decompose", "in_sample_risk", "oracle_prediction", "oracle_risk"]
 
 
 def in_sample_risk(loss: str | Loss, mu, a) -> np.ndarray:
@@ -144,50 +141,6 @@ def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposit
         training=(loss(y, fitted) - loss(y, network)).mean(-1),
         stochastic=noise.mean(-1),
     )
-
-
-def distance_to_optimal_set(w, F, mu) -> np.ndarray:
-    r"""Euclidean distance of weights to the set of optimal weights, at each point, for one scalar response.
-
-    That set, :math:`\{v \in \Delta: \sum_m v_m f_m = \operatorname{clip}(\mu)\}`, is a point, a segment or a polytope. Its nearest
-    point lies inside one face of the simplex and is the orthogonal projection onto the part of that face's plane with the right average;
-    so all faces are tried, and the nearest projection that belongs to the set wins. Exact up to rounding; predictions that differ by
-    less than 1e-9 of their size count as equal. The number of faces doubles with each model: at most 12 models.
-
-    Parameters
-    ----------
-    w, F : arrays of shape (..., n, M)
-    mu : array of shape (..., n)
-
-    Returns
-    -------
-    array of shape (..., n)
-
-    Examples
-    --------
-    >>> from localma.theory import distance_to_optimal_set
-    >>> distance_to_optimal_set([[1.0, 0.0], [0.25, 0.75]], [[0.0, 1.0], [0.0, 1.0]], [0.0, 0.75])
-    array([0., 0.])
-    """
-    w, F, mu = _arrays(w, F, mu)
-    M = F.shape[-1]
-    if M > MOST_MODELS:
-        raise ValueError(f"F holds {M} models; at most {MOST_MODELS} can be handled, because the simplex has 2^M - 1 faces")
-    goal = oracle_prediction("squared", F, mu)
-    rounding = 1e-9 * np.maximum(np.abs(F).max(-1), 1e-300)
-    best = np.full(goal.shape, np.inf)
-    for size in range(1, M + 1):
-        for face in map(list, combinations(range(M), size)):
-            f, v = F[..., face], w[..., face] + (1 - w[..., face].sum(-1, keepdims=True)) / size
-            g = f - f.mean(-1, keepdims=True)
-            spread = (g**2).sum(-1)
-            flat = spread <= rounding**2
-            v = v + g * np.where(flat, 0, (goal - (f * v).sum(-1)) / np.where(flat, 1, spread))[..., None]
-            belongs = (v >= -1e-12).all(-1) & (np.abs((f * v).sum(-1) - goal) <= rounding)
-            point = np.zeros_like(w)
-            point[..., face] = v
-            best = np.where(belongs, np.minimum(best, np.linalg.norm(point - w, axis=-1)), best)
-    return best
 
 
 def _arrays(*values):
