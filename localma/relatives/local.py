@@ -14,8 +14,8 @@ from localma.base import ModelAverage, resolve_seed
 from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.network import check_whole
-from localma.relatives.common import choose, log_likelihood, losses_of_models, need_squared, softmax
-from localma.training import Options, standardization
+from localma.relatives.common import LEAST_VARIANCE, choose, log_likelihood, losses_of_models, need_squared, softmax
+from localma.training import standardization
 
 __all__ = ["FeatureStacking", "HierarchicalStacking", "LocalSelection", "MixtureOfExperts", "RightProbability"]
 
@@ -73,14 +73,46 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, variance=None, start=None
     return units * found.x.reshape(-1, M)
 
 
+def fit_path(basis, F, y, loss, objective, penalties):
+    """(A, variance) for each penalty in turn, each fit from where the last one ended; the variance is None where there is none to estimate."""
+    A = variance = None
+    estimated = objective == "competitive" and loss == LOSSES["squared"]
+    if estimated:
+        losses = losses_of_models(loss, y, F)
+        least = LEAST_VARIANCE * losses.mean() or 1.0
+        variance = max(losses.min(1).mean(), least)
+    for penalty in penalties:
+        # The variance by EM, the gate exactly given the variance: the likelihood rises with every round.
+        for _ in range(100):
+            A = fit_gate(basis, F, y, loss, objective=objective, penalty=penalty, variance=variance, start=A)
+            if not estimated:
+                break
+            joint = np.log(np.maximum(softmax(basis @ A), 1e-300)) + log_likelihood("MixtureOfExperts", loss, losses, variance)
+            old, variance = variance, max((softmax(joint) * losses).sum(1).mean(), least)
+            if abs(variance / old - 1) < 1e-6:
+                break
+        yield A, variance
+
+
+def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
+    """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold cross-validation."""
+    if not (penalty == "cv" or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
+        raise ValueError(f'penalty must be a non-negative number or "cv", but is {penalty!r}')
+    path = PENALTIES if penalty == "cv" else (penalty,)
+    if len(path) > 1 and len(y) > 1:
+        value = np.zeros(len(path))
+        for train, test in KFold(min(5, len(y)), shuffle=True, random_state=resolve_seed(random_state)).split(basis):
+            for i, (A, _) in enumerate(fit_path(basis[train], F[train], y[train], loss, objective, path)):
+                a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A), F[test])
+                value[i] += loss(y[test], a).sum()
+        path = path[: int(np.argmin(value)) + 1]
+    *_, (A, variance) = fit_path(basis, F, y, loss, objective, path)
+    return A, variance, path[-1]
+
+
 def linear_basis(Z):
     """(1, x), (n, d + 1)."""
     return np.column_stack([np.ones(len(Z)), Z])
-
-
-def check_penalty(penalty, or_else):
-    if not (penalty == or_else or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
-        raise ValueError(f'penalty must be a non-negative number or "{or_else}", but is {penalty!r}')
 
 
 class MixtureOfExperts(Local):
@@ -93,15 +125,18 @@ class MixtureOfExperts(Local):
     objective : {"cooperative", "competitive"}
         Cooperative: the loss of the averaged prediction, so that experts may correct each other. Competitive: minus the log-density of the
         mixture, :math:`-\log \sum_m w_m(x)\, p_m(y)`, so that each observation looks for one expert. For cross-entropy they are the same.
-    penalty : float or "auto"
-        On the squares of B. Auto: that of :class:`localma.training.Options`.
+    penalty : float or "cv"
+        On the squares of B. "cv": by five-fold cross-validation among powers of ten.
+    random_state : int, RandomState or None
+        For the folds.
 
     Attributes
     ----------
     rule_ : array of shape (d + 1, M)
         The gate: intercepts a, then B, on standardised covariates.
-    variance_ : float
-        The experts' common error variance; only for the competitive objective under squared loss.
+    penalty_ : float
+    variance_ : float or None
+        The experts' common error variance, for the competitive objective under squared loss.
 
     Notes
     -----
@@ -120,29 +155,18 @@ class MixtureOfExperts(Local):
            [0., 1.]])
     """
 
-    def __init__(self, models=None, *, loss="squared", objective="cooperative", penalty="auto"):
+    def __init__(self, models=None, *, loss="squared", objective="cooperative", penalty="cv", random_state=None):
         self.models = models
         self.loss = loss
         self.objective = objective
         self.penalty = penalty
+        self.random_state = random_state
 
     def _fit_rule(self, Z, F, y, loss):
         choose("objective", self.objective, ("cooperative", "competitive"))
-        check_penalty(self.penalty, "auto")
-        options = {"objective": self.objective, "penalty": Options(penalty=self.penalty).resolve(len(y)).penalty}
-        basis = linear_basis(Z)
-        if self.objective == "cooperative" or loss != LOSSES["squared"]:
-            return fit_gate(basis, F, y, loss, **options)
-        # The variance by EM, the gate exactly given the variance: the likelihood rises with every round.
-        losses, gate = losses_of_models(loss, y, F), None
-        self.variance_ = max(losses.min(1).mean(), 1e-12 * losses.mean() or 1.0)
-        for _ in range(100):
-            gate = fit_gate(basis, F, y, loss, variance=self.variance_, start=gate, **options)
-            joint = np.log(softmax(basis @ gate)) + log_likelihood("MixtureOfExperts", loss, losses, self.variance_)
-            old, self.variance_ = self.variance_, max((softmax(joint) * losses).sum(1).mean(), 1e-12 * losses.mean() or 1.0)
-            if abs(self.variance_ / old - 1) < 1e-6:
-                break
-        return gate
+        options = (self.objective, self.penalty, self.random_state)
+        A, self.variance_, self.penalty_ = fit_chosen(linear_basis(Z), F, y, loss, *options)
+        return A
 
     def _rule_weights(self, Z):
         return softmax(linear_basis(Z) @ self.rule_)
@@ -157,7 +181,7 @@ class HierarchicalStacking(Local):
         As in :class:`localma.LocalMA`; every loss.
     penalty : float or "cv"
         How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv": by five-fold
-        cross-validation among ``PENALTIES``.
+        cross-validation among powers of ten.
     random_state : int, RandomState or None
         For the folds.
 
@@ -193,32 +217,13 @@ class HierarchicalStacking(Local):
         self.random_state = random_state
 
     def _fit_rule(self, Z, F, y, loss):
-        check_penalty(self.penalty, "cv")
         medians = np.median(Z, 0)
-        basis = self._basis(Z, medians)
-        path = PENALTIES if self.penalty == "cv" else (self.penalty,)
-        if len(path) > 1 and len(y) > 1:
-            value = np.zeros(len(path))
-            for train, test in KFold(min(5, len(y)), shuffle=True, random_state=resolve_seed(self.random_state)).split(Z):
-                for i, A in enumerate(self._path(basis[train], F[train], y[train], loss, path)):
-                    a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A), F[test])
-                    value[i] += loss(y[test], a).sum()
-            path = path[: int(np.argmin(value)) + 1]
-        self.penalty_ = path[-1]
-        *_, A = self._path(basis, F, y, loss, path)
+        A, _, self.penalty_ = fit_chosen(self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state)
         return A, medians
 
     @staticmethod
     def _basis(Z, medians):
         return np.column_stack([linear_basis(Z), np.maximum(Z - medians, 0)])
-
-    @staticmethod
-    def _path(basis, F, y, loss, penalties):
-        """One fit after the other, each from where the last one ended."""
-        A = None
-        for penalty in penalties:
-            A = fit_gate(basis, F, y, loss, objective="cooperative", penalty=penalty, start=A)
-            yield A
 
     def _rule_weights(self, Z):
         A, medians = self.rule_

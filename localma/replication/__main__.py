@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from localma.devices import check_device
-from localma.replication import bench, counts, simulation, tuning, walks
+from localma.replication import bench, counts, relatives, simulation, tuning, walks
 from localma.replication.runner import interrupted
 
 #: Experiments on real data: a module of this package each, whose ``run`` takes full, seed, device, out, jobs and synthetic.
@@ -38,7 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--scenario", type=int, choices=(1, 2), nargs="+", help="only these scenarios (default both)")
     commands.add_parser("tuning", parents=[common], help="choose LocalMA's configuration by cross-validation within pilot samples")
     commands.add_parser("theory", parents=[common], help="the theory part's measurements: every condition and theorem")
+    commands.add_parser(
+        "adaptive", parents=[common], help="beyond the paper: the tables with cross-validated shrinkage, and the worlds between"
+    )
     commands.add_parser("counts", parents=[common], help="beyond the paper: visits to the doctor, five insurers, one merged book")
+    commands.add_parser("relatives", parents=[common], help="beyond the paper: LocalMA and its relatives in six worlds, one table")
     for name, summary in REAL.items():
         real = commands.add_parser(name, parents=[common], help=summary)
         real.add_argument(
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"argument --jobs: must be at least 1, but is {options.jobs}")
     everywhere = {"seed": options.seed, "out": options.out, "jobs": options.jobs}
     status = 0
-    for name in ["tuning", "simulation", "theory", *REAL, "counts"] if options.name == "all" else [options.name]:
+    for name in ["tuning", "simulation", "theory", *REAL, "counts", "relatives"] if options.name == "all" else [options.name]:
         written = name
         try:
             if name == "simulation":
@@ -80,8 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
                 )
             elif name == "theory":
                 walks.run(full=options.scale == "full", **everywhere)
+            elif name == "adaptive":
+                adaptive.run(full=options.scale == "full", device=options.device, **everywhere)
             elif name == "counts":
                 counts.run(full=options.scale == "full", **everywhere)
+            elif name == "relatives":
+                relatives.run(full=options.scale == "full", **everywhere)
             elif name == "tuning":
                 tuning.run(full=options.scale == "full", device=options.device, **everywhere)
             else:
