@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from localma.datasets import load_cifar10
 from localma.replication import __main__ as command
-from localma.replication import cifar10, networks, printed
-from localma.replication.cifar10 import CANDIDATES, CONFIGURATION, KNOWS, OWN, Augment, companies, company_images
+from localma.replication import cifar10, cifar10_tuning, networks, printed
+from localma.replication.cifar10 import CONFIGURATION, KNOWS, OWN, companies, company_images
+from localma.replication.networks import Augment
 
 RESULTS = files("localma.replication") / "results"
 
@@ -222,17 +224,71 @@ def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypat
     assert "cifar-10-python.tar.gz was not found" in capsys.readouterr().err
 
 
+# --- the validation ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_held_out_images_are_new_to_validation():
+    held = cifar10_tuning.held_out(50_000)
+    assert len(set(held)) == 5000
+    for r in range(2):  # the earlier validation, draw by draw
+        spent = np.random.default_rng([0, 2, r]).permutation(50_000)[:5000]
+        assert not set(held) & set(spent)
+
+
+def test_companies_and_samples_of_the_validation_never_see_the_held_out_images(monkeypatch):
+    cifar10_tuning.material.cache_clear()
+    told = []
+    real = cifar10.companies
+
+    def counted(X, labels, X_test, **more):
+        told.append((len(labels), len(X_test[0])))
+        return real(X, labels, X_test, **more)
+
+    monkeypatch.setattr(cifar10, "companies", counted)
+    things = cifar10_tuning.material(synthetic=True)
+    everything = load_cifar10(synthetic=True)
+    assert told == [(1800, 200)]
+    assert things.F.shape == (1800, 4, 10)
+    np.testing.assert_array_equal(things.data.test_images, everything.images[cifar10_tuning.held_out(2000)])
+    seen = {image.tobytes() for image in things.data.images}
+    assert not seen & {image.tobytes() for image in things.data.test_images}
+
+
+def test_the_rule_picks_the_most_accurate_and_then_the_lower_loss(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10_tuning, "GRID", ((2, 1.0), (3, 1.0)))
+    monkeypatch.setattr(cifar10_tuning, "SIZES", (100, 200))
+    monkeypatch.setattr(cifar10_tuning, "REPETITIONS", 2)
+    table = cifar10.tune(synthetic=True, out=tmp_path)
+    assert table["method"].tolist() == ["LocalMA", "LocalMA", "GW", "EWMA"]
+    sizes = table[["accuracy n = 100", "accuracy n = 200"]]
+    np.testing.assert_allclose(sizes.mean(axis=1), table["accuracy"])
+    assert {p.name for p in tmp_path.iterdir()} == {"cifar10-tuning-synthetic.csv", "cifar10-tuning-synthetic.json"}
+    table.loc[:, "accuracy"] = [60.0, 70.0, 90.0, 90.0]  # a baseline is no candidate
+    assert cifar10_tuning.winner(table) == {"steps": 3, "penalty": 1.0}
+    table.loc[:1, "accuracy"] = 70.0
+    table.loc[:1, "log_loss"] = [1.0, 1.1]
+    assert cifar10_tuning.winner(table) == {"steps": 2, "penalty": 1.0}
+
+
+def test_cooling_keeps_the_choice_and_the_sum():
+    F = np.random.default_rng(0).dirichlet(np.ones(10), (50, 4))
+    cooled = cifar10.cool(F)
+    np.testing.assert_allclose(cooled.sum(-1), 1)
+    np.testing.assert_array_equal(cooled.argmax(-1), F.argmax(-1))
+    assert (cooled.max(-1) < F.max(-1)).all()
+    np.testing.assert_allclose(cooled, np.sqrt(F) / np.sqrt(F).sum(-1, keepdims=True))
+
+
 # --- what is committed ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_configuration_is_the_winner_of_the_committed_validation():
+def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation():
     table = pd.read_csv(committed("cifar10-tuning.csv"))
-    winner = table.loc[table["accuracy"].idxmax()]
-    assert {k: CONFIGURATION[k] for k in ("steps", "learning_rate", "penalty")} == {
-        k: winner[k] for k in ("steps", "learning_rate", "penalty")
-    }
-    assert CONFIGURATION in CANDIDATES
-    assert len(table) == len(CANDIDATES)
+    chosen = cifar10_tuning.FIXED | cifar10_tuning.winner(table)
+    assert chosen == CONFIGURATION
+    candidates = table[table["method"] == "LocalMA"]
+    assert list(zip(candidates["steps"], candidates["penalty"], strict=True)) == list(cifar10_tuning.GRID)
+    assert candidates["accuracy"].max() == candidates.set_index(["steps", "penalty"]).loc[(chosen["steps"], chosen["penalty"]), "accuracy"]
 
 
 def test_committed_predictions_reproduce_the_committed_accuracies():

@@ -16,17 +16,14 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
 
 from localma.baselines import global_weights
 from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
@@ -35,10 +32,10 @@ from localma.devices import one_thread
 from localma.estimators import LocalMA
 from localma.files import write_arrays
 from localma.losses import LOSSES
-from localma.replication.networks import FAMILIES, choose_family, features
+from localma.replication.networks import FAMILIES, choose_family, features, weight_network
 from localma.replication.runner import run_parts, summarise, write_results
 
-__all__ = ["CONFIGURATION", "OWN", "Augment", "Material", "companies", "load_predictions", "run", "tune", "weight_network"]
+__all__ = ["CONFIGURATION", "OWN", "Material", "companies", "fit_weights", "load_predictions", "run", "tune"]
 
 #: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
@@ -48,69 +45,12 @@ OTHERS = 50
 SIZES = tuple(range(1000, 10_001, 1000))
 REPETITIONS, CHUNK = 50, 5
 QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
+TEMPERATURE = 2.0  #: of the companies' answers where a row of the table says that they were cooled
 #: Choices of each company's ridge penalty (C of scikit-learn), by the log loss on a tenth of its own images.
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 
-#: LocalMA in every cell; chosen by :func:`tune` among ``CANDIDATES`` within the training images.
+#: LocalMA in every cell; steps and penalty are what the rule of :mod:`localma.replication.cifar10_tuning` picked.
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 1.0}
-CANDIDATES = tuple(
-    CONFIGURATION | {"steps": steps, "learning_rate": rate, "penalty": penalty}
-    for steps, rate, penalty in product((75, 200), (0.003, 0.01), (0.01, 0.1, 0.3, 1.0))
-)
-
-
-class Augment(nn.Module):
-    """The paper's augmentation while training, nothing otherwise; images (n, 32, 32, 3) with values 0 to 255 become (n, 3, 32, 32) with values about -1 to 1.
-
-    Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +- ``jitter``, each image on its own.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from localma.replication.cifar10 import Augment
-    >>> Augment().eval()(torch.zeros(2, 32, 32, 3)).shape
-    torch.Size([2, 3, 32, 32])
-    """
-
-    def __init__(self, degrees: float = 15.0, jitter: float = 0.2):
-        super().__init__()
-        self.degrees, self.jitter = degrees, jitter
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 3, 1, 2) / 255  # of memory format channels_last, which is what small convolutions like
-        if self.training:
-            n = len(x)
-            angle = (2 * torch.rand(n, device=x.device) - 1) * (self.degrees * torch.pi / 180)
-            flip = torch.where(torch.rand(n, device=x.device) < 0.5, -1.0, 1.0)
-            cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-            turn = torch.stack([torch.stack([flip * cos, -flip * sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-            grid = nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
-            x = nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-            brightness, contrast = (1 + self.jitter * (2 * torch.rand(2, n, 1, 1, 1, device=x.device) - 1)).unbind(0)
-            x = (x * brightness).clamp(0, 1)
-            mean = x.mean((1, 2, 3), keepdim=True)
-            x = (mean + contrast * (x - mean)).clamp(0, 1)
-        return (4 * x - 2).contiguous(memory_format=torch.channels_last)
-
-
-def weight_network(outputs: int, channels: tuple[int, ...] = CONFIGURATION["channels"]) -> nn.Sequential:
-    """A small convolutional network: images to ``outputs`` logits.
-
-    Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a linear layer: 24,000 parameters and
-    0.9 million products an image.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from localma.replication.cifar10 import weight_network
-    >>> weight_network(4).eval()(torch.zeros(2, 32, 32, 3)).shape
-    torch.Size([2, 4])
-    """
-    layers: list[nn.Module] = [Augment()]
-    for before, after, side in zip((3, *channels), channels, (5, 3, 3), strict=False):
-        layers += [nn.Conv2d(before, after, side, stride=2, padding=side // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], outputs))
-    return body.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -233,6 +173,20 @@ def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: 
     return average.fit(images.astype(np.float32), labels, F=F)
 
 
+def cool(F: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
+    """Class probabilities (..., K) made less sure of themselves: raised to the power of one over the temperature, and scaled to sum to one again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication.cifar10 import cool
+    >>> cool(np.array([0.9, 0.1])).round(2)
+    array([0.75, 0.25])
+    """
+    cooled = F ** (1 / temperature)
+    return cooled / cooled.sum(-1, keepdims=True)
+
+
 def _scores(w: np.ndarray, F: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Accuracy in per cent and log loss of an average."""
     p = (w[..., None] * F).sum(-2)
@@ -248,10 +202,12 @@ def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, 
         average = fit_weights(data.images[order], y, F, seed=seed + r)
         w = average.weights(data.test_images.astype(np.float32))
         constant = global_weights(F, y, LOSSES["cross_entropy"])
-    local, gw = _scores(w, things.F_test, y_test), _scores(constant, things.F_test, y_test)
+    cooled = cool(things.F_test)
     return {
-        "LocalMA": np.array(local),
-        "GW": np.array(gw),
+        "LocalMA": np.array(_scores(w, things.F_test, y_test)),
+        "GW": np.array(_scores(constant, things.F_test, y_test)),
+        "LocalMA cooled": np.array(_scores(w, cooled, y_test)),
+        "GW cooled": np.array(_scores(constant, cooled, y_test)),
         "constant": constant,
         "by_class": np.stack([w[y_test == k].mean(0) for k in range(10)]),
         "routed": np.array((w * KNOWS[y_test]).sum(1).mean()),
@@ -315,7 +271,7 @@ def run(
         "networks": dict(zip(COMPANIES, FAMILIES.get(things.family, [things.family] * 4), strict=True)),
         "companies": {"others": OTHERS, "C": list(things.C), "C chosen by": "log loss on a tenth of each company's own images"},
         "LocalMA": CONFIGURATION | {"channels": list(CONFIGURATION["channels"])},
-        "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images outside the samples",
+        "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images that no earlier validation had scored",
         "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
     }
     configuration = settings | {"repetitions": repetitions, "sizes": list(sizes)}
@@ -332,7 +288,7 @@ def run(
         results = {
             n: {
                 k: np.concatenate([parts[key][k] for key, _ in keys if key.startswith(f"n{n}-")])
-                for k in ("LocalMA", "GW", "constant", "by_class", "routed")
+                for k in ("LocalMA", "GW", "LocalMA cooled", "GW cooled", "constant", "by_class", "routed")
             }
             for n in sizes
         }
@@ -357,6 +313,7 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
     for method, (accuracy, loss) in fixed.items():
         add(0, method, "accuracy", accuracy)
         add(0, method, "log loss", loss)
+    add(0, "EWMA", "accuracy, answers cooled", _scores(singles["EWMA"], cool(F), y)[0])
     for m, company in enumerate(COMPANIES):
         right = F[:, m].argmax(-1) == y
         home = KNOWS[y, m]
@@ -374,6 +331,7 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
         for method in ("LocalMA", "GW"):
             add(n, method, "accuracy", cell[method][:, 0])
             add(n, method, "log loss", cell[method][:, 1])
+            add(n, method, "accuracy, answers cooled", cell[f"{method} cooled"][:, 0])
         add(n, "LocalMA", "gain over GW", cell["LocalMA"][:, 0] - cell["GW"][:, 0])
         add(n, "LocalMA", "gain over EWMA", cell["LocalMA"][:, 0] - fixed["EWMA"][0])
         add(n, "LocalMA", "weight on companies that know", cell["routed"])
@@ -425,43 +383,8 @@ def load_predictions() -> tuple[np.ndarray, np.ndarray]:
     return F / F.sum(-1, keepdims=True), y
 
 
-def _tuning_part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
-    n, c, r = (int(word[1:]) for word in key.split("-"))
-    things = material(synthetic, seed, progress=False)
-    order = np.random.default_rng([seed, 2, r]).permutation(len(things.data.labels))
-    held, mine = order[: len(order) // 10], order[len(order) // 10 :][:n]
-    with one_thread():
-        average = fit_weights(
-            things.data.images[mine], things.data.labels[mine], things.F[mine], seed=seed + r, configuration=CANDIDATES[c]
-        )
-        w = average.weights(things.data.images[held].astype(np.float32))
-    return {"scores": np.array(_scores(w, things.F[held], things.data.labels[held]))}
+def tune(*, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False) -> pd.DataFrame:
+    """Choose the steps and the penalty of ``CONFIGURATION``: :func:`localma.replication.cifar10_tuning.run`."""
+    from localma.replication import cifar10_tuning  # which builds on this module
 
-
-def tune(
-    *, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False, sizes=(1000, 10_000), repetitions: int = 2
-) -> pd.DataFrame:
-    """Validate ``CANDIDATES`` within the training images: samples of some sizes, and a tenth of the training images that no sample touches.
-
-    The winner has the highest accuracy, which is what the paper reports, in the mean over sizes and repetitions; the log loss stands beside it, and does
-    not agree: it goes on falling with more steps when the accuracy falls, too. Writes ``cifar10-tuning.csv``.
-    """
-    configuration = {"seed": seed, "sizes": list(sizes), "repetitions": repetitions, "synthetic": synthetic}
-    keys = [(f"n{n}-c{c}-r{r}", 1) for r in range(repetitions) for n in sizes for c in range(len(CANDIDATES))]
-
-    def compute(key):
-        return _tuning_part(key, synthetic, seed)
-
-    parts, seconds = run_parts("cifar10-tuning", keys, compute, out=Path(out), configuration=configuration, jobs=jobs)
-    rows = []
-    for c, candidate in enumerate(CANDIDATES):
-        by_size = [np.array([parts[f"n{n}-c{c}-r{r}"]["scores"] for r in range(repetitions)]) for n in sizes]
-        accuracies = {f"accuracy n = {n}": a[:, 0].mean() for n, a in zip(sizes, by_size, strict=True)}
-        rows.append(
-            {k: candidate[k] for k in ("steps", "learning_rate", "penalty")}
-            | accuracies
-            | {"accuracy": np.mean([a[:, 0] for a in by_size]), "log_loss": np.mean([a[:, 1] for a in by_size])}
-        )
-    table = pd.DataFrame(rows)
-    write_results("cifar10-tuning", table, Path(out), configuration=configuration, seconds=seconds)
-    return table
+    return cifar10_tuning.run(seed=seed, out=out, jobs=jobs, synthetic=synthetic)
