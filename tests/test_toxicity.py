@@ -11,7 +11,7 @@ import torch
 from localma.datasets import load_toxicity
 from localma.devices import one_thread
 from localma.losses import LOSSES
-from localma.replication import encoders, load_results, toxicity
+from localma.replication import encoders, load_results, runner, toxicity
 from localma.replication.__main__ import main
 from localma.replication.toxicity import experiment, methods
 
@@ -264,7 +264,7 @@ def test_a_synthetic_run_says_what_it_is(small, tmp_path, capsys):
 
 
 def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
-    whole = toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "whole")
+    whole = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "whole")
     honest = methods.compare_methods
     calls = []
 
@@ -276,11 +276,24 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(methods, "compare_methods", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "cut")
+        toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert len(list((tmp_path / "cut").rglob("*.npz"))) == 2
-    resumed = toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path / "cut")
+    resumed = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
     pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_parts_can_be_sent_to_other_processes(small, monkeypatch):
+    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed on its own; joblib may carry it")
+    sent = []
+
+    def run_parts(name, parts, compute, **settings):
+        sent.append(cloudpickle.loads(cloudpickle.dumps(compute)))
+        return runner.run_parts(name, parts, sent[-1], **settings)
+
+    monkeypatch.setattr(experiment, "run_parts", run_parts)
+    toxicity.run(full=False, repetitions=2, synthetic=True)
+    assert len(sent) == 2
 
 
 def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
@@ -291,11 +304,11 @@ def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, 
 
     monkeypatch.setattr(methods, "compare_methods", stop)
     with pytest.raises(KeyboardInterrupt):
-        toxicity.run(full=False, replications=2, synthetic=True, seed=1, out=tmp_path)
+        toxicity.run(full=False, repetitions=2, synthetic=True, seed=1, out=tmp_path)
     kept = sorted(tmp_path.rglob("*.npz"))
     assert len(kept) == 1, "the companies of the interrupted run"
     monkeypatch.setattr(methods, "compare_methods", honest)
-    toxicity.run(full=False, replications=2, synthetic=True, out=tmp_path)
+    toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path)
     assert sorted(tmp_path.rglob("*.npz")) == kept
 
 
@@ -307,8 +320,10 @@ def test_without_data_the_command_says_so(tmp_path, capsys):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"encoders contains 'bert'; choose from tinybert, minilm, ngrams"):
-        toxicity.run(encoders=["bert"])
+    with pytest.raises(ValueError, match=r"encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"):
+        toxicity.run(encoder="bert")
+    with pytest.raises(ValueError, match="repetitions must be at least 1, but is 0"):
+        toxicity.run(repetitions=0)
     with pytest.raises(ValueError, match=r"cases contains 'yi'; choose from he, hi"):
         toxicity.run(cases=["yi"])
 

@@ -132,8 +132,8 @@ def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> li
 def run(
     *,
     full: bool = True,
-    replications: int | None = None,
-    encoders: Sequence[str] | None = None,
+    repetitions: int | None = None,
+    encoder: str | None = None,
     cases: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -148,9 +148,9 @@ def run(
     ----------
     full : bool
         All cases and shares, 50 repetitions, the MiniLM encoder; else a look: Hebrew, three shares, 5 repetitions, character n-grams.
-    replications : int, optional
-    encoders : sequence of str, optional
-        Keys of :data:`~localma.replication.encoders.ENCODERS`.
+    repetitions : int, optional
+    encoder : str, optional
+        A key of :data:`~localma.replication.encoders.ENCODERS`. Where one is asked for, the files are named ``toxicity-ENCODER``.
     cases : sequence of str, optional
         Keys of ``CASES``.
     seed : int
@@ -171,26 +171,30 @@ def run(
         Columns encoder, case, share, n, method, metric, mean, sd, mcse, replications. Case "home" is the companies' accuracy in their own language; metric
         "fall" is accuracy at the largest share minus accuracy at the smallest, "lead" LocalMA's accuracy minus the method's.
     """
-    replications = replications or (FULL if full else QUICK)
-    encoders = tuple(encoders or (("minilm",) if full and not synthetic else ("ngrams",)))
+    name = "toxicity" + f"-{encoder}" * (encoder is not None) + "-synthetic" * synthetic
+    encoder = encoder or ("minilm" if full and not synthetic else "ngrams")
+    repetitions = (FULL if full else QUICK) if repetitions is None else repetitions
     cases = tuple(cases or (CASES if full else ("he",)))
     shares = SHARES if full else (0.9, 0.5, 0.1)
-    for what, chosen, known in (("encoders", encoders, ENCODERS), ("cases", cases, CASES)):
-        if wrong := [item for item in chosen if item not in known]:
-            raise ValueError(f"{what} contains {wrong[0]!r}; choose from {', '.join(known)}")
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
+    if wrong := [case for case in cases if case not in CASES]:
+        raise ValueError(f"cases contains {wrong[0]!r}; choose from {', '.join(CASES)}")
+    if repetitions < 1:
+        raise ValueError(f"repetitions must be at least 1, but is {repetitions}")
     minorities = tuple(dict.fromkeys(code for case in cases for code in CASES[case]))
-    name = "toxicity-synthetic" if synthetic else "toxicity"
     data = load_toxicity([*COMPANIES, *minorities, *PILOT], path=path, synthetic=synthetic, seed=seed)
     if data.banner:
         print(data.banner)
+    finetuned = device.startswith("cuda") and encoder != "ngrams"
     configuration = {
         "seed": seed,
-        "replications": replications,
+        "replications": repetitions,
         "cases": list(cases),
         "shares": list(shares),
         "device": device,
         "data": {"origin": data.origin, "checksum": data.checksum},
-        "encoders": {encoder: ENCODERS[encoder] for encoder in encoders},
+        "encoders": {encoder: ENCODERS[encoder]},
         "training": {
             "width": methods.WIDTH,
             "steps": methods.STEPS,
@@ -201,96 +205,74 @@ def run(
     }
     # what a part depends on besides its key: a run with other cases picks the same parts up
     settings = {item: configuration[item] for item in ("seed", "replications", "device", "data", "training")}
-    companies = "companies--" + "_".join(minorities)
-    keys = [
-        f"{encoder}--{part}"
-        for encoder in encoders
-        for part in (companies, *(f"{c.replace('+', '_')}--{s:g}" for c in cases for s in shares))
-    ]
-    workers = None if jobs == 1 else 1  # threads within a part
-    tables: dict[str, dict] = {}  # the companies' part of each encoder, once it is there
-    encoded: dict[str, dict] = {}
+    first = f"{encoder}--companies--" + "_".join(minorities)
+    cells = {f"{encoder}--{case.replace('+', '_')}--{share:g}": (case, share) for case in cases for share in shares}
+    common = {"seed": seed, "device": device, "workers": None if jobs == 1 else 1}  # workers: threads within a part
 
-    def is_finetuned(encoder):
-        return device.startswith("cuda") and encoder != "ngrams"
+    encoded = {}  # filled by the process that needs them
 
-    def sentences(encoder):
-        if encoder not in encoded:
-            encoded.clear()
-            codes = [*COMPANIES, *minorities, *PILOT]
-            encoded[encoder] = {code: _sentences(data, code, encoder, device, is_finetuned(encoder)) for code in codes}
-        return encoded[encoder]
+    def sentences():
+        if not encoded:
+            encoded.update({code: _sentences(data, code, encoder, device, finetuned) for code in (*COMPANIES, *minorities, *PILOT)})
+        return encoded
 
-    def compute(key):
-        encoder, part, *rest = key.split("--")
-        known = sentences(encoder)
-        if part == "companies":
-            return _companies(known, encoder, minorities, seed=seed, device=device, workers=workers)
-        languages, share = CASES[part.replace("_", "+")], float(rest[0])
-        kept = tables[encoder]
-        y = np.concatenate([known[code].data.toxic for code in languages])
-        P = np.concatenate([kept[f"probability-{code}"] for code in languages])
-        penalty = {"classifier": float(kept["penalty"][0]), "weights": float(kept["penalty"][1])}
-        texts = x = None
-        if is_finetuned(encoder):
-            texts = np.concatenate([known[code].data.text for code in languages])
-        else:
-            x = np.concatenate([known[code].x for code in languages])
-        order = splits(len(y), replications, seed=seed)
-        more = {"seed": seed, "device": device, "workers": workers, "texts": texts, "encoder": encoder}
-        return methods.compare_methods(x, P, y, order, share, penalty=penalty, **more)
+    def ask_companies(key):
+        return _companies(sentences(), encoder, minorities, **common)
 
-    def go(folder):
-        done, seconds = {}, 0.0
-        for encoder in encoders:  # the companies first: the other parts need them
-            for wanted in ([f"{encoder}--{companies}"], [k for k in keys if k.startswith(encoder) and "companies" not in k]):
-                todo = [(key, 1) for key in wanted]
-                parts, took = run_parts(name, todo, compute, out=folder, configuration=settings, unit="part", jobs=jobs)
-                done |= parts
-                seconds += took
-                tables[encoder] = done[f"{encoder}--{companies}"]
-        return done, seconds
+    def compare(key):
+        case, share = cells[key]
+        known = [sentences()[code] for code in CASES[case]]
+        y = np.concatenate([part.data.toxic for part in known])
+        P = np.concatenate([companies[f"probability-{code}"] for code in CASES[case]])
+        penalty = {"classifier": float(companies["penalty"][0]), "weights": float(companies["penalty"][1])}
+        texts = np.concatenate([part.data.text for part in known]) if finetuned else None
+        x = None if finetuned else np.concatenate([part.x for part in known])
+        order = splits(len(y), repetitions, seed=seed)
+        return methods.compare_methods(x, P, y, order, share, penalty=penalty, texts=texts, encoder=encoder, **common)
 
     with tempfile.TemporaryDirectory() as temporary:
-        parts, seconds = go(Path(out or temporary))
-    rows, chosen = [], {}
-    for encoder in encoders:
-        kept = parts[f"{encoder}--{companies}"]
-        for code in COMPANIES:
-            if f"home-{code}" in kept:
-                head = {
-                    "encoder": encoder,
-                    "case": "home",
-                    "share": np.nan,
-                    "n": int(kept[f"n-{code}"]),
-                    "method": code,
-                    "metric": "accuracy",
-                }
-                rows.append(head | summarise(kept[f"home-{code}"]))
-        for case in cases:
-            by_share = {share: parts[f"{encoder}--{case.replace('+', '_')}--{share:g}"] for share in shares}
-            n = sum(len(kept[f"toxic-{code}"]) for code in CASES[case])
-            rows += tabulate(encoder, case, by_share, n)
-        chosen[encoder] = {
-            "penalty": {"classifier": float(kept["penalty"][0]), "weights": float(kept["penalty"][1])},
-            "pilot_log_loss": {
-                role: [round(float(v), 4) for v in kept[f"pilot-{role}"]] for role in ("classifier", "weights") if f"pilot-{role}" in kept
-            },
-            "end_to_end": is_finetuned(encoder),
-        }
-        if "unknown" in kept:
-            codes = [*COMPANIES, *minorities]
-            chosen[encoder]["unknown_share"] = {code: round(float(v), 5) for code, v in zip(codes, kept["unknown"][:, 0], strict=True)}
-            chosen[encoder]["pieces_per_sentence"] = {
-                code: round(float(v), 1) for code, v in zip(codes, kept["unknown"][:, 1], strict=True)
-            }
+        kept = {"out": Path(out or temporary), "configuration": settings, "unit": "part", "jobs": jobs}
+        parts, seconds = run_parts(name, [(first, 1)], ask_companies, **kept)
+        companies = parts[first]  # which the other parts need
+        parts, more = run_parts(name, [(key, 1) for key in cells], compare, **kept)
+    rows = []
+    for code in COMPANIES:
+        if f"home-{code}" in companies:
+            n = int(companies[f"n-{code}"])
+            head = {"encoder": encoder, "case": "home", "share": np.nan, "n": n, "method": code, "metric": "accuracy"}
+            rows.append(head | summarise(companies[f"home-{code}"]))
+    for case in cases:
+        n = sum(len(companies[f"toxic-{code}"]) for code in CASES[case])
+        rows += tabulate(encoder, case, {share: parts[key] for key, (of, share) in cells.items() if of == case}, n)
     table = pd.DataFrame(rows)
     if out is not None:
         if not synthetic:
-            _write_predictions(Path(out), {encoder: parts[f"{encoder}--{companies}"] for encoder in encoders}, minorities)
-        more = {"settings": settings, "more": {"chosen": chosen}}
-        write_results(name, table, Path(out), configuration=configuration, seconds=seconds, device=device, **more)
+            _write_predictions(Path(out) / f"{name}-predictions.npz", companies, encoder, minorities)
+        write_results(
+            name,
+            table,
+            Path(out),
+            configuration=configuration,
+            seconds=seconds + more,
+            device=device,
+            settings=settings,
+            more={"chosen": {encoder: _chosen(companies, minorities) | {"end_to_end": finetuned}}},
+        )
     return table
+
+
+def _chosen(companies: dict, minorities) -> dict:
+    """What the companies' part says of itself, for the provenance."""
+    roles = [role for role in ("classifier", "weights") if f"pilot-{role}" in companies]
+    chosen = {
+        "penalty": {"classifier": float(companies["penalty"][0]), "weights": float(companies["penalty"][1])},
+        "pilot_log_loss": {role: [round(float(v), 4) for v in companies[f"pilot-{role}"]] for role in roles},
+    }
+    if "unknown" in companies:
+        for k, (name, digits) in enumerate((("unknown_share", 5), ("pieces_per_sentence", 1))):
+            values = companies["unknown"][:, k]
+            chosen[name] = {code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities), values, strict=True)}
+    return chosen
 
 
 def _companies(known: dict[str, _Sentences], encoder: str, minorities, *, seed, device, workers) -> dict:
@@ -333,15 +315,18 @@ def _principal_axes(x: np.ndarray, k: int = 32) -> tuple[np.ndarray, np.ndarray]
     return center, (axes[:k] / singular[:k, None]).T * len(x) ** 0.5
 
 
-def _write_predictions(out: Path, parts: dict[str, dict], minorities) -> None:
-    arrays = {}
-    for encoder, kept in parts.items():
-        if f"summary-{minorities[0]}" not in kept:  # fine-tuned: there are no encoded sentences
-            continue
-        arrays["language"] = np.repeat(list(minorities), [len(kept[f"toxic-{code}"]) for code in minorities])
-        arrays["toxic"] = np.concatenate([kept[f"toxic-{code}"] for code in minorities]).astype(np.uint8)
-        arrays[f"{encoder}-probability"] = np.concatenate([kept[f"probability-{code}"] for code in minorities]).astype(np.float16)
-        arrays[f"{encoder}-summary"] = np.concatenate([kept[f"summary-{code}"] for code in minorities])
-    if arrays:
-        out.mkdir(parents=True, exist_ok=True)
-        write_arrays(out / "toxicity-predictions.npz", arrays, compressed=True)
+def _write_predictions(path: Path, companies: dict, encoder: str, minorities) -> None:
+    if f"summary-{minorities[0]}" not in companies:  # fine-tuned: there are no encoded sentences
+        return
+
+    def whole(what, kind):
+        return np.concatenate([companies[f"{what}-{code}"] for code in minorities]).astype(kind)
+
+    arrays = {
+        "language": np.repeat(list(minorities), [len(companies[f"toxic-{code}"]) for code in minorities]),
+        "toxic": whole("toxic", np.uint8),
+        f"{encoder}-probability": whole("probability", np.float16),
+        f"{encoder}-summary": whole("summary", np.int8),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_arrays(path, arrays, compressed=True)
