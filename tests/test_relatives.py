@@ -305,7 +305,7 @@ def test_hierarchical_stacking_stays_stiff_where_nothing_varies():
 def test_gate_gradient_is_zero_at_the_end():
     X, F, y = counts()
     Z = linear_basis(X)
-    A = torch.tensor(fit_gate(Z, F, y, LOSSES["poisson"], objective="cooperative", penalty=0.05), requires_grad=True)
+    A = torch.tensor(fit_gate(Z, F, y, LOSSES["poisson"], objective="cooperative", penalty=0.05)[0], requires_grad=True)
     w = torch.softmax(torch.tensor(Z) @ A, 1)
     G = torch.tensor(F)
     unit = LOSSES["poisson"].scale(G.T, torch.tensor(y))
@@ -494,7 +494,7 @@ def test_quantile_average_checks_its_arguments():
 
 def test_network_takes_the_pinball_loss():
     X, F, y = quantile_world(400)
-    average = LocalMA(loss=pinball(0.9), random_state=0).fit(X, y, F=F)
+    average = LocalMA(loss=pinball(0.9), penalty=0.001, random_state=0).fit(X, y, F=F)
     assert np.mean(y <= average.predict(X, F=F)) == pytest.approx(0.9, abs=0.04)
 
 

@@ -43,55 +43,57 @@ class Local(ModelAverage):
         return self._rule_weights((X - self.mean_) / self.scale_)
 
 
-def fit_gate(basis, F, y, loss, *, objective, penalty, variance=None, start=None):
-    """The matrix A (p, M) of ``w(x) = softmax(basis(x) A)`` with the smallest penalised criterion, by L-BFGS in float64.
+def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
+    """(A, variance) of ``w(x) = softmax(basis(x) A)`` with the smallest penalised criterion, by L-BFGS in float64.
 
-    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit.
+    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance is that of
+    competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an earlier fit returned.
     """
     M, target = F.shape[1], torch.tensor(y)
-    G = loss.candidates(target, torch.tensor(np.ascontiguousarray(F)).movedim(0, -1))
-    if objective == "competitive":  # minus the log-density of the mixture: cross-entropy, with densities for probabilities
-        G = torch.tensor(log_likelihood("MixtureOfExperts", loss, losses_of_models(loss, y, F), variance).T)
-        loss, unit = LOSSES["cross_entropy"], 1.0
+    bound = [(None, None)] * (basis.shape[1] * M)
+    if objective == "competitive":
+        losses = losses_of_models(loss, y, F)
+        if loss == LOSSES["squared"]:
+            bound.append((np.log(LEAST_VARIANCE * losses.mean() or 1.0), None))
+            first, L = np.log(max(losses.min(1).mean(), np.exp(bound[-1][0]))), torch.tensor(losses.T)
+        else:
+            density = torch.tensor(log_likelihood("MixtureOfExperts", loss, losses).T)
+
+        def criterion(logits, t):
+            joint = torch.log_softmax(logits, 0) + (-0.5 * (L * torch.exp(-t) + t) if len(t) else density)
+            return -torch.logsumexp(joint, 0).mean()
     else:
+        G = loss.candidates(target, torch.tensor(np.ascontiguousarray(F)).movedim(0, -1))
         unit = loss.scale(G, target)
+
+        def criterion(logits, t):
+            return loss.of_logits(logits, G, target).mean() / unit
+
     # L-BFGS sees the slopes in units in which a stiff penalty is no steeper than the criterion
     units = np.where(np.arange(basis.shape[1]) == 0, 1.0, 1 / np.sqrt(1 + penalty))[:, None]
-    Z, units_ = torch.tensor(basis), torch.tensor(units)
+    Z, scale, size = torch.tensor(basis), torch.tensor(units), basis.shape[1] * M
 
     def value(theta):
-        B = torch.tensor(theta.reshape(-1, M), requires_grad=True)
-        A = units_ * B
-        total = loss.of_logits((Z @ A).T, G, target).mean() / unit + penalty * A[1:].square().sum()
+        parameters = torch.tensor(theta, requires_grad=True)
+        A = scale * parameters[:size].reshape(-1, M)
+        total = criterion((Z @ A).T, parameters[size:]) + penalty * A[1:].square().sum()
         total.backward()
-        return total.item(), B.grad.numpy().ravel()
+        return total.item(), parameters.grad.numpy()
 
-    start = np.zeros((basis.shape[1], M)) if start is None else start / units
+    A, variance = (np.zeros((basis.shape[1], M)), None) if start is None else start
+    theta = np.append((A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance))
     options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-10, "gtol": 1e-6}
     with one_thread():
-        found = minimize(value, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return units * found.x.reshape(-1, M)
+        theta = minimize(value, theta, jac=True, method="L-BFGS-B", bounds=bound, options=options).x
+    return units * theta[:size].reshape(-1, M), float(np.exp(theta[size])) if len(theta) > size else None
 
 
 def fit_path(basis, F, y, loss, objective, penalties):
-    """(A, variance) for each penalty in turn, each fit from where the last one ended; the variance is None where there is none to estimate."""
-    A = variance = None
-    estimated = objective == "competitive" and loss == LOSSES["squared"]
-    if estimated:
-        losses = losses_of_models(loss, y, F)
-        least = LEAST_VARIANCE * losses.mean() or 1.0
-        variance = max(losses.min(1).mean(), least)
+    """:func:`fit_gate` for each penalty in turn, each from where the last one ended."""
+    found = None
     for penalty in penalties:
-        # The variance by EM, the gate exactly given the variance: the likelihood rises with every round.
-        for _ in range(100):
-            A = fit_gate(basis, F, y, loss, objective=objective, penalty=penalty, variance=variance, start=A)
-            if not estimated:
-                break
-            joint = np.log(np.maximum(softmax(basis @ A), 1e-300)) + log_likelihood("MixtureOfExperts", loss, losses, variance)
-            old, variance = variance, max((softmax(joint) * losses).sum(1).mean(), least)
-            if abs(variance / old - 1) < 1e-6:
-                break
-        yield A, variance
+        found = fit_gate(basis, F, y, loss, objective=objective, penalty=penalty, start=found)
+        yield found
 
 
 def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
