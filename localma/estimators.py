@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +15,20 @@ from tqdm import tqdm
 from localma.base import ModelAverage, resolve_seed
 from localma.devices import check_device
 from localma.network import (
+    Constant,
+    Mixture,
+    ModulesStack,
     ModuleStack,
     Standardize,
     WeightNetwork,
     check_output,
+    check_whole,
     mlp_from_parameters,
     module_input,
     split_parameters,
+    start_at,
 )
+from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
 from localma.training import Options, StackFit, fit_stack, train
 
 __all__ = ["FitInfo", "LocalMA"]
@@ -60,6 +67,16 @@ class LocalMA(ModelAverage):
         See :class:`localma.training.Options`.
     learning_rate : float or "auto"
         Peak of the learning-rate cycle. Auto: 0.1 for the default network, 0.001 for one of your own.
+    shrinkage : "auto", "cv", float or None
+        How far to shrink the weights towards the global ones. A number: train from global weights with this penalty on the network's
+        weights, not its biases (infinity: global weights themselves). "cv": choose the number by cross-validation, with global weights among
+        the candidates and kept unless another beats them by a standard error. None: the paper's method, which starts from equal weights and has ``penalty``.
+        Auto: "cv" for the default network, unless ``penalty`` is given or there are fewer than ten observations; None for a body of your own, whose
+        40 trainings may be dear.
+    members : int or "auto"
+        Networks, from different initial values, whose weights are averaged. Auto: 5 with a shrinkage and up to n = 10,000, otherwise 1.
+    bootstrap : int
+        Networks of resampled data, for ``weights(X, return_std=True)``.
     dtype : {"float32", "float64"}
     device : str
         Where to train and predict: "cpu", "cuda", ...
@@ -75,8 +92,15 @@ class LocalMA(ModelAverage):
     Attributes
     ----------
     network_ : WeightNetwork
-        The fitted network (None for a single model).
+        The fitted network, or the average of several (None for a single model).
     fit_info_ : FitInfo
+        Of the first network.
+    shrinkage_ : float or None
+        The penalty of the fit, infinite where global weights were kept.
+    cv_results_ : dict of arrays of shape (L + 1,), or None
+        For each candidate ``shrinkage`` the mean held-out ``loss``, its ``difference`` to that of global weights with ``standard_error``,
+        and whether it was ``chosen``.
+    bootstrap_ : Mixture or None
     n_models_, model_names_, classes_
 
     Examples
@@ -107,6 +131,9 @@ class LocalMA(ModelAverage):
         penalty="auto",
         validation_fraction="auto",
         patience=None,
+        shrinkage="auto",
+        members="auto",
+        bootstrap=0,
         dtype="float32",
         device="cpu",
         progress=True,
@@ -123,14 +150,19 @@ class LocalMA(ModelAverage):
         self.penalty = penalty
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.shrinkage = shrinkage
+        self.members = members
+        self.bootstrap = bootstrap
         self.dtype = dtype
         self.device = device
         self.progress = progress
         self.random_state = random_state
 
     def _fit_weights(self, X, F, y, loss):
-        rate = self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
-        options = Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(len(y))
+        n, rate = len(y), self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
+        options = Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(n)
+        shrinkage, members = self._resolve_shrinkage(n)
+        check_whole("bootstrap", self.bootstrap, 0)
         seed = resolve_seed(self.random_state)
         dtype = _torch_dtype(self.dtype)
         check_device(self.device)
@@ -138,64 +170,174 @@ class LocalMA(ModelAverage):
             raise TypeError(f"network must be a torch.nn.Module or a function of M that makes one, not {type(self.network).__name__}")
         if self.network is None and X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of your own")
+        self.cv_results_ = self.bootstrap_ = None
+        self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
             self.network_ = None
             self.fit_info_ = FitInfo(options, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, 0.0)
             return
-        f, target = (torch.tensor(a, dtype=dtype, device=self.device).unsqueeze(0) for a in (F, y))
-        with tqdm(total=options.steps, desc="LocalMA", unit="step", delay=5, leave=False, disable=not self.progress) as bar:
-            if self.network is None:
-                x = torch.tensor(X, dtype=dtype, device=self.device).unsqueeze(0)
-                fit = fit_stack(
-                    x,
-                    f,
-                    target,
-                    loss,
-                    seeds=[seed],
-                    width=self.width,
-                    depth=self.depth,
-                    options=options,
-                    workers=1,
-                    progress=bar,
-                )
-                self.network_, history = _unstack(fit, dtype), fit.history
+        f, target = (torch.tensor(a, dtype=dtype, device=self.device) for a in (F, y))
+        x = X if self.network is not None else torch.tensor(X, dtype=dtype, device=self.device)
+        networks = members + self.bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
+        with tqdm(
+            total=options.steps * networks, desc="LocalMA", unit="step", unit_scale=True, delay=5, leave=False, disable=not self.progress
+        ) as bar:
+
+            def fit(index, seeds, **more):
+                """Networks on the observations ``index`` (all: None), as one stack."""
+                sample = (x, f, target) if index is None else (x[index], f[index], target[index])
+                train_on = self._fit_default if self.network is None else self._fit_bodies
+                return train_on(*sample, loss, options if index is None else self._options_for(len(index), rate), seeds, dtype, bar, more)
+
+            start = None
+            if shrinkage is not None:
+                w = start_weights(F, y, loss)
+                start = torch.as_tensor(soften(w), dtype=dtype, device=self.device).expand(members, -1)
+                if shrinkage == "cv":
+                    shrinkage = self._cross_validate(fit, f, target, loss, seed)
+                self.shrinkage_ = float(shrinkage)
+            if shrinkage is not None and math.isinf(shrinkage):
+                self.network_, history, bodies = _constant_network(w, dtype, self.device), None, None
             else:
-                self.network_, history = self._fit_body(X, f, target, loss, options, seed, dtype, bar)
+                penalties = None if shrinkage is None else torch.full((members,), shrinkage, dtype=dtype, device=self.device)
+                seeds = member_seeds(seed, members)
+                bodies, history, _ = fit(None, seeds, penalties=penalties, start=start)
+                self.network_ = WeightNetwork(bodies[0] if members == 1 else Mixture(bodies), zero_output=False).eval()
+            if self.bootstrap:
+                self.bootstrap_ = self._fit_bootstrap(fit, F, y, loss, shrinkage, seed, dtype)
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
+        empty = np.empty(0)
         self.fit_info_ = FitInfo(
             options,
-            int(history.best_step),
-            history.train_loss[:, 0].cpu().numpy(),
-            history.validation_loss[:, 0].cpu().numpy(),
-            np.asarray(history.evaluated_at, dtype=int),
-            float(history.gradient_norm),
+            int(history.best_step[0]) if history else 0,
+            history.train_loss[:, 0].cpu().numpy() if history else empty,
+            history.validation_loss[:, 0].cpu().numpy() if history else empty,
+            np.asarray(history.evaluated_at if history else (), dtype=int),
+            float(history.gradient_norm[0]) if history else 0.0,
             float(entropy),
         )
 
-    def _fit_body(self, X, f, target, loss, options, seed, dtype, bar):
-        with torch.random.fork_rng(devices=[self.device] if self.device != "cpu" else []):
-            torch.manual_seed(seed)  # for a factory's initial values and for dropout
-            body = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self.network(self.n_models_)
-            network = (body if isinstance(body, WeightNetwork) else WeightNetwork(body)).to(self.device, dtype)
-            x = module_input(network, X).unsqueeze(0)
-            check_output("network", network, x[0], self.n_models_, "one logit per model")
-            G = loss.candidates(target, f.movedim(1, -1))
-            unit = loss.scale(G, target).unsqueeze(1)
+    def _options_for(self, n, rate):
+        return Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(n)
 
-            def criterion(logits, G, target):
-                return loss.of_logits(logits, G, target) / unit
-
-            history = train(
-                ModuleStack(network.body),
-                x,
-                criterion,
-                (G, target),
-                options,
-                [torch.Generator().manual_seed(seed)],
-                bar,
+    def _resolve_shrinkage(self, n):
+        """(None, "cv" or a number, how many networks to average)."""
+        shrinkage, members = self.shrinkage, self.members
+        if isinstance(shrinkage, str) and shrinkage == "auto":
+            shrinkage = "cv" if self.network is None and self.penalty == "auto" and n >= 2 * FOLDS else None
+        if isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool):
+            if not shrinkage >= 0:
+                raise ValueError(f"shrinkage must not be negative, but is {shrinkage!r}")
+        elif shrinkage not in ("cv", None):
+            raise ValueError(f'shrinkage must be "auto", "cv", a non-negative number or None, but is {self.shrinkage!r}')
+        if shrinkage is not None and self.penalty != "auto":
+            raise ValueError(
+                f"penalty = {self.penalty!r} and shrinkage = {self.shrinkage!r} both say how strong the penalty is; "
+                'leave penalty at "auto", or give shrinkage=None'
             )
-        return network.eval(), history
+        if isinstance(members, str) and members == "auto":
+            members = MEMBERS if shrinkage is not None and self.network is None and n <= 10_000 else 1
+        check_whole("members", members, 1, ' or "auto"')
+        return shrinkage, members
+
+    def _cross_validate(self, fit, f, target, loss, seed):
+        index = subset(len(target), seed)
+
+        def logits(rows, seeds, penalties, start, sample_weight):
+            return fit(index, seeds, penalties=penalties, start=start, sample_weight=sample_weight)[2]()
+
+        n = len(index)
+        cv = cross_validate(logits, f[index].unsqueeze(0), target[index].unsqueeze(0), loss, grid(n), seeds=[seed])
+        columns = {"loss": cv.loss, "difference": cv.difference, "standard_error": cv.standard_error}
+        self.cv_results_ = {"shrinkage": cv.shrinkage} | {name: values[0] for name, values in columns.items()}
+        self.cv_results_["chosen"] = np.arange(len(cv.shrinkage)) == cv.chosen[0]
+        return rescale(cv.shrinkage[cv.chosen[0]], n, len(target))
+
+    def _fit_bootstrap(self, fit, F, y, loss, shrinkage, seed, dtype):
+        """Networks of resampled data, each started at that sample's global weights; the shrinkage stays as it is."""
+        B, n = self.bootstrap, len(y)
+        rng = np.random.default_rng([seed, 2])
+        counts = rng.multinomial(n, np.full(n, 1 / n), B)
+        more = {"sample_weight": torch.as_tensor(counts, dtype=dtype, device=self.device)}
+        if shrinkage is not None:
+            w = np.stack([start_weights(np.repeat(F, c, 0), np.repeat(y, c), loss) for c in counts])
+            if math.isinf(shrinkage):
+                return Mixture([_constant_network(v, dtype, self.device).body for v in w])
+            more["start"] = torch.as_tensor(soften(w), dtype=dtype, device=self.device)
+            more["penalties"] = torch.full((B,), shrinkage, dtype=dtype, device=self.device)
+        seeds = [int(s) for s in np.random.SeedSequence([seed, 3]).generate_state(B)]
+        return Mixture(fit(None, seeds, **more)[0]).eval()
+
+    def _fit_default(self, x, f, target, loss, options, seeds, dtype, bar, more):
+        """Bodies, history, and a function that gives the logits at x, of a stack of the package's own networks."""
+        B = len(seeds)
+        x, f, target = (a.expand(B, *a.shape) for a in (x, f, target))
+        workers = 1 if B == 1 else None
+        fitted = fit_stack(
+            x, f, target, loss, seeds=seeds, width=self.width, depth=self.depth, options=options, workers=workers, progress=bar, **more
+        )
+        return [_body(fitted, b, dtype) for b in range(B)], fitted.history, lambda: fitted.logits(x)
+
+    def _fit_bodies(self, X, f, target, loss, options, seeds, dtype, bar, more):
+        """The same for bodies of the user's own."""
+        B = len(seeds)
+        with torch.random.fork_rng(devices=[self.device] if self.device != "cpu" else []):
+            bodies = []
+            for seed in seeds:
+                torch.manual_seed(seed)  # for a factory's initial values and for dropout
+                body = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self.network(self.n_models_)
+                network = (body if isinstance(body, WeightNetwork) else WeightNetwork(body)).to(self.device, dtype)
+                bodies.append(network.body)
+            x = module_input(network, X)
+            check_output("network", network, x, self.n_models_, "one logit per model")
+            if more.get("start") is not None:
+                start_at(bodies, more["start"])
+            G = loss.candidates(target, f.movedim(0, -1))
+            unit = loss.scale(G, target)
+
+            def criterion(logits, G, target, *share):
+                value = loss.of_logits(logits, G, target) / unit
+                return value * share[0] if share else value
+
+            targets = [a.expand(B, *a.shape) for a in (G, target)]
+            if more.get("sample_weight") is not None:
+                targets.append(more["sample_weight"] / more["sample_weight"].mean(1, keepdim=True))
+            # one module trains as it is; several as one stack, which few kinds of layers do not take
+            stack = ModuleStack(bodies[0]) if B == 1 else ModulesStack(bodies)
+            generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+            history = train(stack, x.expand(B, *x.shape), criterion, targets, options, generators, bar, more.get("penalties"))
+            bodies = [bodies[0].eval()] if B == 1 else stack.unstack()
+
+        def logits():
+            with torch.no_grad():
+                return torch.stack([torch.cat([body(part) for part in x.split(1024)]).T for body in bodies])
+
+        return bodies, history, logits
+
+    def weights(self, X, return_std=False):
+        """Weights w(x) of shape (n, M): non-negative, each row summing to one.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+        return_std : bool
+            Also give the standard deviation of each weight over the networks of resampled data, (n, M); it needs a fit with ``bootstrap`` of
+            at least two. The shrinkage is held at its choice, so the uncertainty of that choice is not in it.
+        """
+        w = super().weights(X)
+        if not return_std:
+            return w
+        if self.n_models_ > 1 and (self.bootstrap_ is None or len(self.bootstrap_.bodies) < 2):
+            raise ValueError("return_std=True needs networks of resampled data; fit with LocalMA(bootstrap=50), say")
+        return w, self._over_bootstrap(self._validate(X)).std(0, ddof=1) if self.n_models_ > 1 else np.zeros_like(w)
+
+    def _over_bootstrap(self, X):
+        """Weights of each network of resampled data, (bootstrap, n, M)."""
+        x = module_input(self.network_, X)
+        with torch.no_grad():
+            parts = [self.bootstrap_.members(part).double() for part in x.split(4096 if x.ndim == 2 else 256)]
+        return torch.softmax(torch.cat(parts, 1), -1).cpu().numpy()
 
     def _weights(self, X):
         if self.network_ is None:
@@ -212,11 +354,16 @@ def _torch_dtype(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _unstack(fit: StackFit, dtype: torch.dtype) -> WeightNetwork:
-    """The network of a stack of one, with its standardisation in front."""
-    layers = split_parameters(fit.values[0], fit.sizes)
-    body = nn.Sequential(
-        Standardize(fit.mean[0], fit.scale[0]),
+def _body(fit: StackFit, b: int, dtype: torch.dtype) -> nn.Sequential:
+    """One network of a stack, with its standardisation in front."""
+    layers = split_parameters(fit.values[b], fit.sizes)
+    return nn.Sequential(
+        Standardize(fit.mean[b], fit.scale[b]),
         *mlp_from_parameters(layers, dtype).to(fit.values.device),
-    )
-    return WeightNetwork(body, zero_output=False).eval()
+    ).eval()
+
+
+def _constant_network(weights, dtype, device) -> WeightNetwork:
+    with np.errstate(divide="ignore"):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
+        logits = torch.as_tensor(np.log(weights), dtype=dtype, device=device)
+    return WeightNetwork(Constant(logits), zero_output=False).eval()

@@ -2,6 +2,7 @@ r"""The weight network of equation (3): any torch module that maps x to M logits
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from itertools import pairwise
@@ -137,6 +138,50 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.scale
 
 
+class Constant(nn.Module):
+    """The same logits everywhere, (M,): global weights as a body."""
+
+    def __init__(self, logits: Tensor):
+        super().__init__()
+        self.register_buffer("logits", logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits.expand(x.shape[0], -1)
+
+
+class Mixture(nn.Module):
+    """Several bodies as one: the logarithm of the mean of their weights, which a softmax turns into that mean."""
+
+    def __init__(self, bodies):
+        super().__init__()
+        self.bodies = nn.ModuleList(bodies)
+
+    def members(self, x: Tensor) -> Tensor:
+        """Log-weights of each body, (members, n, M)."""
+        return torch.stack([torch.log_softmax(body(x), -1) for body in self.bodies])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.logsumexp(self.members(x), 0) - math.log(len(self.bodies))
+
+
+def last_linear(body: nn.Module) -> nn.Linear | None:
+    """The output layer of a body: the last of its linear layers."""
+    return ([m for m in body.modules() if isinstance(m, nn.Linear)] or [None])[-1]
+
+
+def start_at(bodies: list[nn.Module], weights: Tensor) -> None:
+    """Let each body start at constant weights, the rows of (bodies, M): its output layer is zero but for the biases."""
+    for body, w in zip(bodies, weights, strict=True):
+        linear = last_linear(body)
+        if linear is None or linear.bias is None or linear.bias.shape != w.shape:
+            raise ValueError(
+                "network must end with a torch.nn.Linear layer with a bias, which holds the global weights; or give shrinkage=None"
+            )
+        with torch.no_grad():
+            linear.weight.zero_()
+            linear.bias.copy_(w.log())
+
+
 class WeightNetwork(nn.Module):
     r"""Weights :math:`w(x) = \mathrm{softmax}(g(x))` on the simplex, equation (3) of the paper.
 
@@ -161,11 +206,11 @@ class WeightNetwork(nn.Module):
             raise TypeError(f"body must be a torch.nn.Module that maps x to logits, not {type(body).__name__}")
         self.body = body
         if zero_output:
-            linear = [m for m in body.modules() if isinstance(m, nn.Linear)]
-            if not linear:
+            linear = last_linear(body)
+            if linear is None:
                 raise ValueError("body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False")
             with torch.no_grad():
-                for parameter in linear[-1].parameters():
+                for parameter in linear.parameters():
                     parameter.zero_()
 
     def log_weights(self, x: Tensor) -> Tensor:
@@ -271,3 +316,61 @@ class ModuleStack:
 
     def restore(self, kept: dict[str, Tensor]) -> None:
         self.module.load_state_dict(kept)
+
+
+class ModulesStack:
+    """Copies of any module as one stack: inputs (B, n, ...) and outputs (B, M, n), every parameter with a leading axis of B.
+
+    Parameters
+    ----------
+    modules : list of B torch.nn.Module
+        Of one architecture, each with values of its own.
+    """
+
+    def __init__(self, modules: list[nn.Module]):
+        self.modules = [module.train() for module in modules]
+        self.skeleton = copy.deepcopy(modules[0])  # says what to compute; the values come from the stack
+        self.values, self.buffers = torch.func.stack_module_state(modules)
+        self.parameters = [p for p in self.values.values() if p.requires_grad]
+        self.weights = [p for p in self.parameters if p.ndim > 2]
+        self.batched = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.batched:
+            try:
+                return torch.vmap(self._one, randomness="different")(self.values, self.buffers, x).transpose(-2, -1)
+            except RuntimeError:  # recurrent layers have no batched form
+                self.batched = False
+        rows = [({k: v[b] for k, v in self.values.items()}, {k: v[b] for k, v in self.buffers.items()}) for b in range(len(x))]
+        return torch.stack([self._one(*row, part) for row, part in zip(rows, x, strict=True)]).transpose(-2, -1)
+
+    def _one(self, values, buffers, x):
+        return torch.func.functional_call(self.skeleton, (values, buffers), (x,))
+
+    @staticmethod
+    def take(x: Tensor, index: Tensor) -> Tensor:
+        return torch.stack([row[i] for row, i in zip(x, index, strict=True)])
+
+    def gradient_norm(self) -> Tensor:
+        return sum(p.grad.flatten(1).square().sum(1) for p in self.parameters if p.grad is not None).sqrt()
+
+    def train(self, mode: bool) -> None:
+        self.skeleton.train(mode)
+
+    def snapshot(self) -> list[Tensor]:
+        return [v.detach().clone() for v in (*self.values.values(), *self.buffers.values())]
+
+    def keep(self, kept: list[Tensor], improved: Tensor) -> None:
+        for new, old in zip((*self.values.values(), *self.buffers.values()), kept, strict=True):
+            old[improved] = new.detach()[improved]
+
+    def restore(self, kept: list[Tensor]) -> None:
+        with torch.no_grad():
+            for new, old in zip((*self.values.values(), *self.buffers.values()), kept, strict=True):
+                new.copy_(old)
+
+    def unstack(self) -> list[nn.Module]:
+        """The modules that it was made from, with the stack's present values."""
+        for b, module in enumerate(self.modules):
+            module.load_state_dict({name: v[b].detach() for name, v in (self.values | self.buffers).items()}, strict=False)
+        return [module.eval() for module in self.modules]

@@ -16,7 +16,7 @@ from localma.baselines import BestModel, EqualWeights, GlobalMA
 from localma.estimators import LocalMA
 from localma.files import write_arrays
 from localma.losses import LOSSES, tweedie
-from localma.network import Standardize, WeightNetwork, mlp_from_parameters
+from localma.network import Constant, Mixture, Standardize, WeightNetwork, mlp_from_parameters
 
 __all__ = ["load", "save"]
 
@@ -55,7 +55,13 @@ def save(average, path) -> None:
     network = getattr(average, "network_", None)
     if network is not None:
         header["body"] = "mlp" if average.network is None else "custom"
-        arrays |= {f"network.{name}": value.cpu().numpy() for name, value in network.body.state_dict().items()}
+        for part in ("network", "bootstrap"):
+            body = network.body if part == "network" else average.bootstrap_
+            if body is not None:
+                arrays |= {f"{part}.{name}": value.cpu().numpy() for name, value in body.state_dict().items()}
+        if average.shrinkage_ is not None:
+            arrays["shrinkage"] = np.array(average.shrinkage_)  # infinity has no place in JSON
+        arrays |= {f"cv.{name}": values for name, values in (average.cv_results_ or {}).items()}
     header["shapes"] = {name: list(a.shape) for name, a in arrays.items()}
     write_arrays(path, {"header": np.array(json.dumps(header))} | arrays)
 
@@ -117,7 +123,11 @@ def load(path, models=None, *, network=None, loss=None):
         setattr(average, f"{name}_", arrays[name])
     if header["estimator"] == "LocalMA":
         average.network = network
-        average.network_ = _network(header, arrays, network, average, path) if "body" in header else None
+        body = _body("network", header, arrays, network, average, path)
+        average.network_ = None if body is None else WeightNetwork(body, zero_output=False).eval()
+        average.bootstrap_ = _body("bootstrap", header, arrays, network, average, path)
+        average.shrinkage_ = float(arrays["shrinkage"]) if "shrinkage" in arrays else None
+        average.cv_results_ = {name.removeprefix("cv."): a for name, a in arrays.items() if name.startswith("cv.")} or None
     return average
 
 
@@ -176,9 +186,22 @@ def _loss(header, given, path):
     raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
 
 
-def _network(header, arrays, given, average, path):
-    state = {name.removeprefix("network."): torch.as_tensor(a) for name, a in arrays.items() if name.startswith("network.")}
-    if header["body"] == "custom":
+def _body(part, header, arrays, given, average, path):
+    """The body of the arrays that start with ``part``, None if there are none."""
+    state = {name.removeprefix(f"{part}."): torch.as_tensor(a) for name, a in arrays.items() if name.startswith(f"{part}.")}
+    if not state:
+        return None
+    members = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("bodies.")), default=-1)
+    if not members:
+        return _single(state, header, given, average, path)
+    own = [{name.removeprefix(f"bodies.{k}."): a for name, a in state.items() if name.startswith(f"bodies.{k}.")} for k in range(members)]
+    return Mixture([_single(values, header, given, average, path) for values in own]).eval()
+
+
+def _single(state, header, given, average, path):
+    if set(state) == {"logits"}:
+        body = Constant(state["logits"].clone())
+    elif header["body"] == "custom":
         if given is None:
             raise ValueError(f"{path} was fitted with a network of its own; give a module of the same architecture as network=")
         body = copy.deepcopy(given) if isinstance(given, nn.Module) else given(header["n_models"])
@@ -191,4 +214,4 @@ def _network(header, arrays, given, average, path):
         body.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"network does not have the shapes that {path} was fitted with: {error}") from error
-    return WeightNetwork(body, zero_output=False).eval()
+    return body.eval()

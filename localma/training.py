@@ -209,7 +209,8 @@ def train(
         if penalties is not None:
             with torch.no_grad():
                 for w in stack.weights:
-                    w.grad.addcmul_(w, penalties.view(-1, 1, 1), value=2)
+                    if w.grad is not None:
+                        w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
         elif options.penalty:
             with torch.no_grad():
                 for w in stack.weights:
@@ -218,7 +219,7 @@ def train(
         optimizer.step()
         curve.append(loss.detach())
         if progress is not None:
-            progress.update()
+            progress.update(B)
         if n_valid and (step % every == 0 or step == options.steps) and evaluate(step):
             break
 
@@ -260,7 +261,7 @@ class StackFit:
     """B fitted weight networks.
 
     ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of their inputs,
-    ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of a fit with B = 1 (None for more).
+    ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of the first networks.
     """
 
     values: Tensor
@@ -270,6 +271,11 @@ class StackFit:
     best_step: Tensor
     seeds: list[int]
     history: History | None = None
+
+    def rows(self, index) -> StackFit:
+        """Some of the networks."""
+        own = {name: getattr(self, name)[index] for name in ("values", "mean", "scale", "best_step", "seeds")}
+        return replace(self, **own, history=None)
 
     def logits(self, X: Tensor) -> Tensor:
         """(B, M, n) for X of shape (B, n, d)."""
@@ -332,7 +338,7 @@ def fit_stack(
     workers : int, optional
         Threads that train tiles side by side on a CPU; default one per core. A GPU takes all replications as one tile.
     progress : tqdm, optional
-        Updated once per step and tile.
+        Updated once per step and network.
 
     Returns
     -------
@@ -422,4 +428,4 @@ def fit_stack(
         finally:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
     values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
-    return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0][4] if B == 1 else None)
+    return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0][4])

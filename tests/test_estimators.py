@@ -104,7 +104,9 @@ def test_identical_models_make_the_prediction_weight_free(kind, loss):
 
 def test_no_training_is_equal_weights():
     X, y, F = sample()
-    np.testing.assert_array_equal(make(LocalMA, steps=0).fit(X, y, F=F).predict(X, F=F), EqualWeights().fit(X, y, F=F).predict(X, F=F))
+    np.testing.assert_array_equal(
+        make(LocalMA, steps=0, shrinkage=None).fit(X, y, F=F).predict(X, F=F), EqualWeights().fit(X, y, F=F).predict(X, F=F)
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -155,7 +155,7 @@ def rewritten(path, change):
     ],
 )
 def test_changed_files_are_refused(change, message, tmp_path):
-    make(LocalMA).fit(X, y, F=F).save(tmp_path / "a.npz")
+    make(LocalMA, shrinkage=None).fit(X, y, F=F).save(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=message):
         load(rewritten(tmp_path / "a.npz", change))
 
@@ -229,3 +229,25 @@ def test_the_file_can_be_read_by_whom_the_folder_lets(tmp_path):
     finally:
         os.umask(umask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        ({"shrinkage": "cv", "bootstrap": 3}, None),
+        ({"shrinkage": 0.02, "members": 2, "bootstrap": 3}, None),
+        ({"shrinkage": float("inf"), "bootstrap": 3}, None),
+        ({"shrinkage": None, "members": 3}, None),
+        ({"shrinkage": 0.02, "members": 2, "bootstrap": 2}, mlp(2, 3, width=4)),
+        ({"shrinkage": float("inf")}, mlp(2, 3, width=4)),
+    ],
+)
+def test_shrunk_averages_and_their_bands(options, network, tmp_path):
+    average = make(LocalMA, network=network, **options).fit(X, y, F=F)
+    average.save(tmp_path / "a")
+    again = load(tmp_path / "a", network=network)
+    bands = bool(options.get("bootstrap"))
+    for one, other in zip(np.atleast_1d(average.weights(X, bands)), np.atleast_1d(again.weights(X, bands)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again.shrinkage_ == average.shrinkage_
+    assert (again.cv_results_ is None) == (options["shrinkage"] != "cv")

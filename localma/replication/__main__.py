@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from localma.devices import check_device
-from localma.replication import bench, counts, relatives, simulation, tuning, walks
+from localma.replication import adaptive, bench, counts, relatives, simulation, tuning, walks
 from localma.replication.runner import interrupted
 
 #: Experiments on real data: a module of this package each, whose ``run`` takes full, seed, device, out, jobs and synthetic.

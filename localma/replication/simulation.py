@@ -50,15 +50,20 @@ CONFIGURATION = {"width": 16, "depth": 1} | asdict(Options())
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the tables: Scenario 1 with setting S1, S2 or S3, or Scenario 2 (setting "-"), and a sample size."""
+    """One cell of the tables: Scenario 1 with setting S1, S2 or S3, or Scenario 2 (setting "-"), and a sample size.
+
+    ``slope`` multiplies the logits' slopes in S1: 1 is the paper's world, 0 that of S2, between them lies the rest.
+    """
 
     scenario: int
     setting: str
     n: int
+    slope: float = 1.0
 
     @property
     def key(self) -> str:
-        return f"scenario{self.scenario}-{self.setting.strip('-') or 'all'}-n{self.n}"
+        between = "" if self.slope == 1 else f"-slope{self.slope:g}"
+        return f"scenario{self.scenario}-{self.setting.strip('-') or 'all'}{between}-n{self.n}"
 
 
 CELLS = tuple(Cell(1, s, n) for s in ("S1", "S2", "S3") for n in SIZES) + tuple(Cell(2, "-", n) for n in SIZES)
@@ -70,10 +75,10 @@ def candidate_models(X: np.ndarray) -> np.ndarray:
     return np.stack([5**0.5 * (x1 + x2), 20**0.5 * np.sin(x3 + x4), 5**0.5 * (x5**2 - 1)], -1)
 
 
-def true_weights(X: np.ndarray, setting: str) -> np.ndarray:
+def true_weights(X: np.ndarray, setting: str, slope: float = 1.0) -> np.ndarray:
     """The weights w(x) of Scenario 1, (..., n, 3)."""
     if setting == "S1":
-        logits = X @ THETA.T
+        logits = slope * X @ THETA.T
         w = np.exp(logits - logits.max(-1, keepdims=True))
         return w / w.sum(-1, keepdims=True)
     return np.broadcast_to(CONSTANT[setting], (*X.shape[:-1], 3))
@@ -83,7 +88,7 @@ def true_mean(X: np.ndarray, cell: Cell) -> np.ndarray:
     """The regression function mu(x), (..., n)."""
     F = candidate_models(X)
     if cell.scenario == 1:
-        return (true_weights(X, cell.setting) * F).sum(-1)
+        return (true_weights(X, cell.setting, cell.slope) * F).sum(-1)
     return F.max(-1) + 2.2 * X[..., 0] + 0.5 * X[..., 1]
 
 
@@ -107,7 +112,7 @@ def hull_clip(F: np.ndarray, mu: np.ndarray) -> np.ndarray:
     return np.clip(mu, F.min(-1), F.max(-1))
 
 
-def _generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, np.ndarray]:
+def generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, np.ndarray]:
     """Random numbers of one chunk and seeds of its networks: the same whichever cells and however many replications are run."""
     setting = ("S1", "S2", "S3", "-").index(cell.setting)
     sequence = np.random.SeedSequence(seed, spawn_key=(setting, cell.n, chunk))
@@ -131,7 +136,7 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
         raise ValueError(f"replications must lie between 1 and {CHUNK}, but is {replications}; run() takes more")
     settings = dict(CONFIGURATION)
     width, depth = settings.pop("width"), settings.pop("depth")
-    rng, seeds = _generator(seed, cell, chunk)
+    rng, seeds = generator(seed, cell, chunk)
     # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
     sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
     x, f, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in sample)
@@ -158,7 +163,7 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     if cell.scenario == 2:  # in Scenario 1 the truth is in the hull and the floor is zero
         out["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
     else:
-        truth = true_weights(test, cell.setting)
+        truth = true_weights(test, cell.setting, cell.slope)
         out |= {f"{m}.weight_error": np.sqrt(np.square(w - truth).sum(-1)).mean(-1) for m, w in estimated.items()}
     return out
 

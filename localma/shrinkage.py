@@ -1,0 +1,247 @@
+r"""How far to shrink localized weights towards global ones: cross-validation of the penalty, with global weights among the candidates.
+
+A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from the paper's method (none) to global
+weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best of these beats them by one
+standard error. Everything here is for many samples at once. The book derives it in "When global weights are right" (``book/beyond/adaptive``).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+from tqdm import tqdm
+
+from localma.baselines import global_weights
+from localma.losses import Loss
+from localma.training import Options, StackFit, fit_stack
+
+__all__ = ["CrossValidation", "ShrunkStack", "cross_validate", "fit_shrunk_stack"]
+
+FOLDS = 5
+#: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move.
+MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
+#: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
+MOST = 3000
+#: Networks that are averaged once the penalty is chosen.
+MEMBERS = 5
+
+
+def grid(n: int) -> np.ndarray:
+    """The finite candidates for n observations, increasing."""
+    return np.array(MULTIPLES) * Options().resolve(n).penalty
+
+
+def soften(weights: np.ndarray) -> np.ndarray:
+    """Where training starts: half way between global and equal weights, because a model whose weight is zero could never gain any.
+
+    The biases are free of the penalty, so this moves the start, not the goal.
+    """
+    return (weights + 1 / weights.shape[-1]) / 2
+
+
+def start_weights(F, y, loss: Loss) -> np.ndarray:
+    """Global weights without the advice on losses with kinks: as a start and as one candidate of many they need no certificate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return global_weights(F, y, loss)
+
+
+def subset(n: int, seed: int) -> np.ndarray:
+    """Which of n observations cross-validation looks at: all, or :data:`MOST` at random."""
+    return np.arange(n) if n <= MOST else np.sort(np.random.default_rng(seed).choice(n, MOST, replace=False))
+
+
+def rescale(shrinkage, seen: int, n: int):
+    """A penalty chosen on ``seen`` observations for a fit to all ``n``: both fall with the same power."""
+    return shrinkage * (Options().resolve(n).penalty / Options().resolve(seen).penalty)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What the held-out observations said of L penalties and of global weights, for R samples.
+
+    ``shrinkage`` (L + 1,) are the candidates, infinity (global weights) last; ``loss`` (R, L + 1) their mean held-out losses,
+    ``difference`` those minus the loss of global weights, and ``standard_error`` that of the difference, from the n pairs;
+    ``chosen`` (R,) the index of the choice.
+    """
+
+    shrinkage: np.ndarray
+    loss: np.ndarray
+    difference: np.ndarray
+    standard_error: np.ndarray
+    chosen: np.ndarray
+
+
+def cross_validate(
+    fit: Callable[..., Tensor], F: Tensor, y: Tensor, loss: Loss, shrinkage: np.ndarray, *, seeds: Sequence[int], folds: int = FOLDS
+) -> CrossValidation:
+    """Choose a penalty for each of R samples; all folds and penalties of several samples train as one stack.
+
+    Parameters
+    ----------
+    fit : callable
+        ``fit(rows, seeds, penalties, start, sample_weight)`` trains one network per entry of ``rows``, on that sample, and gives their logits
+        at the sample's own inputs, (B, M, n).
+    F : Tensor of shape (R, n, M), or (R, n, M, K) for cross-entropy
+    y : Tensor of shape (R, n)
+    loss : Loss
+    shrinkage : array of shape (L,)
+        Increasing.
+    seeds : sequence of int, length R
+        Of each sample's folds and networks.
+    folds : int
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    ValueError
+        If there are fewer observations than two per fold.
+    """
+    R, n, M = F.shape[:3]
+    L = len(shrinkage)
+    if n < 2 * folds:
+        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} observations, but there are {n}")
+    G = loss.candidates(y.double(), F.double().movedim(1, -1))
+    # a shuffle for each sample: data often come sorted
+    order = torch.stack([torch.randperm(n, generator=torch.Generator().manual_seed(int(s))) for s in seeds]).to(y.device)
+    held = torch.zeros(R, folds, n, dtype=torch.bool, device=y.device)
+    start = np.empty((R, folds, M))
+    for k in range(folds):
+        held[:, k].scatter_(1, order[:, k::folds], True)
+        rest = torch.cat([order[:, j::folds] for j in range(folds) if j != k], 1)
+        index = rest[(...,) + (None,) * (F.ndim - 2)].expand(-1, -1, *F.shape[2:])
+        start[:, k] = start_weights(F.gather(1, index).cpu().numpy(), y.gather(1, rest).cpu().numpy(), loss)
+    start_t = torch.as_tensor(start, dtype=F.dtype, device=F.device)
+    # a fold's networks start from the same values at every penalty, so that penalties are compared like with like
+    fold_seeds = np.stack([np.random.SeedSequence(int(s)).generate_state(folds) for s in seeds])
+    penalties = torch.as_tensor(shrinkage, dtype=F.dtype, device=F.device)
+    at_once = max(1, 2**26 // (folds * L * n * M))
+    local = torch.empty(R, L, n, dtype=torch.float64)
+    for first in range(0, R, at_once):
+        rows = np.arange(first, min(first + at_once, R))
+        shape = (len(rows), folds, L)
+        logits = fit(
+            torch.as_tensor(rows.repeat(folds * L)),
+            np.repeat(fold_seeds[rows], L, 1).ravel(),
+            penalties.expand(shape).reshape(-1),
+            torch.as_tensor(soften(start[rows]), dtype=F.dtype, device=F.device).unsqueeze(2).expand(*shape, M).reshape(-1, M),
+            (~held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
+        )
+        for i, r in enumerate(rows):
+            mine = logits.unflatten(0, shape)[i].double()
+            value = loss.of_logits(mine, G[r].expand_as(mine), y[r].double().expand(folds, L, n))
+            local[r] = torch.where(held[r].unsqueeze(1), value, torch.zeros_like(value)).sum(0).cpu()
+    w = start_t.double().unsqueeze(-1)
+    constant = loss.of_weights(w, G.unsqueeze(1).expand(-1, folds, -1, -1), y.double().unsqueeze(1).expand(-1, folds, -1))
+    constant = torch.where(held, constant, torch.zeros_like(constant)).sum(1).cpu()
+    # a penalty that led to no finite loss is out of the race
+    local = torch.where(local.isfinite(), local, torch.full_like(local, math.inf))
+    everything = torch.cat([local, constant.unsqueeze(1)], 1).numpy()
+    with np.errstate(invalid="ignore"):
+        paired = everything - everything[:, -1:]
+        mean, difference, error = everything.mean(-1), paired.mean(-1), paired.std(-1, ddof=1) / math.sqrt(n)
+    rows = np.arange(R)
+    best = L - 1 - mean[:, -2::-1].argmin(1)  # of equals the larger penalty
+    enough = difference[rows, best] < -error[rows, best]
+    return CrossValidation(np.append(shrinkage, math.inf), mean, difference, error, np.where(enough, best, L))
+
+
+@dataclass(frozen=True)
+class ShrunkStack:
+    """R localized averages, each with a penalty of its own choice.
+
+    ``shrinkage`` (R,) are the chosen penalties, ``global_weights`` (R, M) what stands where that is infinite, ``stack`` the networks, (R * members) of
+    them, sample by sample.
+    """
+
+    shrinkage: np.ndarray
+    global_weights: np.ndarray
+    stack: StackFit
+    cross_validation: CrossValidation
+
+    def weights(self, X: Tensor) -> Tensor:
+        """(R, n, M) for X of shape (R, n, d)."""
+        R = len(self.shrinkage)
+        members = len(self.stack.values) // R
+        w = 0.0
+        for j in range(members):
+            w = w + self.stack.rows(slice(j, None, members)).weights(X) / members
+        constant = torch.as_tensor(np.isinf(self.shrinkage), device=X.device)[:, None, None]
+        return torch.where(constant, torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1), w)
+
+
+def fit_shrunk_stack(
+    X: Tensor,
+    F: Tensor,
+    y: Tensor,
+    loss: Loss,
+    *,
+    seeds: Sequence[int],
+    width: int = 16,
+    depth: int = 1,
+    options: Options | None = None,
+    members: int = MEMBERS,
+    workers: int | None = None,
+    progress: tqdm | None = None,
+) -> ShrunkStack:
+    """Fit R localized averages with ``shrinkage="cv"`` at once; arguments as :func:`localma.training.fit_stack` takes them.
+
+    Examples
+    --------
+    Global weights are right here, and are kept:
+
+    >>> import torch
+    >>> from localma import LOSSES
+    >>> from localma.shrinkage import fit_shrunk_stack
+    >>> X = torch.randn(4, 100, 2, generator=torch.Generator().manual_seed(0))
+    >>> F = torch.stack([X[..., 0], X[..., 1]], -1)
+    >>> fit = fit_shrunk_stack(X, F, F.mean(-1), LOSSES["squared"], seeds=range(4))
+    >>> fit.shrinkage
+    array([inf, inf, inf, inf])
+    """
+    R, n, _ = X.shape
+    settings = {"width": width, "depth": depth, "workers": workers, "progress": progress}
+    options = options or Options()
+
+    index = torch.as_tensor(np.stack([subset(n, int(s)) for s in seeds]))
+    seen = tuple(torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in (X, F, y))
+
+    def fit(rows, seeds, penalties, start, sample_weight):
+        x, f, target = (a[rows] for a in seen)
+        return fit_stack(
+            x, f, target, loss, seeds=seeds, penalties=penalties, start=start, sample_weight=sample_weight, options=options, **settings
+        ).logits(x)
+
+    chosen = cross_validate(fit, *seen[1:], loss, grid(index.shape[1]), seeds=seeds)
+    shrinkage = rescale(chosen.shrinkage[chosen.chosen], index.shape[1], n)
+    gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
+    rows = torch.arange(R).repeat_interleave(members)
+    # rows whose choice is global weights are trained, too (with the largest penalty), which costs little and keeps the stack whole
+    finite = np.where(np.isinf(shrinkage), grid(n)[-1], shrinkage)
+    stack = fit_stack(
+        X[rows],
+        F[rows],
+        y[rows],
+        loss,
+        seeds=np.concatenate([member_seeds(int(s), members) for s in seeds]),
+        penalties=torch.as_tensor(finite, dtype=F.dtype, device=F.device)[rows],
+        start=torch.as_tensor(soften(gw), dtype=F.dtype, device=F.device)[rows],
+        options=options,
+        **settings,
+    )
+    return ShrunkStack(shrinkage, gw, stack, chosen)
+
+
+def member_seeds(seed: int, members: int) -> list[int]:
+    """The first is the seed itself, so that a single member is the network of a plain fit."""
+    return [seed, *(int(s) for s in np.random.SeedSequence([seed, 1]).generate_state(members - 1))]
