@@ -211,7 +211,7 @@ def test_told_the_district(city):
 def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert main(["housing", "--out", str(tmp_path / "none")]) == 2
     assert "LOCALMA_DATA" in capsys.readouterr().err
-    monkeypatch.setattr(housing, "TREES", 3)
+    monkeypatch.setattr(housing.methods, "TREES", 3)
     quick = dict(housing.REPETITIONS)
     assert main(["housing", "--synthetic", "--out", str(tmp_path)]) == 0
     assert "SYNTHETIC" in capsys.readouterr().out
@@ -231,16 +231,54 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert len(findings.housing(table)) == 2 * 2 * 5
 
 
+def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
+    """Cut in its last part, what the district is worth: no table stands there without the others, and no part is computed again."""
+    monkeypatch.setattr(housing.methods, "TREES", 3)
+    calls = []
+
+    def counted(name, cut=None):
+        honest = getattr(housing, name)
+
+        def go(*args, **options):
+            calls.append(name)
+            if calls.count(name) == cut:
+                raise KeyboardInterrupt
+            return honest(*args, **options)
+
+        monkeypatch.setattr(housing.experiment, name, go)
+
+    counted("replicate")
+    counted("tell", cut=2)
+    with pytest.raises(KeyboardInterrupt):
+        housing.run(synthetic=True, repetitions=1, out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
+    table = housing.run(synthetic=True, repetitions=1, out=tmp_path)
+    cells = 2 * 2 * 2  # cities, rhos, kinds
+    assert (calls.count("replicate"), calls.count("tell")) == (cells, 3)
+    assert (table["replications"] == 1).all()
+    assert not [p.name for p in tmp_path.iterdir() if p.is_dir()]
+    with pytest.raises(ValueError, match="repetitions must be at least 1"):
+        housing.run(synthetic=True, repetitions=0)
+
+
 def test_the_configuration_is_one_of_the_grid_and_the_best_of_it():
     for network, grid in housing.GRID.items():
         assert housing.CONFIGURATION[network] in grid
 
 
-def test_tuning_scores_every_configuration(city, monkeypatch):
-    monkeypatch.setattr(housing, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
-    scores = housing.tune([city], rhos=(0.5,), pilots=1)
+def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
+    monkeypatch.setattr(housing.tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
+    monkeypatch.setattr(housing.tuning, "SHARES", (0.5,))
+    scores = housing.tune(synthetic=True, pilots=1, out=tmp_path).set_index(["network", "learning_rate", "steps", "penalty"])["score"]
     assert len(scores) == 6
-    assert (scores.groupby("network")["score"].min() == 1).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["housing-tuning-synthetic.csv", "housing-tuning-synthetic.json"]
+    both = [housing.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1) for name in ("Beijing", "Shanghai")]
+    for network, grid in housing.tuning.GRID.items():
+        for k, setting in enumerate(grid):
+            of_table = scores[network].xs(setting["learning_rate"], level="learning_rate")
+            expected = np.mean([ratio[network][k] for ratio in both])
+            assert np.isclose(of_table, expected).any(), (network, setting)
+        assert min(ratio[network].min() for ratio in both) == 1
 
 
 def test_the_configuration_is_the_choice_of_the_tuning():

@@ -1,0 +1,215 @@
+"""The run of the experiment on rents, and the predictions that it leaves to whoever has no rents."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from localma.datasets.housing import TABLES, Housing, load_housing
+from localma.files import write_arrays
+from localma.replication.housing import methods
+from localma.replication.housing.methods import CONFIGURATION, METHODS, City, networks, prepare, replicate, split, tell
+from localma.replication.runner import run_parts, summarise, write_results
+
+#: Shares of D2, the flats that weights are learned from and tested on.
+RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
+#: Repetitions with forests are fewer, because each takes so much longer.
+REPETITIONS = {"network": 100, "forest": 20}
+CHUNK = {"network": 25, "forest": 5}
+
+
+class Predictions(NamedTuple):
+    """What :func:`save_predictions` stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
+
+    F: np.ndarray  #: (R, n, M), predicted log rents
+    y: np.ndarray  #: (R, n), log rents
+    which: np.ndarray  #: (R, n), number of each flat's district
+    districts: list[str]
+    n_train: int  #: so many flats, the first ones, are learned from; the others are the test
+
+
+def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None) -> dict[str, Housing]:
+    """The tables that a run reads: all that are there, or the smallest for a look. The paper's own asks for a download by hand and may be missing."""
+    if synthetic:
+        return {"synthetic": load_housing(synthetic=True, seed=seed)}
+    tables = {table: load_housing(table, path=path) for table in (TABLES if full else ("lianjia2019",)) if table != "paper"}
+    if full:
+        with suppress(FileNotFoundError):
+            tables["paper"] = load_housing("paper", path=path)
+    return tables
+
+
+def prepare_all(tables: dict[str, Housing]) -> dict[str, tuple[str, str, City]]:
+    """Table, name and flats of each city, by a key of both names."""
+    return {f"{t}-{c}": (t, c, prepare(data, c)) for t, data in tables.items() for c in ("Beijing", "Shanghai") if c in data.city}
+
+
+def run(
+    *,
+    full: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path = "results",
+    jobs: int = 1,
+    synthetic: bool = False,
+    path=None,
+    repetitions: int | dict[str, int] | None = None,
+) -> pd.DataFrame:
+    """All tables that are there, both cities, networks and forests, every rho.
+
+    Writes, each with its provenance, ``housing.csv``; ``housing-weights.csv``, LocalMA's mean weights for the middle rho; and ``housing-district.csv``, what
+    the district would be worth (:func:`~localma.replication.housing.tell`). A full run on real rents writes ``housing-predictions.npz``, too.
+
+    Parameters
+    ----------
+    full : bool
+        100 repetitions with networks and 20 with forests, whose cost forbids more; otherwise a look at the smallest table.
+    synthetic : bool
+        Made-up rents; the files are named ``housing-synthetic``.
+    path : path, optional
+        Folder of the data; see :func:`localma.datasets.load_housing`.
+    repetitions : int or dict, optional
+        Instead of the above: a number for both, or by "network" and "forest".
+
+    Returns
+    -------
+    DataFrame
+        Columns table, city, ptm, rho, n_ptm, n_train, n_test, method, metric, mean, sd, mcse, replications. Metric "mspe" is the mean squared
+        prediction error, "excess" how much it exceeds LocalMA's in the same repetition.
+    """
+    name = "housing" + "-synthetic" * synthetic
+    if repetitions is None:
+        repetitions = REPETITIONS if full else {"network": 10, "forest": 2}
+    elif isinstance(repetitions, int):
+        repetitions = dict.fromkeys(REPETITIONS, repetitions)
+    if min(repetitions.values()) < 1:
+        raise ValueError(f"repetitions must be at least 1, but are {repetitions}")
+    tables = load_tables(full, synthetic=synthetic, seed=seed, path=path)
+    if synthetic:
+        print(tables["synthetic"].banner)
+    rhos = RHOS if full else (0.3, 0.7)
+    middle = rhos[len(rhos) // 2]
+    cities = prepare_all(tables)
+    configuration = {
+        "seed": seed,
+        "device": device,
+        "rho": rhos,
+        "rho_is": "share of D2",
+        "repetitions": repetitions,
+        "tables": {t: {"checksum": data.checksum, "rows": len(data), "covariates": data.features} for t, data in tables.items()},
+        "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, (_, _, c) in cities.items()},
+        "networks": CONFIGURATION,
+        "chosen": "learning rates, steps and penalty by housing-tuning.csv: validation on pilot repetitions, without test halves",
+        "forest": {"trees": methods.TREES},
+    }
+    chunks = {
+        f"{key}-{kind}-{rho:g}-{start}": (key, kind, rho, range(start, min(start + CHUNK[kind], total)))
+        for kind, total in repetitions.items()
+        for key in cities
+        for rho in rhos
+        for start in range(0, total, CHUNK[kind])
+    }
+
+    def compare(part):
+        key, kind, rho, rows = chunks[part]
+        return replicate(cities[key][2], kind, rho, rows, seed=seed, device=device)
+
+    def tell_district(key):
+        return tell(cities[key][2], middle, range(repetitions["network"]), seed=seed, device=device)
+
+    kept = {"out": Path(out), "configuration": configuration, "unit": "repetition", "jobs": jobs}
+    parts, seconds = run_parts(name, [(part, len(chunk[3])) for part, chunk in chunks.items()], compare, **kept)
+    told, more = {}, 0.0
+    if "network" in repetitions:
+        told, more = run_parts(f"{name}-district", [(key, repetitions["network"]) for key in cities], tell_district, **kept)
+
+    # all parts are there: only now is anything written, and their parts dropped
+    def write(suffix, records, seconds):
+        table = pd.DataFrame(records)
+        write_results(name + suffix, table, Path(out), configuration=configuration, seconds=seconds, device=device)
+        return table
+
+    if full and "lianjia2023" in tables:
+        save_predictions(cities["lianjia2023-Beijing"][2], seed=seed, out=out)
+    if told:
+        head = {key: {"table": table, "city": city, "ptm": "network", "rho": middle} for key, (table, city, _) in cities.items()}
+        records = [head[key] | {"method": method} | summarise(values) for key in cities for method, values in told[key].items()]
+        write("-district", records, more)
+    records, shares = [], []
+    for key, (table, city, here) in cities.items():
+        for kind in repetitions:
+            for rho in rhos:
+                cell = {"table": table, "city": city, "ptm": kind, "rho": rho}
+                found = [parts[p] for p, chunk in chunks.items() if chunk[:3] == (key, kind, rho)]
+                records += tabulate(cell, found)
+                if rho == middle:
+                    shares += tabulate_weights(cell, here, np.concatenate([part["weights"] for part in found]))
+    write("-weights", shares, seconds)
+    return write("", records, seconds)
+
+
+def tabulate(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
+    """Rows of the table for one cell, from its parts."""
+    rows = []
+    sizes = dict(zip(("n_ptm", "n_train", "n_test"), found[0]["sizes"].astype(int).tolist(), strict=True))
+    errors = {method: np.concatenate([part[method] for part in found]) for method in METHODS}
+    for method in METHODS:
+        row = cell | sizes | {"method": method}
+        rows.append(row | {"metric": "mspe"} | summarise(errors[method]))
+        if method != "LocalMA":
+            rows.append(row | {"metric": "excess"} | summarise(errors[method] - errors["LocalMA"]))
+    return rows
+
+
+def tabulate_weights(cell: dict, city: City, weights: np.ndarray) -> list[dict]:
+    """Mean weight of each model on the flats of each district, from (R, M, M)."""
+    rows = []
+    for i, m in np.ndindex(weights.shape[1:]):
+        place = dict(zip(("lng", "lat"), city.centres[i], strict=True))
+        rows.append(cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m]))
+    return rows
+
+
+def save_predictions(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:
+    """``housing-predictions.npz``: what the districts' networks predict for the flats of D2, so that the averaging can be rerun without the rents' source.
+
+    Those of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or less near the centre.
+    """
+    splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
+    seeds = methods.seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
+    F = networks(city, splits, seeds[:, :-2]).numpy()
+    second = methods.rows_of(splits)
+    centre = round(float(city.y.mean()), 2)
+    arrays = {
+        "F": (F - centre).astype(np.float16),
+        "y": (city.y[second] - centre).astype(np.float16),
+        "which": city.which[second].astype(np.int8),
+        "districts": np.array(city.districts),
+        "centre": np.array(centre),
+        "n_train": np.array(len(splits[0].train)),
+    }
+    place = Path(out) / "housing-predictions.npz"
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+    write_arrays(place, arrays, compressed=True)
+    return place
+
+
+def load_predictions() -> Predictions:
+    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table ``lianjia2023``.
+
+    Examples
+    --------
+    >>> from localma.replication import housing
+    >>> housing.load_predictions().F.shape
+    (10, 1856, 13)
+    """
+    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
+        centre = float(stored["centre"])
+        F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
+        return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))
