@@ -1,9 +1,16 @@
 """The visits to the doctor: what the experiment promises about its cuts, its insurers and its stack."""
 
-import numpy as np
-import pytest
+import json
 
-from localma.replication import counts
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+import torch
+
+from localma import BestModel, EqualWeights, GlobalMA, LocalMA
+from localma.replication import counts, load_results
+from localma.training import Options
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,9 @@ def test_a_persons_years_stand_together_and_nobody_stands_on_two_sides(table, mo
 
 def test_smaller_samples_are_the_first_rows_of_larger_ones():
     small, large = (counts.sample(n, counts.generator(2)) for n in (100, 400))
-    assert all(np.array_equal(a, b[:100]) for a, b in zip(small[:3], large[:3], strict=True))
-    assert all(np.array_equal(a, b) for a, b in zip(small[3:], large[3:], strict=True))
+    for name, a in small._asdict().items():
+        b = getattr(large, name)
+        assert np.array_equal(a, b if name.endswith("_test") else b[:100]), name
     assert not np.array_equal(small.y, counts.sample(100, counts.generator(2, seed=1)).y)
 
 
@@ -91,3 +99,93 @@ def test_glm_is_that_of_scikit_learn(table):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         counts.sample(rng=np.random.default_rng(0), **arguments)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two repetitions of every method at a small size, and what a run makes of them."""
+    return counts.replicate(range(2), (80,), {"LocalMA": 10.0, "DirectModel": 100.0})
+
+
+def test_the_stack_is_the_estimators_fit():
+    data = counts.repeat(2, n=80)
+    found, weights = counts.predict(data, 80, [7, 8], {"LocalMA": 10.0, "DirectModel": 100.0})
+    assert set(found) == set(counts.METHODS)
+    assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
+    X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
+    penalty = 10 * Options().resolve(80).penalty
+    methods = {
+        "LocalMA": LocalMA(loss="poisson", penalty=penalty, random_state=8),
+        "GW": GlobalMA(loss="poisson"),
+        "EWMA": EqualWeights(loss="poisson"),
+        "BestModel": BestModel(loss="poisson"),
+    }
+    for name, method in methods.items():
+        assert np.allclose(found[name][1], method.fit(X, y, F=F).predict(X_test, F=F_test), rtol=2e-3), name
+    assert np.allclose(weights.sum(-1), 1)
+    assert np.allclose(found["OnePrice"][1], y.mean())
+    own = counts.clientele(X_test)
+    assert np.array_equal(found["OwnInsurer"][1], F_test[np.arange(6000), own])
+
+
+def test_parts_add_up_to_the_whole(small):
+    data = counts.repeat(2)
+    share = np.stack([np.bincount(h, minlength=5) for h in data.home_test]) / 6000
+    for method in counts.METHODS:
+        value = small[f"{method}.deviance.80"]
+        assert np.allclose((value[:, 1:] * share).sum(1), value[:, 0]), method
+    assert np.allclose(small["weights.80"].sum(-1), 1)
+    table = counts.tabulate(small, (80,))
+    cell = table.query("customers == 'all' and n == 80").set_index(["method", "metric"])["mean"]
+    assert cell["GW", "lead"] == pytest.approx(cell["GW", "deviance"] - cell["LocalMA", "deviance"])
+    verdict = counts.findings(table)
+    assert set(verdict["verdict"]) <= {"LocalMA better", "LocalMA worse", "cannot tell"}
+    assert len(verdict) == len(counts.METHODS) - 1
+
+
+def test_folds_hold_out_persons(monkeypatch):
+    data = counts.sample(200, counts.generator(0))
+    seen, fit = [], counts.fit_stack
+    monkeypatch.setattr(counts, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1])
+    X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
+    person = data.person // 40  # many rows of each
+    shrinkage, difference = counts.cross_validate_persons(X, F, y, person, seed=1)
+    assert difference.shape == (200, len(shrinkage))
+    assert np.isinf(shrinkage[-1])
+    assert not difference[:, -1].any()
+    assert difference[:, :-1].any(1).all()
+    for weight in seen[0]:
+        assert not set(person[weight == 1]) & set(person[weight == 0])
+    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(shrinkage) - 1))
+
+
+def test_the_clustered_error_is_that_of_statsmodels():
+    rng = np.random.default_rng(0)
+    person = rng.integers(0, 60, 400)
+    values = rng.normal(size=400) + rng.normal(size=60)[person]
+    fit = sm.OLS(values, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": person, "use_correction": False})
+    assert counts.clustered_error(values, person) == pytest.approx(float(fit.bse[0]), rel=1e-9)
+
+
+def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(counts, "FACTORS", (10.0, 100.0))
+    options = {"full": False, "repetitions": 1, "pilots": 1, "sizes": (30,)}
+    table = counts.run(**options, out=tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {f"counts{part}.{end}" for part in ("", "-folds") for end in ("csv", "json")}
+    again = counts.replicate(range(1), (30,), json.loads((tmp_path / "counts.json").read_text())["chosen"])
+    pd.testing.assert_frame_equal(counts.tabulate(again, (30,)), table[~table["method"].isin(counts.FOLD_METHODS)].reset_index(drop=True))
+    written = pd.read_csv(tmp_path / "counts.csv", keep_default_na=False, na_values=[""])
+    assert np.allclose(written["mean"], table["mean"], rtol=1e-5)
+    assert set(counts.FOLD_METHODS) <= set(table["method"])
+    judges = pd.read_csv(tmp_path / "counts-folds.csv")
+    assert (judges[np.isinf(judges["factor"])]["mean"] == 0).all()
+
+
+def test_the_committed_results_say_what_the_chapter_is_built_on():
+    table, provenance = load_results("counts")
+    assert provenance["configuration"]["repetitions"] == counts.FULL
+    verdict = counts.findings(table).set_index(["n", "method"])["verdict"]
+    assert verdict[6000, "GW"] == "LocalMA better"
+    assert verdict[300, "LocalMA untuned"] == "LocalMA better"
+    judges = load_results("counts-folds")[0].set_index(["n", "judge", "factor"])["mean"]
+    assert judges[6000, "rows", 1.6] < 0 < judges[6000, "test", 1.6]

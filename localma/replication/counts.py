@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import PoissonRegressor
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -34,6 +34,7 @@ from localma.direct import DirectModel
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.runner import run_parts, summarise, write_results
+from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, fit_shrunk_stack, grid, member_seeds, rescale, soften, subset
 from localma.training import Options, fit_stack
 
 __all__ = [
@@ -92,10 +93,15 @@ METHODS = (
     "DirectModel",
     "OnePrice",
 )
+#: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
+FOLD_METHODS = ("CV rows", "CV persons")
 #: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls with the power 3/4 of n.
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PILOT = 10_000  # pilot repetitions, of which penalties are chosen, are numbered from here
-FULL, QUICK, CHUNK = 100, 4, 5
+FULL, QUICK, CHUNK = 50, 4, 5
+#: Sizes, repetitions and repetitions of a part of the comparison of folds.
+FOLD_SIZES = SIZES[::2]
+FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 20, 2, 2
 RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOREST = {"n_estimators": 100, "criterion": "poisson", "min_samples_leaf": 20}
 
@@ -287,14 +293,18 @@ def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], *
     return Draw(*map(np.stack, zip(*draws, strict=True)))
 
 
-def direct_glm(X: np.ndarray, y: np.ndarray):
-    """Poisson regression with a ridge penalty chosen by five-fold cross-validation: without one, a rare group without visits gets a mean of zero."""
+def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):
+    """Poisson regression with a ridge penalty chosen by five-fold cross-validation, each person in one fold.
+
+    Without a penalty, a rare group that made no visit in the sample gets a mean of zero.
+    """
     search = GridSearchCV(
         make_pipeline(StandardScaler(), PoissonRegressor(max_iter=1000)),
         {"poissonregressor__alpha": list(RIDGE)},
         scoring="neg_mean_poisson_deviance",
+        cv=GroupKFold(5),
     )
-    return search.fit(X, y)
+    return search.fit(X, y, groups=person)
 
 
 def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> DirectModel:
@@ -306,9 +316,8 @@ def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> Di
 
 def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
     """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the package's own penalty."""
-    tensors = (torch.as_tensor(a[:, :n], dtype=torch.float32) for a in (data.X, data.F, data.y))
     options = Options(penalty=factor * Options().resolve(n).penalty)
-    fit = fit_stack(*tensors, LOSSES["poisson"], seeds=seeds, options=options)
+    fit = fit_stack(*_tensors(data, n), LOSSES["poisson"], seeds=seeds, options=options)
     return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
 
 
@@ -352,10 +361,139 @@ def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float])
     direct: dict[str, list] = {"DirectGLM": [], "DirectForest": [], "DirectModel": []}
     with threadpool_limits(1):
         for r, seed in enumerate(seeds):
-            direct["DirectGLM"].append(direct_glm(X[r], y[r]).predict(data.X_test[r]))
+            direct["DirectGLM"].append(direct_glm(X[r], y[r], data.person[r, :n]).predict(data.X_test[r]))
             direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
             direct["DirectModel"].append(direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r]))
     return found | {name: np.stack(a) for name, a in direct.items()}, weights
+
+
+def _tensors(data: Draw, n: int):
+    return tuple(torch.as_tensor(a[:, :n], dtype=torch.float32) for a in (data.X, data.F, data.y))
+
+
+def folds_of_persons(person: np.ndarray, seed: int, folds: int = FOLDS) -> np.ndarray:
+    """Which fold holds each row out, (n,): all rows of a person are in one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> fold = counts.folds_of_persons(np.array([7, 7, 2, 2, 9, 7]), seed=0, folds=3)
+    >>> len(set(fold)), len(set(fold[[0, 1, 5]]))
+    (3, 1)
+    """
+    names, which = np.unique(person, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % folds)[which]
+
+
+def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`localma.shrinkage.cross_validate` for one sample, but a person's years are held out together.
+
+    Parameters
+    ----------
+    X, F, y : Tensors of shapes (n, 9), (n, 5), (n,)
+    person : array of shape (n,)
+    seed : int
+
+    Returns
+    -------
+    shrinkage : array of shape (L + 1,)
+        Candidates, infinity (global weights) last.
+    difference : array of shape (n, L + 1)
+        Held-out deviance of each row minus that of global weights.
+    """
+    loss, penalties, n = LOSSES["poisson"], grid(len(y)), len(y)
+    held = folds_of_persons(person, seed)
+    rows = np.arange(FOLDS).repeat(len(penalties))
+    gw = np.stack([global_weights(F[held != k].numpy(), y[held != k].numpy(), loss) for k in range(FOLDS)])
+    fit = fit_stack(
+        *(a.expand(len(rows), *a.shape) for a in (X, F, y)),
+        loss,
+        seeds=np.random.SeedSequence(seed).generate_state(FOLDS)[rows],
+        penalties=torch.as_tensor(np.tile(penalties, FOLDS), dtype=X.dtype),
+        start=torch.as_tensor(soften(gw), dtype=X.dtype)[rows],
+        sample_weight=torch.as_tensor(held != rows[:, None], dtype=X.dtype),
+    )
+    w = fit.weights(X.expand(len(rows), *X.shape)).double().numpy().reshape(FOLDS, len(penalties), n, -1)
+    own = w[held, :, np.arange(n)]  # (n, L, 5)
+    local = deviance(y.numpy()[:, None], np.einsum("nlm,nm->nl", own, F.double().numpy()))
+    constant = deviance(y.numpy(), (gw[held] * F.double().numpy()).sum(1))
+    return np.append(penalties, np.inf), np.column_stack([local - constant[:, None], np.zeros(n)])
+
+
+def clustered_error(values: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Standard error of the mean of ``values`` (n, ...) when rows of one person depend on each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> values = np.random.default_rng(0).normal(size=100)
+    >>> four = np.repeat(values, 4)  # the same information, four times
+    >>> float(counts.clustered_error(four, np.repeat(np.arange(100), 4)) / counts.clustered_error(values, np.arange(100)))
+    1.0
+    """
+    centred = values - values.mean(0)
+    sums = np.zeros((person.max() + 1, *values.shape[1:]))
+    np.add.at(sums, person, centred)
+    return np.sqrt((sums**2).sum(0)) / len(values)
+
+
+def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The penalty chosen by cross-validation over rows, as ``LocalMA(shrinkage="cv")`` does it, and over persons.
+
+    ``METHOD.METRIC.n`` as :func:`replicate` gives them, for the methods "CV rows" and "CV persons"; and ``rows.n``, ``persons.n`` and ``test.n``
+    (R, L + 1), the excess over global weights that each penalty has on held-out rows, on held-out persons, and on the test.
+    """
+    data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
+    seeds = [1000 * seed + r for r in repetitions]
+    R, share = len(seeds), _shares(data)
+    found = {}
+    for n in sizes:
+        sample, X_test = _tensors(data, n), torch.as_tensor(data.X_test, dtype=torch.float32)
+        rows = fit_shrunk_stack(*sample, loss, seeds=seeds)
+        gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
+        # the same with persons held out together
+        seen = [subset(n, s) for s in seeds]
+        pairs = [
+            cross_validate_persons(*(a[r, i] for a in sample), data.person[r, i], s)
+            for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
+        ]
+        difference = np.stack([d.mean(0) for _, d in pairs])
+        error = np.stack([clustered_error(d, data.person[r, i]) for r, ((_, d), i) in enumerate(zip(pairs, seen, strict=True))])
+        best = difference[:, :-1].argmin(1)
+        everyone = np.arange(R)
+        chosen = np.where(difference[everyone, best] < -error[everyone, best], best, difference.shape[1] - 1)
+        shrinkage = rescale(pairs[0][0], len(seen[0]), n)
+        # every penalty on the whole sample: one network each for the truth, five for those that were chosen
+        L, start = len(shrinkage) - 1, torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
+
+        def fit(which, seeds, penalties, sample=sample, start=start, X_test=X_test, data=data):
+            stack = fit_stack(
+                *(a[which] for a in sample),
+                loss,
+                seeds=seeds,
+                penalties=torch.as_tensor(penalties, dtype=torch.float32),
+                start=start[which],
+            )
+            return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
+
+        each = everyone.repeat(L)
+        truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[:-1], R)).reshape(R, L, -1)
+        members = everyone.repeat(MEMBERS)
+        finite = np.minimum(shrinkage[chosen], shrinkage[-2])
+        average = fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members]).reshape(R, MEMBERS, -1).mean(1)
+        predictions = {
+            "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
+            "CV persons": np.where((chosen == L)[:, None], gw, average),
+        }
+        base = deviance(data.y_test, gw)
+        found |= {f"rows.{n}": rows.cross_validation.difference, f"persons.{n}": difference}
+        found[f"test.{n}"] = np.column_stack([deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)])
+        for method, a in predictions.items():
+            found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))
+            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum("rgn,rn->rg", share, data.y_test)
+    return found
 
 
 def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -> pd.DataFrame:
@@ -395,6 +533,12 @@ def chosen(trials: pd.DataFrame) -> dict[str, float]:
     return {str(method): float(factor) for method, factor in mean.idxmin(axis=1).items()}
 
 
+def _shares(data: Draw) -> np.ndarray:
+    """Averages over all of the test, and over each insurer's customers in it: (R, 6, 6000)."""
+    groups = np.stack([np.ones_like(data.home_test, float), *(data.home_test == m for m in range(len(INSURERS)))], 1)
+    return groups / groups.sum(2, keepdims=True)
+
+
 def replicate(repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0) -> dict[str, np.ndarray]:
     """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
 
@@ -402,8 +546,7 @@ def replicate(repetitions: range, sizes: Sequence[int], factors: dict[str, float
     ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
     """
     data = repeat(repetitions, seed=seed)
-    groups = np.stack([np.ones_like(data.home_test, float), *(data.home_test == m for m in range(len(INSURERS)))], 1)  # (R, 6, 6000)
-    share = groups / groups.sum(2, keepdims=True)
+    share = _shares(data)
 
     def mean(a):
         return np.einsum("rgn,rn->rg", share, a)
@@ -426,14 +569,25 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
         for name in INSURERS:
             rows.append(head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g]))
         for n in sizes:
-            for method in METHODS:
+            for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
                 value = {metric: found[f"{method}.{metric}.{n}"][:, g] for metric in ("deviance", "balance")}
-                value["lead"] = value["deviance"] - found[f"LocalMA.deviance.{n}"][:, g]
+                # the first repetitions, where a method has fewer
+                value["lead"] = value["deviance"] - found[f"LocalMA.deviance.{n}"][: len(value["deviance"]), g]
                 for metric, values in value.items():
                     if (method, metric) != ("LocalMA", "lead"):
                         rows.append(head | {"n": n, "method": method, "metric": metric} | summarise(values))
             for m, name in enumerate(INSURERS):
                 rows.append(head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m]))
+    return pd.DataFrame(rows)
+
+
+def tabulate_folds(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame:
+    """The tidy table of what each judge says of each penalty, from :func:`compare_folds`."""
+    rows = []
+    for n in sizes:
+        for judge in ("rows", "persons", "test"):
+            for factor, values in zip((*MULTIPLES, np.inf), found[f"{judge}.{n}"].T, strict=True):
+                rows.append({"n": n, "judge": judge, "factor": factor, "metric": "excess"} | summarise(values))
     return pd.DataFrame(rows)
 
 
@@ -447,17 +601,17 @@ def run(
     out: str | Path | None = None,
     jobs: int = 1,
 ) -> pd.DataFrame:
-    """The whole experiment: pilots choose the penalties, then every method for every size.
+    """The whole experiment: pilots choose the penalties, then every method for every size; then two ways to cross-validate.
 
     Parameters
     ----------
     full : bool
-        100 repetitions, 10 pilots and all sizes; else a look: 4, 2 and two sizes.
+        50 repetitions (20 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
     repetitions, pilots : int, optional
     sizes : sequence of int, optional
     seed : int
     out : path, optional
-        Folder for ``counts.csv``, its provenance and the parts of an unfinished run. None: a temporary one.
+        Folder for ``counts.csv``, ``counts-folds.csv``, their provenance and the parts of an unfinished run. None: a temporary one.
     jobs : int
         Parts computed side by side.
 
@@ -470,49 +624,53 @@ def run(
     """
     repetitions = repetitions or (FULL if full else QUICK)
     pilots = pilots or (10 if full else 2)
-    sizes = tuple(sizes or (SIZES if full else SIZES[::2]))
+    sizes = tuple(sizes or (SIZES if full else SIZES[:2]))
     if wrong := [n for n in sizes if not 1 <= n <= PARTS[1]]:
         raise ValueError(f"sizes contains {wrong[0]}; n must lie between 1 and {PARTS[1]}")
+    fold_sizes = [n for n in sizes if n in FOLD_SIZES] or sizes[:1]
+    chunks = {f"from-{r.start}-to-{r.stop}": r for r in _chunks(repetitions, CHUNK)}
+    folds = {f"folds-{r.start}-to-{r.stop}": r for r in _chunks(min(repetitions, FOLD_FULL if full else FOLD_QUICK), FOLD_CHUNK)}
     settings = {"seed": seed, "pilots": pilots, "sizes": list(sizes), "parts": list(PARTS), "forest": FOREST, "LocalMA": asdict(Options())}
-    chunks = [range(start, min(start + CHUNK, repetitions)) for start in range(0, repetitions, CHUNK)]
-    named = {f"from-{chunk.start}-to-{chunk.stop}": chunk for chunk in chunks}
     tuned: dict[str, float] = {}
 
     def compute(key):
         if key == "pilots":
-            trials = tune(pilots, sizes=[n for n in sizes if n <= SIZES[3]] or sizes[:1], seed=seed)
+            trials = tune(pilots, sizes=[n for n in sizes if n < PARTS[1]] or sizes[:1], seed=seed)
             mean = trials.groupby(["method", "factor"])["excess"].mean().unstack()
             return {
-                "factor": np.array([chosen(trials)[name] for name in ("LocalMA", "DirectModel")]),
-                "excess": mean.loc[["LocalMA", "DirectModel"]].to_numpy(),
+                "factor": np.array([chosen(trials)[name] for name in mean.index]),
+                "excess": mean.to_numpy(),
+                "method": np.array(list(mean.index)),
             }
-        return replicate(named[key], sizes, tuned, seed=seed)
+        if key in folds:
+            return compare_folds(folds[key], fold_sizes, seed=seed)
+        return replicate(chunks[key], sizes, tuned, seed=seed)
 
     def go(folder):
         more = {"out": folder, "configuration": settings, "unit": "repetition", "jobs": jobs}
-        first, one = run_parts("counts", [("pilots", 1)], compute, **more)
-        tuned.update(zip(("LocalMA", "DirectModel"), first["pilots"]["factor"].tolist(), strict=True))
-        parts, two = run_parts("counts", [(key, len(chunk)) for key, chunk in named.items()], compute, **more)
-        return first["pilots"], list(parts.values()), one + two
+        first, one = run_parts("counts", [("pilots", pilots)], compute, **more)
+        pilot = first["pilots"]
+        tuned.update(zip(pilot["method"].tolist(), pilot["factor"].tolist(), strict=True))
+        parts, two = run_parts("counts", [(key, len(c)) for key, c in (chunks | folds).items()], compute, **more)
+        main, second = ([parts[key] for key in keys] for keys in (chunks, folds))
+        joined = [{name: np.concatenate([part[name] for part in kind]) for name in kind[0]} for kind in (main, second)]
+        return pilot, *joined, one + two
 
     with tempfile.TemporaryDirectory() as temporary:
-        pilot, parts, seconds = go(Path(out or temporary))
-    table = tabulate({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, sizes)
+        pilot, main, second, seconds = go(Path(out or temporary))
+    table = tabulate(main | second, sizes)
     if out is not None:
         trials = {
-            method: dict(zip(map(str, FACTORS), row.round(4).tolist(), strict=True))
-            for method, row in zip(tuned, pilot["excess"], strict=True)
+            m: dict(zip(map(str, FACTORS), row.round(4).tolist(), strict=True)) for m, row in zip(tuned, pilot["excess"], strict=True)
         }
-        write_results(
-            "counts",
-            table,
-            Path(out),
-            configuration=settings | {"repetitions": repetitions},
-            seconds=seconds,
-            settings=settings,
-            more={"chosen": tuned, "pilots": trials},
-        )
+        about = {"configuration": settings | {"repetitions": repetitions}, "seconds": seconds, "settings": settings}
+        write_results("counts-folds", tabulate_folds(second, fold_sizes), Path(out), **about)
+        write_results("counts", table, Path(out), **about, more={"chosen": tuned, "pilots": trials})
     return table
+
+
+def _chunks(repetitions: int, size: int) -> list[range]:
+    return [range(start, min(start + size, repetitions)) for start in range(0, repetitions, size)]
 
 
 def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
