@@ -82,7 +82,7 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
 
     A, variance = (np.zeros((basis.shape[1], M)), None) if start is None else start
     theta = np.append((A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance))
-    options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-10, "gtol": 1e-6}
+    options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-8, "gtol": 1e-6}
     with one_thread():
         theta = minimize(value, theta, jac=True, method="L-BFGS-B", bounds=bound, options=options).x
     return units * theta[:size].reshape(-1, M), float(np.exp(theta[size])) if len(theta) > size else None
