@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,27 +78,29 @@ def _simulated(scenario, setting, n, replication, seed):
     return Sample(X, y, F, new, simulation.true_mean(new, cell), simulation.candidate_models(new))
 
 
-def _digits(n, replication, seed):
-    cut = digits.repeat(1, seed=1000 * seed + replication)
-    X, y, F, X_test, y_test, F_test = (a[0] for a in cut)
-    return Sample(X[:n], y[:n], F[:n], X_test, y_test, F_test)
-
-
-def _counts(n, replication, seed):
-    cut = counts.sample(n, counts.generator(replication, seed))
+@lru_cache(CHUNK)  # the sizes of one world take the first rows of the same cut
+def _cut(world, replication, seed):
+    if world == "digits":
+        return Sample(*(a[0] for a in digits.repeat(1, seed=1000 * seed + replication)))
+    cut = counts.sample(max(WORLDS["counts"].sizes), counts.generator(replication, seed))
     return Sample(cut.X, cut.y, cut.F, cut.X_test, cut.y_test, cut.F_test)
+
+
+def _real(world, n, replication, seed):
+    cut = _cut(world, replication, seed)
+    return cut._replace(X=cut.X[:n], y=cut.y[:n], F=cut.F[:n])
 
 
 #: The worlds by name, in the order of the table.
 WORLDS = {
     world.name: world
     for world in (
-        World("S1", "squared", (100, 300, 900), partial(_simulated, 1, "S1")),
-        World("S2", "squared", (100, 300, 900), partial(_simulated, 1, "S2")),
-        World("S3", "squared", (100, 300, 900), partial(_simulated, 1, "S3")),
-        World("Scenario 2", "squared", (100, 300, 900), partial(_simulated, 2, "-")),
-        World("digits", "cross_entropy", (50, 200, 600), _digits),
-        World("counts", "poisson", (300, 1500), _counts),
+        World("S1", "squared", (100, 900), partial(_simulated, 1, "S1")),
+        World("S2", "squared", (100, 900), partial(_simulated, 1, "S2")),
+        World("S3", "squared", (100, 900), partial(_simulated, 1, "S3")),
+        World("Scenario 2", "squared", (100, 900), partial(_simulated, 2, "-")),
+        World("digits", "cross_entropy", (50, 600), partial(_real, "digits")),
+        World("counts", "poisson", (300, 1500), partial(_real, "counts")),
     )
 }
 
@@ -181,7 +183,8 @@ def _of(kind, **options):
 _MEANS = ("squared", "poisson")
 #: The methods by name. Families: constant weights, local weights, no weights (a model of its own on top or instead).
 METHODS = {
-    "LocalMA": Method(_of(LocalMA, progress=False), "local"),
+    "LocalMA": Method(_of(LocalMA, progress=False, shrinkage=None), "local"),  # the paper's
+    "LocalMA adaptive": Method(_of(LocalMA, progress=False, shrinkage="cv"), "local"),
     "Hierarchical": Method(_of(kin.HierarchicalStacking), "local"),
     "MoE": Method(_of(kin.MixtureOfExperts), "local"),
     "MoE competitive": Method(_of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS),  # for classes they are the same
@@ -276,8 +279,9 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns world, n, method, family, metric, mean, sd, mcse, replications, lead and lead_mcse (the method's value minus LocalMA's, sample by
-        sample, and its Monte-Carlo error), rank (1 is best), seconds (median processor time of a fit). "Hull" is an oracle and has no rank.
+        Columns world, n, method, family, metric, mean, sd, mcse, replications, rank (1 is best), lead and lead_mcse (the method's value minus
+        LocalMA's, sample by sample, and its Monte-Carlo error), adaptive_lead and adaptive_lead_mcse (the same with the adaptive LocalMA), seconds (median
+        processor time of a fit). "Hull" is an oracle and has no rank.
     """
     rows = []
     for name, values in found.items():
@@ -286,9 +290,10 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
             continue
         row = {"world": world, "n": n, "method": method, "family": METHODS[method].family if method in METHODS else "oracle"}
         row |= {"metric": metric} | summarise(values)
-        if f"LocalMA.{metric}" in found and method in METHODS:
-            lead = summarise(values - found[f"LocalMA.{metric}"])
-            row |= {"lead": lead["mean"], "lead_mcse": lead["mcse"]}
+        for lead, rival in (("lead", f"LocalMA.{metric}"), ("adaptive_lead", f"LocalMA adaptive.{metric}")):
+            if rival in found and method in METHODS:
+                paired = summarise(values - found[rival])
+                row |= {lead: paired["mean"], f"{lead}_mcse": paired["mcse"]}
         row["seconds"] = np.median(found[f"{method}.seconds"]) if method in METHODS else np.nan
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -333,8 +338,8 @@ def run(
     cells = [(WORLDS[w], n) for w in worlds for n in (WORLDS[w].sizes if full else WORLDS[w].sizes[:1])]
     chunks = {
         f"{world.key(n)}-from-{start}": (world, n, range(start, min(start + CHUNK, replications)))
-        for world, n in cells
         for start in range(0, replications, CHUNK)
+        for world, n in cells
     }
     configuration = {
         "seed": seed,
