@@ -1,5 +1,6 @@
 """The replication floor: the design's population values, the command line, resuming, and the verdicts."""
 
+import inspect
 import json
 import os
 import re
@@ -11,8 +12,9 @@ import torch
 
 from localma.baselines import global_weights
 from localma.losses import LOSSES
-from localma.replication import bench, compare, load_results, printed, runner, simulation, tuning, walks
-from localma.replication.__main__ import main
+from localma.replication import __main__ as command
+from localma.replication import bench, compare, housing, load_results, printed, runner, simulation, tuning, walks
+from localma.replication.__main__ import EXPERIMENTS, main
 from localma.replication.simulation import CELLS, Cell
 
 COLUMNS = ["scenario", "setting", "n", "method", "metric", "mean", "sd", "mcse", "replications"]
@@ -123,6 +125,69 @@ def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys)
         status = stop.code
     assert status == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["housing", "--encoder", "ngrams"], "housing does not know --encoder; python -m localma.replication housing --help"),
+        (["theory", "--synthetic"], "theory does not know --synthetic"),
+        (["toxicity", "--tune"], "toxicity does not know --tune"),
+        (["toxicity", "--encoder", "bert"], "encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"),
+        (["housing", "--repetitions", "0"], "--repetitions: must be at least 1"),
+        (["housing", "--tune", "--repetitions", "3"], "--repetitions has no meaning here"),
+        (["theory", "--device", "meta"], "it computes on a CPU only: leave --device meta out"),
+    ],
+)
+def test_an_option_that_an_experiment_does_not_have_is_an_error(arguments, words, tmp_path, capsys):
+    try:
+        status = main([*arguments, "--out", str(tmp_path)])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_every_experiment_takes_what_the_command_line_offers(name, monkeypatch, tmp_path):
+    """Each option reaches the function under the name of one of its parameters; each function can be seeded and says where it writes."""
+    experiment = EXPERIMENTS[name]
+    for place in filter(None, (experiment.run, experiment.tune)):
+        takes = inspect.signature(command._function(place)).parameters
+        assert {"seed", "out", "jobs"} <= takes.keys()
+    takes = inspect.signature(command._function(experiment.run)).parameters
+    renamed = {"scenario": "scenarios"}
+    assert {renamed.get(option, option) for option in experiment.options} <= takes.keys()
+
+
+def test_tune_calls_the_validation_and_names_its_file(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def tune(*, full, seed, out, jobs, synthetic=False):
+        calls.append((full, seed, out, jobs, synthetic))
+
+    monkeypatch.setattr(housing, "tune", tune)
+    assert main(["housing", "--tune", "--synthetic", "--seed", "5", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    assert calls == [(False, 5, tmp_path, 2, True)]
+    assert str(tmp_path / "housing-tuning-synthetic.csv") in capsys.readouterr().out
+
+
+def test_all_means_all_and_one_failure_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def function(place):
+        def run(*, seed, out, jobs):
+            ran.append(place)
+            if place == "housing:run":
+                raise FileNotFoundError("no rents here")
+
+        return run
+
+    monkeypatch.setattr(command, "_function", function)
+    assert main(["all", "--out", str(tmp_path)]) == 2
+    assert ran == [experiment.run for experiment in EXPERIMENTS.values()]
+    assert "housing: no rents here" in capsys.readouterr().err
 
 
 def test_tuning_ranks_its_grid(tmp_path, monkeypatch):

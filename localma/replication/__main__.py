@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from localma.devices import check_device
-from localma.replication import adaptive, bench, counts, relatives, simulation, tuning, walks
 from localma.replication.runner import interrupted
 
-#: Experiments on real data: a module of this package each, whose ``run`` takes full, seed, device, out, jobs and synthetic.
-REAL: dict[str, str] = {
-    "housing": "Section 5.1: rents in Beijing and Shanghai, from a model of each district",
-    "toxicity": "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
-    "cifar10": "Section 5.3: photographs of ten classes, from four networks that know four of them each",
+
+class Experiment(NamedTuple):
+    """What the command line knows of an experiment."""
+
+    summary: str
+    run: str  #: module of this package and function; imported when it is wanted
+    options: tuple[str, ...] = ()  #: of ``OPTIONS``, besides those that all have
+    tune: str = ""  #: as ``run``, for ``--tune``
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "tuning": Experiment("choose LocalMA's configuration by cross-validation within pilot samples", "tuning:run"),
+    "simulation": Experiment("Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2", "simulation:run", ("replications", "scenario")),
+    "theory": Experiment("the theory part's measurements: every condition and theorem", "walks:run"),
+    "housing": Experiment(
+        "Section 5.1: rents in Beijing and Shanghai, from a model of each district",
+        "housing:run",
+        ("repetitions", "synthetic"),
+        tune="housing:tune",
+    ),
+    "toxicity": Experiment(
+        "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
+        "toxicity:run",
+        ("repetitions", "encoder", "synthetic"),
+    ),
+    "cifar10": Experiment(
+        "Section 5.3: photographs of ten classes, from four networks that know four of them each",
+        "cifar10:run",
+        ("repetitions", "synthetic"),
+        tune="cifar10_tuning:run",
+    ),
+    "adaptive": Experiment("beyond the paper: the tables with cross-validated shrinkage, and the worlds between", "adaptive:run"),
+    "counts": Experiment("beyond the paper: visits to the doctor, five insurers, one merged book", "counts:run", ("repetitions",)),
+    "relatives": Experiment("beyond the paper: LocalMA and its relatives in six worlds, one table", "relatives:run", ("replications",)),
+}
+
+OPTIONS: dict[str, dict] = {
+    "replications": {"type": int, "metavar": "N", "help": "in each cell, instead of the scale's"},
+    "repetitions": {"type": int, "metavar": "N", "help": "of the experiment, instead of the scale's"},
+    "scenario": {"type": int, "choices": (1, 2), "nargs": "+", "help": "only these scenarios (default both)"},
+    "encoder": {"metavar": "NAME", "help": "of the sentences: tinybert, minilm or ngrams; the files are named after it"},
+    "synthetic": {"action": "store_true", "help": "made-up data of the same shape, for a trial; the files are named NAME-synthetic"},
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _function(place: str) -> Callable:
+    module, name = place.split(":")
+    return getattr(import_module(f"localma.replication.{module}"), name)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m localma.replication", description="Replicate the paper's experiments.")
     commands = parser.add_subparsers(dest="name", required=True)
     common = argparse.ArgumentParser(add_help=False)
@@ -32,30 +76,26 @@ def main(arguments: list[str] | None = None) -> int:
     common.add_argument(
         "--jobs", type=int, default=1, help="parts of the run to compute side by side, in processes of their own (default 1)"
     )
-
-    one = commands.add_parser("simulation", parents=[common], help="Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2")
-    one.add_argument("--replications", type=int, help=f"per cell (default {simulation.QUICK} quick, {simulation.FULL} full)")
-    one.add_argument("--scenario", type=int, choices=(1, 2), nargs="+", help="only these scenarios (default both)")
-    commands.add_parser("tuning", parents=[common], help="choose LocalMA's configuration by cross-validation within pilot samples")
-    commands.add_parser("theory", parents=[common], help="the theory part's measurements: every condition and theorem")
-    commands.add_parser(
-        "adaptive", parents=[common], help="beyond the paper: the tables with cross-validated shrinkage, and the worlds between"
-    )
-    commands.add_parser("counts", parents=[common], help="beyond the paper: visits to the doctor, five insurers, one merged book")
-    commands.add_parser("relatives", parents=[common], help="beyond the paper: LocalMA and its relatives in six worlds, one table")
-    for name, summary in REAL.items():
-        real = commands.add_parser(name, parents=[common], help=summary)
-        real.add_argument(
-            "--synthetic", action="store_true", help=f"made-up data of the same shape, for a trial; writes {name}-synthetic.csv"
-        )
+    for name, experiment in EXPERIMENTS.items():
+        one = commands.add_parser(name, parents=[common], help=experiment.summary)
+        for option in experiment.options:
+            one.add_argument(f"--{option}", default=argparse.SUPPRESS, **OPTIONS[option])
+        if experiment.tune:
+            one.add_argument("--tune", action="store_true", help=f"validate the settings that were tried; writes {name}-tuning.csv")
     commands.add_parser("all", parents=[common], help="every experiment")
     speed = commands.add_parser("bench", help="speed of the stacked engine, as ratios measured in one run")
     speed.add_argument("--quick", action="store_true", help="fewer repeats")
-    options = parser.parse_args(arguments)
+    return parser
 
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"{options.name} does not know {unknown[0]}; {parser.prog} {options.name} --help says what it knows")
     if options.name == "bench":
         try:
-            bench.run(quick=options.quick)
+            _function("bench:run")(quick=options.quick)
         except KeyboardInterrupt:
             return 130
         return 0
@@ -67,36 +107,17 @@ def main(arguments: list[str] | None = None) -> int:
         check_device(options.device)
     except ValueError as error:
         parser.error(str(error))
-    if options.jobs < 1:
-        parser.error(f"argument --jobs: must be at least 1, but is {options.jobs}")
-    everywhere = {"seed": options.seed, "out": options.out, "jobs": options.jobs}
+    for count in ("jobs", "replications", "repetitions"):
+        if getattr(options, count, 1) < 1:
+            parser.error(f"argument --{count}: must be at least 1, but is {getattr(options, count)}")
     status = 0
-    for name in ["tuning", "simulation", "theory", *REAL, "counts", "relatives"] if options.name == "all" else [options.name]:
-        written = name
+    for name in EXPERIMENTS if options.name == "all" else [options.name]:
+        tune = getattr(options, "tune", False)
+        words = [name, "tuning" * tune, getattr(options, "encoder", ""), "synthetic" * getattr(options, "synthetic", False)]
+        written = "-".join(word for word in words if word)
+        function = _function(EXPERIMENTS[name].tune if tune else EXPERIMENTS[name].run)
         try:
-            if name == "simulation":
-                default = simulation.FULL if options.scale == "full" else simulation.QUICK
-                simulation.run(
-                    replications=default if getattr(options, "replications", None) is None else options.replications,
-                    scenarios=tuple(getattr(options, "scenario", None) or (1, 2)),
-                    device=options.device,
-                    **everywhere,
-                )
-            elif name == "theory":
-                walks.run(full=options.scale == "full", **everywhere)
-            elif name == "adaptive":
-                adaptive.run(full=options.scale == "full", device=options.device, **everywhere)
-            elif name == "counts":
-                counts.run(full=options.scale == "full", **everywhere)
-            elif name == "relatives":
-                relatives.run(full=options.scale == "full", **everywhere)
-            elif name == "tuning":
-                tuning.run(full=options.scale == "full", device=options.device, **everywhere)
-            else:
-                synthetic = getattr(options, "synthetic", False)
-                written += "-synthetic" * synthetic
-                module = import_module(f"localma.replication.{name}")
-                module.run(full=options.scale == "full", device=options.device, synthetic=synthetic, **everywhere)
+            function(**_arguments(function, name, options))
         except KeyboardInterrupt:
             return interrupted(written, options.out)
         except (ValueError, OSError) as error:
@@ -105,6 +126,25 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         print(options.out / f"{written}.csv")
     return status
+
+
+def _arguments(function: Callable, name: str, options: argparse.Namespace) -> dict:
+    """What the options say, as the function takes it."""
+    full = options.scale == "full"
+    given = {"full": full, "seed": options.seed, "out": options.out, "jobs": options.jobs, "device": options.device}
+    given |= {option: getattr(options, option) for option in OPTIONS if hasattr(options, option)}
+    if name == "simulation":
+        from localma.replication import simulation
+
+        given.setdefault("replications", simulation.FULL if full else simulation.QUICK)
+        given["scenarios"] = tuple(given.pop("scenario", (1, 2)))
+    takes = inspect.signature(function).parameters
+    for option in ("repetitions", "encoder"):
+        if option in given and option not in takes:
+            raise ValueError(f"--{option} has no meaning here: leave it out")
+    if options.device != "cpu" and "device" not in takes and options.name != "all":
+        raise ValueError(f"it computes on a CPU only: leave --device {options.device} out")
+    return {word: value for word, value in given.items() if word in takes}
 
 
 if __name__ == "__main__":

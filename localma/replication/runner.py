@@ -192,6 +192,6 @@ def load_results(name: str) -> tuple[pd.DataFrame, dict]:
 
 def interrupted(name: str, out: Path) -> int:
     """Say what an interrupted run left behind; the exit status of one."""
-    kept = len(list(Path(out).glob(f".{name}-parts/*/[!.]*.npz")))
+    kept = len(list(Path(out).glob(f".{name}*-parts/*/[!.]*.npz")))
     print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
     return 130
