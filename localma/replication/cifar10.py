@@ -35,7 +35,7 @@ from localma.losses import LOSSES
 from localma.replication.networks import FAMILIES, choose_family, features, weight_network
 from localma.replication.runner import run_parts, summarise, write_results
 
-__all__ = ["CONFIGURATION", "OWN", "Material", "companies", "fit_weights", "load_predictions", "run", "tune"]
+__all__ = ["CONFIGURATION", "OWN", "Material", "companies", "fit_weights", "load_predictions", "run"]
 
 #: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
@@ -381,10 +381,3 @@ def load_predictions() -> tuple[np.ndarray, np.ndarray]:
     with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
         F, y = arrays["F"].astype(float), arrays["y"].astype(int)
     return F / F.sum(-1, keepdims=True), y
-
-
-def tune(*, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False) -> pd.DataFrame:
-    """Choose the steps and the penalty of ``CONFIGURATION``: :func:`localma.replication.cifar10_tuning.run`."""
-    from localma.replication import cifar10_tuning  # which builds on this module
-
-    return cifar10_tuning.run(seed=seed, out=out, jobs=jobs, synthetic=synthetic)
