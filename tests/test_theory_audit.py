@@ -33,7 +33,7 @@ def world(n, rng, noise=None, d=2, shift=0.0):
 
 
 def fitted(train, seed=0, models=MODELS, **options):
-    return LocalMA(models, progress=False, random_state=seed, **options).fit(*train)
+    return LocalMA(models, shrinkage=None, progress=False, random_state=seed, **options).fit(*train)
 
 
 def alarms(case):
@@ -69,7 +69,7 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
         F /= F.sum(-1, keepdims=True)
         share = 1 / (1 + np.exp(-X[:, :1]))
         y = ((share * F[:, 0] + (1 - share) * F[:, 1]).cumsum(1) < rng.uniform(size=(1500, 1))).sum(1)
-        average = LocalMA(loss="cross_entropy", progress=False, random_state=seed).fit(X[:1000], y[:1000], F=F[:1000])
+        average = LocalMA(loss="cross_entropy", shrinkage=None, progress=False, random_state=seed).fit(X[:1000], y[:1000], F=F[:1000])
         return audit(average, X[1000:], y[1000:], F=F[1000:], train=(X[:1000], y[:1000], F[:1000]))
 
     def counts(rng, seed):
@@ -96,6 +96,17 @@ def test_false_alarms_of_the_tests_keep_their_probability():
             count[name] += name in found.alarms
         count["reach"] += found.table.loc["reach", "verdict"] == "looks fine"
     assert max(count.values()) < 3
+
+
+def test_networks_that_are_averaged_count_once():
+    rng = np.random.default_rng(7)
+    train, new = world(300, rng), world(300, rng)
+    values = [
+        audit(LocalMA(MODELS, shrinkage=0.01, members=k, steps=5, random_state=0).fit(*train), *new, train=train).table.loc["size", "value"]
+        for k in (1, 3)
+    ]
+    assert values[0].startswith("S ")
+    assert values[0] == values[1]
 
 
 # --- one fault each -------------------------------------------------------------------------------------------------------

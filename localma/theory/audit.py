@@ -324,7 +324,9 @@ def _smoothness(average, new, random_state):
 
 def _size(average, new, n, borrowed):
     network = getattr(average, "network_", None)
-    S = sum(p.numel() for p in network.parameters()) if network is not None else new.w.shape[1] - 1
+    # several networks that are averaged follow the sample less, not more, than one of them: the largest counts
+    bodies = getattr(getattr(network, "body", None), "bodies", [network])
+    S = max(sum(p.numel() for p in body.parameters()) for body in bodies) if network is not None else new.w.shape[1] - 1
     low, high = THRESHOLDS["parameters"]
     value = f"S {S}, n {n}{' (new data)' if borrowed else ''}, d {np.prod(new.X.shape[1:], dtype=int)}, M {new.w.shape[1]}"
     return "size", value, FINE if low * n >= S else DANGER if high * n < S else UNKNOWN
