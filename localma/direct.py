@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from localma.base import LossEstimator, predicts_probabilities, resolve_seed
 from localma.devices import one_thread
+from localma.loop import train
 from localma.losses import LOSSES
 from localma.network import MLPStack, ModuleStack, check_output, check_whole, initial_values, layer_sizes, module_input
-from localma.training import TILE_BYTES, TILE_ROWS, Options, standardization, train
+from localma.training import TILE_BYTES, TILE_ROWS, Options, standardization
 
 __all__ = ["DirectModel", "DirectStack", "fit_direct_stack"]
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from localma.base import ModelAverage, resolve_seed
 from localma.devices import check_device
+from localma.loop import train
 from localma.network import (
     Constant,
     Mixture,
@@ -29,7 +30,7 @@ from localma.network import (
     start_at,
 )
 from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
-from localma.training import Options, StackFit, fit_stack, train
+from localma.training import Options, StackFit, fit_stack
 
 __all__ = ["FitInfo", "LocalMA"]
 

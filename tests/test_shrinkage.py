@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from localma import LOSSES, GlobalMA, LocalMA, mlp, tweedie
+from localma.loop import train
 from localma.network import Mixture, ModulesStack, ModuleStack, WeightNetwork
 from localma.replication import adaptive, simulation
 from localma.shrinkage import FOLDS, MULTIPLES, cross_validate, fit_shrunk_stack, grid, soften
-from localma.training import Options, train
+from localma.training import Options
 
 
 def world(n=200, seed=0, local=True, loss="squared"):

@@ -10,8 +10,9 @@ from torch import nn
 import localma.training
 from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
 from localma.direct import fit_direct_stack
+from localma.loop import train
 from localma.network import ModuleStack, initial_values, layer_sizes, mlp_from_parameters, split_parameters
-from localma.training import Options, fit_stack, standardization, train
+from localma.training import Options, fit_stack, standardization
 
 ALL_LOSSES = [*LOSSES.values(), tweedie(2.5)]
 
@@ -154,7 +155,7 @@ def test_a_row_equals_the_estimator(loss, dtype, options):
     together = fit.weights(X.to(getattr(torch, dtype))).numpy()
     for b, seed in enumerate([3, 1, 4]):
         names = ("steps", "batch_size", "learning_rate", "penalty", "validation_fraction", "patience")
-        alone = LocalMA(loss=loss, random_state=seed, dtype=dtype, **{name: getattr(options, name) for name in names})
+        alone = LocalMA(loss=loss, shrinkage=None, random_state=seed, dtype=dtype, **{name: getattr(options, name) for name in names})
         alone.fit(X[b].numpy(), y[b].numpy().astype(int if loss.is_classification else float), F=F[b].numpy())
         assert alone.fit_info_.best_step == fit.best_step[b]
         np.testing.assert_allclose(alone.weights(X[b].numpy()), together[b], rtol=0, atol=1e-5 if dtype == "float32" else 1e-10)
@@ -208,7 +209,7 @@ def test_early_stopping_keeps_equal_weights_when_training_only_hurts():
     validation = torch.randperm(n, generator=order)[:20].numpy()
     y = F[:, 0].copy()
     y[validation] = F[validation].mean(1)  # where it is judged, equal weights are perfect
-    fit = LocalMA(random_state=0, validation_fraction=0.5, steps=60).fit(X, y, F=F)
+    fit = LocalMA(random_state=0, shrinkage=None, validation_fraction=0.5, steps=60).fit(X, y, F=F)
     assert fit.fit_info_.best_step == 0
     np.testing.assert_array_equal(fit.weights(X), np.full((n, 2), 0.5))
 
@@ -354,7 +355,7 @@ def test_a_body_with_unused_or_frozen_parts_trains():
 def test_divergence_of_training_is_reported():
     X, F, y = (a[0].numpy() for a in data(B=1))
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        LocalMA(random_state=0, loss=lambda y, a: (y - a) * float("nan"), steps=3).fit(X, y, F=F)
+        LocalMA(random_state=0, shrinkage=None, loss=lambda y, a: (y - a) * float("nan"), steps=3).fit(X, y, F=F)
 
 
 def test_module_stack_trains_any_module():

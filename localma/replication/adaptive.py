@@ -34,11 +34,11 @@ from localma.training import Options, fit_stack
 __all__ = ["SLOPES", "run"]
 
 LOSS = LOSSES["squared"]
-SLOPES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+SLOPES = (0.0, 0.1, 0.2, 0.4, 0.8)
 SCAN = tuple(Cell(1, "S1", n, slope) for slope in SLOPES for n in (100, 300, 900))
 BANDS = tuple(Cell(1, "S1", n) for n in (100, 300, 900))
 #: replications of the tables, of the scan, of the bands; and networks of resampled data for each band
-FULL, QUICK = (500, 100, 50, 50), (8, 4, 4, 20)
+FULL, QUICK = (500, 50, 50, 50), (8, 4, 4, 20)
 #: replications to a part: all folds, penalties and members of so many train together
 PART = {"tables": 125, "scan": 50, "bands": 25}
 

@@ -10,10 +10,11 @@ import time
 import numpy as np
 import torch
 
+from localma.loop import one_cycle
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.simulation import CELLS, CHUNK, SIZES, draw
-from localma.training import Options, fit_stack, one_cycle
+from localma.training import Options, fit_stack
 
 __all__ = ["run"]
 

@@ -12,8 +12,9 @@ import torch
 from sklearn.ensemble import RandomForestRegressor
 
 from localma.devices import one_thread
+from localma.loop import train
 from localma.network import MLPStack, initial_values, layer_sizes
-from localma.training import Options, standardization, train
+from localma.training import Options, standardization
 
 __all__ = [
     "CELLS",

@@ -15,9 +15,9 @@ import torch
 
 from localma import theory
 from localma.devices import one_thread
+from localma.loop import one_cycle
 from localma.network import MLPStack, initial_values, layer_sizes
 from localma.replication.walks import optimality
-from localma.training import one_cycle
 
 __all__ = ["BOX", "CELLS", "WORLD", "follow", "gaps", "measure", "start", "supremum"]
 
