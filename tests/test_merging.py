@@ -156,7 +156,7 @@ def test_table_equals_estimators_alone(task, nets):
     X, y, X_test = task.X[1, :80].double().numpy(), task.y[1, :80].numpy(), task.X_test[1].double().numpy()
     F, F_test = (nets.probabilities(x[:, None])[1].transpose(0, 1).double().numpy() for x in (task.X[:, :80], task.X_test))
     for method, average in {
-        "LocalMA": LocalMA(loss="cross_entropy", random_state=6),
+        "LocalMA": LocalMA(loss="cross_entropy", shrinkage=None, random_state=6),
         "GW": GlobalMA(loss="cross_entropy"),
         "EWMA": EqualWeights(loss="cross_entropy"),
         "BestModel": BestModel(loss="cross_entropy"),
