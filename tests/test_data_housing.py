@@ -268,10 +268,14 @@ def test_the_configuration_is_one_of_the_grid_and_the_best_of_it():
 
 def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
     monkeypatch.setattr(housing.tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
+    monkeypatch.setattr(housing.tuning, "WIDER", {"LocalMA": housing.WIDER["LocalMA"][:1]})
     monkeypatch.setattr(housing.tuning, "SHARES", (0.5,))
     scores = housing.tune(synthetic=True, pilots=1, out=tmp_path).set_index(["network", "learning_rate", "steps", "penalty"])["score"]
     assert len(scores) == 6
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["housing-tuning-synthetic.csv", "housing-tuning-synthetic.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"housing-tuning{wider}-synthetic.{end}" for wider in ("", "-wider") for end in ("csv", "json")
+    ]
+    assert (pd.read_csv(tmp_path / "housing-tuning-wider-synthetic.csv")["ratio"] == 1).all(), "one setting is the best of itself"
     both = [housing.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1) for name in ("Beijing", "Shanghai")]
     for network, grid in housing.tuning.GRID.items():
         for k, setting in enumerate(grid):
@@ -289,6 +293,20 @@ def test_the_configuration_is_the_choice_of_the_tuning():
         assert tuple(housing.CONFIGURATION[network].values()) == both.idxmin()
     rate, _, penalty = score["LocalMA"].idxmin()
     assert housing.CONFIGURATION["LocalMA"] == {"learning_rate": rate, "penalty": penalty}
+
+
+def test_the_wider_lists_hold_the_settings_of_the_choice_in_the_same_order():
+    wider, provenance = load_results("housing-tuning-wider")
+    assert provenance["configuration"]["grid"]["LocalMA"] == list(housing.WIDER["LocalMA"])
+    assert len(wider) == 10 * len(housing.WIDER["LocalMA"])
+    assert (wider.groupby(["table", "city", "rho"])["ratio"].min() == 1).all()
+    assert all(setting in housing.WIDER["LocalMA"] for setting in housing.GRID["LocalMA"])
+    # relative to another best setting, but of the same fits: in one table the order of the settings that both have is the same
+    both = wider.merge(pd.DataFrame(housing.GRID["LocalMA"]), on=["learning_rate", "penalty"])
+    cells = both.groupby(["table", "city", "rho"])["ratio"]
+    again = (both["ratio"] / cells.transform("min")).groupby([both["learning_rate"], both["penalty"]]).mean()
+    score = load_results("housing-tuning")[0].query("network == 'LocalMA'").set_index(["learning_rate", "penalty"])["score"]
+    np.testing.assert_allclose(again, score.loc[again.index], rtol=1e-5)
 
 
 def test_committed_results_are_real_and_whole():

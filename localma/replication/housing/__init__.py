@@ -25,7 +25,7 @@ from localma.replication.housing.methods import (
     table4,
     tell,
 )
-from localma.replication.housing.tuning import GRID, tune, validate
+from localma.replication.housing.tuning import GRID, WIDER, tune, validate
 
 __all__ = [
     "CONFIGURATION",
@@ -35,6 +35,7 @@ __all__ = [
     "METHODS",
     "REPETITIONS",
     "RHOS",
+    "WIDER",
     "City",
     "Predictions",
     "Split",
