@@ -680,6 +680,19 @@ def test_stacker_is_what_scikit_learn_fits_with_prefit_models():
     np.testing.assert_allclose(ours.predict_proba(X, F), theirs.predict_proba(X), atol=1e-8)
 
 
+def test_a_class_that_a_learner_never_saw_gets_some_probability():
+    drawn = stage.WORLDS["digits"].draw(600, 0, 0)
+    few = drawn._replace(**{name: getattr(drawn, name)[drawn.y != 9][:40] for name in ("X", "y", "F")})
+    direct = stage.METHODS["DirectModel"].make("cross_entropy", 0).fit(few.X, few.y)
+    assert direct.predict_proba(few.X_test).shape[1] < 10
+    a = stage._all_classes(direct.predict_proba(few.X_test), direct.classes_, few)
+    np.testing.assert_allclose(a.sum(1), 1)
+    np.testing.assert_allclose(a[:, 9], 1 / 50)
+    assert (a[:, direct.classes_.astype(int)].argmax(1) == direct.predict_proba(few.X_test).argmax(1)).all()
+    for method in ("DirectModel", "Stacking linear"):
+        assert stage.score(stage.WORLDS["digits"], method, few, 0)["risk"] < 4
+
+
 def test_soft_voting_is_equal_weights():
     X, _, y = classes()
     models = [(c, LogisticRegression(C=C).fit(X, y)) for c, C in (("a", 0.1), ("b", 1.0))]

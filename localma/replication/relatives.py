@@ -136,6 +136,10 @@ class Stacker:
     def predict(self, X, F):
         return self.learner.predict(self._columns(X, F))
 
+    @property
+    def classes_(self):
+        return self.learner.classes_
+
     def predict_proba(self, X, F):
         return self.learner.predict_proba(self._columns(X, F))
 
@@ -206,6 +210,16 @@ METHODS = {
 }
 
 
+def _all_classes(a, known, sample):
+    """Probabilities of all classes from those of the classes that a learner has seen; the others get what add-one smoothing gives them."""
+    n, K = len(sample.y), sample.F.shape[2]
+    if len(known) == K:
+        return a
+    everything = np.full((len(a), K), 1 / (n + K))
+    everything[:, np.asarray(known, dtype=int)] = a * (1 - (K - len(known)) / (n + K))
+    return everything
+
+
 def score(world: World, method: str, sample: Sample, seed: int) -> dict[str, float]:
     """Fit one method to one sample: ``risk``, for classes ``error`` too, and the fit's processor ``seconds``.
 
@@ -219,6 +233,7 @@ def score(world: World, method: str, sample: Sample, seed: int) -> dict[str, flo
         predict = fitted.predict_proba if loss.is_classification else fitted.predict
         a = predict(sample.X_test, F=sample.F_test)
     if loss.is_classification:
+        a = _all_classes(a, fitted.classes_, sample)
         return {
             "risk": loss(sample.y_test, a).mean(),
             "error": (a.argmax(1) != sample.y_test).mean(),
