@@ -98,10 +98,10 @@ FOLD_METHODS = ("CV rows", "CV persons")
 #: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls with the power 3/4 of n.
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PILOT = 10_000  # pilot repetitions, of which penalties are chosen, are numbered from here
-FULL, QUICK, CHUNK = 50, 4, 5
+FULL, QUICK, CHUNK = 30, 4, 5
 #: Sizes, repetitions and repetitions of a part of the comparison of folds.
 FOLD_SIZES = SIZES[::2]
-FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 20, 2, 2
+FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 4, 2, 2
 RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOREST = {"n_estimators": 100, "criterion": "poisson", "min_samples_leaf": 20}
 
@@ -606,7 +606,7 @@ def run(
     Parameters
     ----------
     full : bool
-        50 repetitions (20 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
+        30 repetitions (4 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
     repetitions, pilots : int, optional
     sizes : sequence of int, optional
     seed : int
