@@ -134,6 +134,7 @@ def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys)
         (["theory", "--synthetic"], "theory does not know --synthetic"),
         (["toxicity", "--tune"], "toxicity does not know --tune"),
         (["toxicity", "--encoder", "bert"], "encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"),
+        (["toxicity", "--case", "yi"], "cases contains 'yi'; choose from he, hi"),
         (["housing", "--repetitions", "0"], "--repetitions: must be at least 1"),
         (["housing", "--tune", "--repetitions", "3"], "--repetitions has no meaning here"),
         (["theory", "--device", "meta"], "it computes on a CPU only: leave --device meta out"),
@@ -157,7 +158,7 @@ def test_every_experiment_takes_what_the_command_line_offers(name, monkeypatch, 
         takes = inspect.signature(command._function(place)).parameters
         assert {"seed", "out", "jobs"} <= takes.keys()
     takes = inspect.signature(command._function(experiment.run)).parameters
-    renamed = {"scenario": "scenarios"}
+    renamed = {"scenario": "scenarios", "case": "cases"}
     assert {renamed.get(option, option) for option in experiment.options} <= takes.keys()
 
 

@@ -349,6 +349,17 @@ def test_committed_results_are_whole():
     assert (accuracy["replications"] == 50).all()
 
 
+def test_the_other_encoder_saw_the_same_sentences():
+    """Of the committed run with n-grams: the same splits of the same sentences, so what depends on neither encoder nor network is the same."""
+    ngrams, provenance = load_results("toxicity-ngrams")
+    minilm, other = load_results("toxicity")
+    assert provenance["configuration"]["data"] == other["configuration"]["data"]
+    assert provenance["configuration"]["training"] == other["configuration"]["training"]
+    assert set(ngrams["encoder"]) == {"ngrams"}
+    majority = [t.query("case == 'he' and method == 'Majority'").sort_values("share")["mean"].to_numpy() for t in (ngrams, minilm)]
+    np.testing.assert_array_equal(*majority)
+
+
 def test_averages_can_be_run_again_from_the_committed_predictions():
     """Equal weights and the best company need the predictions alone: what the table says of them comes out again."""
     table, _ = load_results("toxicity")

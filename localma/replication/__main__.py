@@ -36,7 +36,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "toxicity": Experiment(
         "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
         "toxicity:run",
-        ("repetitions", "encoder", "synthetic"),
+        ("repetitions", "encoder", "case", "synthetic"),
     ),
     "cifar10": Experiment(
         "Section 5.3: photographs of ten classes, from four networks that know four of them each",
@@ -54,6 +54,7 @@ OPTIONS: dict[str, dict] = {
     "repetitions": {"type": int, "metavar": "N", "help": "of the experiment, instead of the scale's"},
     "scenario": {"type": int, "choices": (1, 2), "nargs": "+", "help": "only these scenarios (default both)"},
     "encoder": {"metavar": "NAME", "help": "of the sentences: tinybert, minilm or ngrams; the files are named after it"},
+    "case": {"metavar": "NAME", "nargs": "+", "help": "only these cases: he, hi, hin, he+hin, he+hi (default the scale's)"},
     "synthetic": {"action": "store_true", "help": "made-up data of the same shape, for a trial; the files are named NAME-synthetic"},
 }
 
@@ -138,6 +139,8 @@ def _arguments(function: Callable, name: str, options: argparse.Namespace) -> di
 
         given.setdefault("replications", simulation.FULL if full else simulation.QUICK)
         given["scenarios"] = tuple(given.pop("scenario", (1, 2)))
+    if "case" in given:
+        given["cases"] = given.pop("case")
     takes = inspect.signature(function).parameters
     for option in ("repetitions", "encoder"):
         if option in given and option not in takes:
