@@ -305,7 +305,7 @@ def test_committed_results_are_of_real_images_and_complete():
     provenance = json.loads(committed("cifar10.json").read_text())["configuration"]
     table = pd.read_csv(committed("cifar10.csv"))
     assert provenance["images"].split()[0] in ("jpeg", "original")
-    assert provenance["repetitions"] >= 10
+    assert provenance["repetitions"] == cifar10.REPETITIONS
     local = table.query("method == 'LocalMA' and metric == 'accuracy'")
     assert local["n"].tolist() == list(cifar10.SIZES)
     assert (local["replications"] == provenance["repetitions"]).all()
