@@ -26,6 +26,7 @@ _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED, _YELLOW, _GREY = (
 #: Colour of each method, in every chapter.
 METHOD_COLORS = {
     "LocalMA": _BLUE,
+    "Adaptive": "#882255",  # wine, beside the eight: it shares pictures with most of them
     "GW": _ORANGE,
     "EWMA": _GREEN,
     "BestModel": _PURPLE,
