@@ -101,7 +101,7 @@ PILOT = 10_000  # pilot repetitions, of which penalties are chosen, are numbered
 FULL, QUICK, CHUNK = 30, 4, 5
 #: Sizes, repetitions and repetitions of a part of the comparison of folds.
 FOLD_SIZES = SIZES[::2]
-FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 4, 2, 2
+FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 8, 2, 2
 RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOREST = {"n_estimators": 100, "criterion": "poisson", "min_samples_leaf": 20}
 
@@ -606,7 +606,7 @@ def run(
     Parameters
     ----------
     full : bool
-        30 repetitions (4 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
+        30 repetitions (8 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
     repetitions, pilots : int, optional
     sizes : sequence of int, optional
     seed : int
