@@ -116,6 +116,17 @@ def test_lint_finds_what_goes_wrong_silently(text, number):
     assert len(lint.problems(text)) == number
 
 
+def test_lint_finds_code_that_does_not_fit():
+    line = "x = " + "1" * 72
+    cell = "A\n\n```{{code-cell}} ipython3\n{}y = 1\n{}\n```\n"
+    assert list(lint.wide(cell.format(":tags: [hide-input]\n\n", line))) == []
+    ((number, message),) = lint.wide(cell.format("", line))
+    assert number == 5
+    assert "76 characters" in message
+    assert list(lint.wide(cell.format("", line[:-1]))) == []
+    assert [number for number, _ in lint.wide(f"```python\n{line}\n```\n")] == [2]
+
+
 # --- in a browser ------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
+# What a page of a phone or a book shows of code; cells that are folded may be wider, as far as they go.
+WIDTH = 75
+SHOWN = re.compile(r"^```(?:\{code-cell\}.*|python)\n(?P<head>---\n(?:.|\n)*?^---\n|(?::\w+:.*\n)*)(?P<code>(?:.|\n)*?)^```$", re.M)
+FOLDED = re.compile(r"\b(?:hide|remove)-(?:input|cell)\b")
 
 
 def outside_code(text):
@@ -54,11 +58,23 @@ def problems(text):
     return found
 
 
+def wide(text):
+    """Every (line number, message) of code that is shown and does not fit."""
+    for cell in SHOWN.finditer(text):
+        if FOLDED.search(cell["head"]):
+            continue
+        first = text.count("\n", 0, cell.start("code")) + 1
+        for number, line in enumerate(cell["code"].splitlines(), first):
+            if len(line) > WIDTH:
+                yield number, f"a line of code has {len(line)} characters, {WIDTH} fit"
+
+
 def main():
     bad = [
         f"{path.relative_to(ROOT)}:{number}: {message}"
         for path in sorted((ROOT / "book").rglob("*.md"))
-        for number, message in problems(path.read_text(encoding="utf-8"))
+        for text in [path.read_text(encoding="utf-8")]
+        for number, message in sorted([*problems(text), *wide(text)])
     ]
     print("\n".join(bad) if bad else "The text of the book is in order.")
     return bool(bad)
