@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from localma.base import ModelAverage, resolve_seed
 from localma.devices import check_device
-from localma.loop import train
+from localma.loop import History, train
 from localma.network import (
     Constant,
     Mixture,
@@ -159,9 +159,38 @@ class LocalMA(ModelAverage):
         self.progress = progress
         self.random_state = random_state
 
+    def fit(self, X, y, F=None, groups=None):
+        """Fit the weights; the candidate models stay as they are.
+
+        Parameters
+        ----------
+        X, y, F
+            As in every average: see :meth:`localma.GlobalMA.fit`.
+        groups : array of shape (n,), optional
+            Which observations belong together, such as the rows of one person: cross-validation holds them out together, and ``bootstrap``
+            draws them together. Without it, rows that resemble each other make local weights look better than they are.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model that fails.
+        """
+        self._groups = None if groups is None else np.asarray(groups)
+        try:
+            return super().fit(X, y, F)
+        finally:
+            del self._groups
+
     def _fit_weights(self, X, F, y, loss):
-        n, rate = len(y), self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
-        options = Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(n)
+        groups = self._groups
+        if groups is not None and groups.shape != (len(y),):
+            raise ValueError(f"groups has shape {groups.shape}, but there are {len(y)} observations; give one entry for each")
+        n = len(y)
+        options = self._options(n)
         shrinkage, members = self._resolve_shrinkage(n)
         check_whole("bootstrap", self.bootstrap, 0)
         seed = resolve_seed(self.random_state)
@@ -175,7 +204,7 @@ class LocalMA(ModelAverage):
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
             self.network_ = None
-            self.fit_info_ = FitInfo(options, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, 0.0)
+            self.fit_info_ = _fit_info(options, None, 0.0)
             return
         f, target = (torch.tensor(a, dtype=dtype, device=self.device) for a in (F, y))
         x = X if self.network is not None else torch.tensor(X, dtype=dtype, device=self.device)
@@ -188,14 +217,14 @@ class LocalMA(ModelAverage):
                 """Networks on the observations ``index`` (all: None), as one stack."""
                 sample = (x, f, target) if index is None else (x[index], f[index], target[index])
                 train_on = self._fit_default if self.network is None else self._fit_bodies
-                return train_on(*sample, loss, options if index is None else self._options_for(len(index), rate), seeds, dtype, bar, more)
+                return train_on(*sample, loss, options if index is None else self._options(len(index)), seeds, dtype, bar, more)
 
             start = None
             if shrinkage is not None:
                 w = start_weights(F, y, loss)
                 start = torch.as_tensor(soften(w), dtype=dtype, device=self.device).expand(members, -1)
                 if shrinkage == "cv":
-                    shrinkage = self._cross_validate(fit, f, target, loss, seed)
+                    shrinkage = self._cross_validate(fit, f, target, loss, seed, groups)
                 self.shrinkage_ = float(shrinkage)
             if shrinkage is not None and math.isinf(shrinkage):
                 self.network_, history, bodies = _constant_network(w, dtype, self.device), None, None
@@ -205,21 +234,13 @@ class LocalMA(ModelAverage):
                 bodies, history, _ = fit(None, seeds, penalties=penalties, start=start)
                 self.network_ = WeightNetwork(bodies[0] if members == 1 else Mixture(bodies), zero_output=False).eval()
             if self.bootstrap:
-                self.bootstrap_ = self._fit_bootstrap(fit, F, y, loss, shrinkage, seed, dtype)
+                self.bootstrap_ = self._fit_bootstrap(fit, F, y, loss, shrinkage, seed, dtype, groups)
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
-        empty = np.empty(0)
-        self.fit_info_ = FitInfo(
-            options,
-            int(history.best_step[0]) if history else 0,
-            history.train_loss[:, 0].cpu().numpy() if history else empty,
-            history.validation_loss[:, 0].cpu().numpy() if history else empty,
-            np.asarray(history.evaluated_at if history else (), dtype=int),
-            float(history.gradient_norm[0]) if history else 0.0,
-            float(entropy),
-        )
+        self.fit_info_ = _fit_info(options, history, entropy)
 
-    def _options_for(self, n, rate):
+    def _options(self, n):
+        rate = self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
         return Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(n)
 
     def _resolve_shrinkage(self, n):
@@ -242,24 +263,27 @@ class LocalMA(ModelAverage):
         check_whole("members", members, 1, ' or "auto"')
         return shrinkage, members
 
-    def _cross_validate(self, fit, f, target, loss, seed):
+    def _cross_validate(self, fit, f, target, loss, seed, groups):
         index = subset(len(target), seed)
 
         def logits(rows, seeds, penalties, start, sample_weight):
             return fit(index, seeds, penalties=penalties, start=start, sample_weight=sample_weight)[2]()
 
         n = len(index)
-        cv = cross_validate(logits, f[index].unsqueeze(0), target[index].unsqueeze(0), loss, grid(n), seeds=[seed])
+        groups = None if groups is None else groups[index]
+        cv = cross_validate(logits, f[index].unsqueeze(0), target[index].unsqueeze(0), loss, grid(n), seeds=[seed], groups=groups)
         columns = {"loss": cv.loss, "difference": cv.difference, "standard_error": cv.standard_error}
         self.cv_results_ = {"shrinkage": cv.shrinkage} | {name: values[0] for name, values in columns.items()}
         self.cv_results_["chosen"] = np.arange(len(cv.shrinkage)) == cv.chosen[0]
         return rescale(cv.shrinkage[cv.chosen[0]], n, len(target))
 
-    def _fit_bootstrap(self, fit, F, y, loss, shrinkage, seed, dtype):
+    def _fit_bootstrap(self, fit, F, y, loss, shrinkage, seed, dtype, groups):
         """Networks of resampled data, each started at that sample's global weights; the shrinkage stays as it is."""
         B, n = self.bootstrap, len(y)
         rng = np.random.default_rng([seed, 2])
-        counts = rng.multinomial(n, np.full(n, 1 / n), B)
+        of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+        draws = of.max() + 1
+        counts = rng.multinomial(draws, np.full(draws, 1 / draws), B)[:, of]
         more = {"sample_weight": torch.as_tensor(counts, dtype=dtype, device=self.device)}
         if shrinkage is not None:
             w = np.stack([start_weights(np.repeat(F, c, 0), np.repeat(y, c), loss) for c in counts])
@@ -347,6 +371,15 @@ class LocalMA(ModelAverage):
         with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
+
+
+def _fit_info(options: Options, history: History | None, entropy: float) -> FitInfo:
+    """Of the first network of a stack; None where nothing was trained."""
+    if history is None:
+        return FitInfo(options, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
+    curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
+    evaluated = np.asarray(history.evaluated_at, dtype=int)
+    return FitInfo(options, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy))
 
 
 def _torch_dtype(name: str) -> torch.dtype:

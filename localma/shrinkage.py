@@ -80,7 +80,15 @@ class CrossValidation:
 
 
 def cross_validate(
-    fit: Callable[..., Tensor], F: Tensor, y: Tensor, loss: Loss, shrinkage: np.ndarray, *, seeds: Sequence[int], folds: int = FOLDS
+    fit: Callable[..., Tensor],
+    F: Tensor,
+    y: Tensor,
+    loss: Loss,
+    shrinkage: np.ndarray,
+    *,
+    seeds: Sequence[int],
+    folds: int = FOLDS,
+    groups: np.ndarray | None = None,
 ) -> CrossValidation:
     """Choose a penalty for each of R samples; all folds and penalties of several samples train as one stack.
 
@@ -97,6 +105,8 @@ def cross_validate(
     seeds : sequence of int, length R
         Of each sample's folds and networks.
     folds : int
+    groups : array of shape (n,), optional
+        Observations with the same entry, such as the rows of one person, stay in one fold, and count as one draw in the standard error.
 
     Returns
     -------
@@ -105,22 +115,30 @@ def cross_validate(
     Raises
     ------
     ValueError
-        If there are fewer observations than two per fold.
+        If there are fewer observations, or groups of them, than two per fold.
     """
     R, n, M = F.shape[:3]
     L = len(shrinkage)
-    if n < 2 * folds:
-        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} observations, but there are {n}")
+    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    draws = int(of.max()) + 1 if n else 0
+    if draws < 2 * folds:
+        what = "observations" if groups is None else "groups"
+        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}")
     G = loss.candidates(y.double(), F.double().movedim(1, -1))
     # a shuffle for each sample: data often come sorted
-    order = torch.stack([torch.randperm(n, generator=torch.Generator().manual_seed(int(s))) for s in seeds]).to(y.device)
+    order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds]).to(y.device)
     held = torch.zeros(R, folds, n, dtype=torch.bool, device=y.device)
     start = np.empty((R, folds, M))
     for k in range(folds):
-        held[:, k].scatter_(1, order[:, k::folds], True)
-        rest = torch.cat([order[:, j::folds] for j in range(folds) if j != k], 1)
-        index = rest[(...,) + (None,) * (F.ndim - 2)].expand(-1, -1, *F.shape[2:])
-        start[:, k] = start_weights(F.gather(1, index).cpu().numpy(), y.gather(1, rest).cpu().numpy(), loss)
+        own = torch.zeros(R, draws, dtype=torch.bool, device=y.device).scatter_(1, order[:, k::folds], True)
+        held[:, k] = own[:, torch.as_tensor(of, device=y.device)]
+        # observations that are kept: equally many for each sample, since groups are those of all
+        samples = [slice(None)] if groups is None else [slice(i, i + 1) for i in range(R)]
+        for part in samples:
+            rest = (~held[part, k]).nonzero()[:, 1].reshape(held[part].shape[0], -1)
+            index = rest[(...,) + (None,) * (F.ndim - 2)].expand(-1, -1, *F.shape[2:])
+            known = F[part].gather(1, index).cpu().numpy(), y[part].gather(1, rest).cpu().numpy()
+            start[part, k] = start_weights(*known, loss)
     start_t = torch.as_tensor(start, dtype=F.dtype, device=F.device)
     # a fold's networks start from the same values at every penalty, so that penalties are compared like with like
     fold_seeds = np.stack([np.random.SeedSequence(int(s)).generate_state(folds) for s in seeds])
@@ -149,11 +167,20 @@ def cross_validate(
     everything = torch.cat([local, constant.unsqueeze(1)], 1).numpy()
     with np.errstate(invalid="ignore"):
         paired = everything - everything[:, -1:]
-        mean, difference, error = everything.mean(-1), paired.mean(-1), paired.std(-1, ddof=1) / math.sqrt(n)
+        mean, difference = everything.mean(-1), paired.mean(-1)
+        error = paired.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(paired, of)
     rows = np.arange(R)
     best = L - 1 - mean[:, -2::-1].argmin(1)  # of equals the larger penalty
     enough = difference[rows, best] < -error[rows, best]
     return CrossValidation(np.append(shrinkage, math.inf), mean, difference, error, np.where(enough, best, L))
+
+
+def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) -> (...)."""
+    n, G = len(groups), int(groups.max()) + 1
+    sums = np.zeros((*values.shape[:-1], G))
+    np.add.at(sums, (..., groups), values - values.mean(-1, keepdims=True))
+    return np.sqrt(G / (G - 1) * np.square(sums).sum(-1)) / n
 
 
 @dataclass(frozen=True)

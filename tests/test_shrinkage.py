@@ -9,7 +9,7 @@ from localma import LOSSES, GlobalMA, LocalMA, mlp, tweedie
 from localma.loop import train
 from localma.network import Mixture, ModulesStack, ModuleStack, WeightNetwork
 from localma.replication import adaptive, simulation
-from localma.shrinkage import FOLDS, MULTIPLES, cross_validate, fit_shrunk_stack, grid, soften
+from localma.shrinkage import FOLDS, MULTIPLES, _clustered_error, cross_validate, fit_shrunk_stack, grid, soften
 from localma.training import Options
 
 
@@ -77,6 +77,50 @@ def test_folds_are_held_out():
     assert (weight.sum(1) == 48).all()
     torch.testing.assert_close(start, moved)
     torch.testing.assert_close(weight, same)
+
+
+def test_groups_stay_together_and_count_as_one_draw():
+    _, y, F = (torch.as_tensor(a, dtype=torch.float64) for a in world(60))
+    groups = np.repeat([f"person {k}" for k in range(20)], 3)
+    seen = []
+
+    def fit(rows, seeds, penalties, start, sample_weight):
+        seen.append(sample_weight.numpy() == 0)
+        return torch.randn(len(rows), 2, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    result = cross_validate(fit, F[None], y[None], LOSSES["squared"], np.array([0.1, 1.0]), seeds=[3], groups=groups)
+    held = seen[0].reshape(FOLDS, 2, 20, 3)
+    assert (held == held[..., :1]).all()
+    assert (held.sum(0) == 1).all()
+    # the standard error is that of the persons' means
+    alone = cross_validate(fit, F[None], y[None], LOSSES["squared"], np.array([0.1, 1.0]), seeds=[3])
+    assert alone.standard_error.shape == result.standard_error.shape
+    values = np.random.default_rng(0).standard_normal((2, 60))
+    means = values.reshape(2, 20, 3).mean(-1)
+    np.testing.assert_allclose(_clustered_error(values, np.repeat(np.arange(20), 3)), means.std(-1, ddof=1) / 20**0.5)
+    np.testing.assert_allclose(_clustered_error(values, np.arange(60)), values.std(-1, ddof=1) / 60**0.5)
+
+
+def test_copies_of_rows_do_not_deceive_who_says_so():
+    """Noise that rows of a person share can be learned by heart; held out with the person it cannot."""
+    rng = np.random.default_rng(0)
+    persons = np.repeat(np.arange(40), 10)
+    X = np.repeat(rng.uniform(-1, 1, (40, 2)), 10, 0)
+    F = np.stack([np.ones(400), -np.ones(400)], 1)
+    y = np.repeat(0.8 * rng.standard_normal(40), 10) + 0.1 * rng.standard_normal(400)
+    rows, whole = (LocalMA(random_state=0).fit(X, y, F=F, groups=g) for g in (None, persons))
+    assert np.isfinite(rows.shrinkage_)
+    assert np.isinf(whole.shrinkage_)
+    narrow, wide = (LocalMA(random_state=0, shrinkage=np.inf, bootstrap=100).fit(X, y, F=F, groups=g) for g in (None, persons))
+    assert wide.weights(X, return_std=True)[1].mean() > 2 * narrow.weights(X, return_std=True)[1].mean()
+
+
+def test_wrong_groups_are_named():
+    X, y, F = world(60)
+    with pytest.raises(ValueError, match=r"groups has shape \(59,\), but there are 60 observations"):
+        LocalMA().fit(X, y, F=F, groups=np.arange(59))
+    with pytest.raises(ValueError, match="needs at least 10 groups, but there are 6"):
+        LocalMA().fit(X, y, F=F, groups=np.arange(60) // 10)
 
 
 def test_held_out_losses_are_those_of_a_plain_loop():
