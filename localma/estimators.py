@@ -170,14 +170,10 @@ class LocalMA(ModelAverage):
             Which observations belong together, such as the rows of one person: cross-validation holds them out together, and ``bootstrap``
             draws them together. Without it, rows that resemble each other make local weights look better than they are.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         ValueError
-            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model that fails.
+            As in every average, and for fewer than ten groups.
         """
         self._groups = None if groups is None else np.asarray(groups)
         try:
