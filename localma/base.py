@@ -218,7 +218,7 @@ class ModelAverage(LossEstimator):
         else:
             columns = list(F.columns) if hasattr(F, "columns") else None
             try:
-                F = np.require(F, dtype=float, requirements="W")  # pandas hands out read-only arrays, which torch warns of
+                F = np.require(F, dtype=float, requirements="CW")  # torch warns of pandas' read-only arrays and refuses reversed ones
             except (TypeError, ValueError) as error:
                 raise ValueError(f"F must be an array of numbers: {error}") from None
             if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:

@@ -261,6 +261,16 @@ def test_metadata_routing_carries_precomputed_predictions():
         assert steps.fit(X, y, F=F).predict(X, F=F).shape == (90,)
 
 
+@pytest.mark.parametrize("kind", [LocalMA, GlobalMA])
+def test_predictions_in_any_layout_of_memory(kind):
+    X, y, F = sample()
+    average = make(kind, steps=3) if kind is LocalMA else kind()
+    reversed_twice = np.ascontiguousarray(F[:, ::-1])[:, ::-1]
+    np.testing.assert_array_equal(
+        average.fit(X, y, F=reversed_twice).predict(X, F=np.asfortranarray(F)), average.fit(X, y, F=F).predict(X, F=F)
+    )
+
+
 def test_pandas_input_reaches_models_by_name():
     X, y, _ = sample()
     frame = pd.DataFrame(X, columns=["size", "age"])
