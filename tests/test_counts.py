@@ -25,8 +25,8 @@ def test_a_persons_years_stand_together_and_nobody_stands_on_two_sides(table, mo
     assert len(who) == len(y) == runs.sum() == 20190
     assert np.isin(runs, [3, 5]).mean() > 0.75  # the terms of the experiment: were runs no persons, no length would stand out
     seen = {}
-    fit = counts.insurers
-    monkeypatch.setattr(counts, "insurers", lambda X, y, seed, kinds: (seen.update(first=(X, y)), fit(X, y, seed, kinds))[1])
+    fit = counts.data.insurers
+    monkeypatch.setattr(counts.data, "insurers", lambda X, y, seed, kinds: (seen.update(first=(X, y)), fit(X, y, seed, kinds))[1])
     whole = counts.sample(6000, np.random.default_rng(3))
     first, test = seen["first"], set(whole.person_test)
 
@@ -145,8 +145,8 @@ def test_parts_add_up_to_the_whole(small):
 
 def test_folds_hold_out_persons(monkeypatch):
     data = counts.sample(200, counts.generator(0))
-    seen, fit = [], counts.fit_stack
-    monkeypatch.setattr(counts, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1])
+    seen, fit = [], counts.methods.fit_stack
+    monkeypatch.setattr(counts.methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1])
     X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
     person = data.person // 40  # many rows of each
     shrinkage, difference = counts.cross_validate_persons(X, F, y, person, seed=1)
@@ -168,7 +168,7 @@ def test_the_clustered_error_is_that_of_statsmodels():
 
 
 def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(counts, "FACTORS", (10.0, 100.0))
+    monkeypatch.setattr(counts.methods, "FACTORS", (10.0, 100.0))
     options = {"full": False, "repetitions": 1, "pilots": 1, "sizes": (30,)}
     table = counts.run(**options, out=tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {f"counts{part}.{end}" for part in ("", "-folds") for end in ("csv", "json")}

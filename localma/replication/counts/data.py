@@ -1,0 +1,218 @@
+"""The table, its persons, the five insurers and their models, and how a repetition deals persons to insurers, sample and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestRegressor
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
+#: What never changes over a person's years in the table.
+FIXED = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea")
+#: Each insurer's customers, and the kind of its model.
+INSURERS = {
+    "free": ("healthy, pay nothing", "glm"),
+    "deductible": ("healthy, pay the first part of a year's bills themselves", "forest"),
+    "quarter": ("healthy, pay a quarter", "glm"),
+    "half": ("healthy, pay half or 95 per cent", "forest"),
+    "fund": ("not healthy, whatever they pay", "glm"),
+}
+#: Sizes of the sample from which weights (or a direct model) are learned.
+SIZES = (300, 600, 1500, 3000, 6000)
+#: Customer-years for the insurers, to draw samples from, and for the test.
+PARTS = (8000, 6000, 6000)
+#: A forest gives no price on fewer customer-years than a leaf holds; so no price is zero either.
+FOREST = {"n_estimators": 100, "criterion": "poisson", "min_samples_leaf": 20}
+
+
+@cache
+def _table() -> pd.DataFrame:
+    from statsmodels.datasets import randhie  # with the plots extra, as in the walks
+
+    return randhie.load_pandas().data.astype(float)
+
+
+def load() -> tuple[np.ndarray, np.ndarray]:
+    """Covariates (20190, 9), in the order of ``COVARIATES``, and visits (20190,).
+
+    Examples
+    --------
+    >>> from localma.replication import counts
+    >>> X, y = counts.load()
+    >>> X.shape, f"{y.mean():.2f}"
+    ((20190, 9), '2.86')
+    """
+    table = _table()
+    return table[list(COVARIATES)].to_numpy(copy=True), table["mdvis"].to_numpy(copy=True)
+
+
+def persons(X: np.ndarray) -> np.ndarray:
+    """Number of each row's run of consecutive rows that share contract, limitation and chronic diseases: a person, at times a few of one family.
+
+    Parameters
+    ----------
+    X : array of shape (N, 9)
+        In the table's order.
+
+    Returns
+    -------
+    array of shape (N,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> sizes = np.bincount(counts.persons(counts.load()[0]))
+    >>> len(sizes), np.bincount(sizes).argsort()[:-3:-1].tolist()  # runs, and their two commonest lengths
+    (5094, [3, 5])
+    """
+    fixed = X[:, [COVARIATES.index(name) for name in FIXED]]
+    return np.concatenate([[0], (np.diff(fixed, axis=0) != 0).any(1).cumsum()])
+
+
+def clientele(X: np.ndarray) -> np.ndarray:
+    """Whose customer each row was: number of the insurer in the order of ``INSURERS``, (N,)."""
+    at = dict(zip(COVARIATES, X.T, strict=True))
+    share = np.exp(at["lncoins"]) - 1  # in per cent
+    contract = np.select([at["idp"] == 1, share < 1, share < 40], [1, 0, 2], 3)
+    healthy = (at["physlm"] < 0.5) & (at["hlthf"] == 0) & (at["hlthp"] == 0)
+    return np.where(healthy, contract, 4)
+
+
+class _GLM(NamedTuple):
+    coefficients: np.ndarray
+    columns: np.ndarray
+
+    def predict(self, X):
+        return np.exp(self.coefficients[0] + X[:, self.columns] @ self.coefficients[1:])
+
+
+def fit_glm(X: np.ndarray, y: np.ndarray) -> _GLM:
+    """Poisson regression (statsmodels, log link) on the columns of X (n, d) that vary; it has ``predict``."""
+    from statsmodels.api import GLM, families
+
+    columns = np.flatnonzero(np.ptp(X, axis=0) > 0)
+    design = np.column_stack([np.ones(len(X)), X[:, columns]])
+    return _GLM(np.asarray(GLM(y, design, family=families.Poisson()).fit().params), columns)
+
+
+def fit_forest(X: np.ndarray, y: np.ndarray, seed: int) -> RandomForestRegressor:
+    """A forest of scikit-learn's, grown with the Poisson criterion."""
+    return RandomForestRegressor(random_state=seed, **FOREST).fit(X, y)
+
+
+def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | None = None) -> list[tuple[str, object]]:
+    """Each insurer's model, fitted to its own customers among the rows given.
+
+    Parameters
+    ----------
+    X : array of shape (n, 9)
+    y : array of shape (n,)
+    seed : int
+        Of the forests.
+    kinds : sequence of {"glm", "forest"}, optional
+        One for each insurer; default those of ``INSURERS``.
+
+    Returns
+    -------
+    list of (name, model) pairs
+        As :class:`localma.LocalMA` takes them.
+    """
+    kinds = [kind for _, kind in INSURERS.values()] if kinds is None else list(kinds)
+    if len(kinds) != len(INSURERS) or not set(kinds) <= {"glm", "forest"}:
+        raise ValueError(f"kinds must name 'glm' or 'forest' for each of the {len(INSURERS)} insurers, but is {kinds}")
+    home = clientele(X)
+    found = []
+    for m, (name, kind) in enumerate(zip(INSURERS, kinds, strict=True)):
+        own = home == m
+        found.append((name, fit_glm(X[own], y[own]) if kind == "glm" else fit_forest(X[own], y[own], seed + m)))
+    return found
+
+
+class Draw(NamedTuple):
+    """One repetition: a sample to learn from, a test, and what the five frozen models predict for both. R repetitions have an axis in front."""
+
+    X: np.ndarray  #: (n, 9)
+    y: np.ndarray  #: (n,), visits
+    F: np.ndarray  #: (n, 5), expected visits by each insurer's model
+    X_test: np.ndarray  #: (6000, 9)
+    y_test: np.ndarray
+    F_test: np.ndarray
+    home_test: np.ndarray  #: (6000,), whose customer each row of the test was
+    person_test: np.ndarray  #: (6000,), number of the person
+    person: np.ndarray  #: (n,), the same for the sample
+
+
+def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = None, by: str = "person") -> Draw:
+    """One repetition: cut the table, fit the insurers' models to their part, draw n customer-years to learn from.
+
+    Parameters
+    ----------
+    n : int
+        At most 6,000. The first rows of a larger sample are a smaller one's: rows stand in random order.
+    rng : numpy Generator
+    kinds : sequence of {"glm", "forest"}, optional
+        As in :func:`insurers`.
+    by : {"person", "row"}
+        What the cut keeps together. "row" puts years of one person on several sides, which is wrong; an exercise shows what it does.
+
+    Returns
+    -------
+    Draw
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> draw = counts.sample(300, np.random.default_rng(0))
+    >>> draw.F.shape, draw.F_test.shape, bool(draw.F.min() > 0)
+    ((300, 5), (6000, 5), True)
+    """
+    if not 1 <= n <= PARTS[1]:
+        raise ValueError(f"n must lie between 1 and {PARTS[1]}, but is {n}")
+    if by not in ("person", "row"):
+        raise ValueError(f"by must be 'person' or 'row', but is {by!r}")
+    X, y = load()
+    who = persons(X)
+    unit = who if by == "person" else np.arange(len(y))
+    rank = rng.permutation(unit.max() + 1)[unit]
+    order = np.argsort(rank, kind="stable")
+    # a part ends with the person who fills it; what is then left over of the table goes to the test
+    ends, start = [], 0
+    for size in PARTS[:2]:
+        last = rank[order[start + size - 1]]
+        start = int(np.searchsorted(rank[order], last, side="right"))
+        ends.append(start)
+    first, pool, test = np.split(order, ends)
+    pool, test = rng.permutation(pool)[:n], rng.permutation(test)[: PARTS[2]]
+    with threadpool_limits(1):
+        models = insurers(X[first], y[first], int(rng.integers(2**31 - len(INSURERS))), kinds)
+        F, F_test = (np.stack([model.predict(X[rows]) for _, model in models], 1) for rows in (pool, test))
+    return Draw(X[pool], y[pool], F, X[test], y[test], F_test, clientele(X[test]), who[test], who[pool])
+
+
+def generator(repetition: int, seed: int = 0) -> np.random.Generator:
+    """The randomness of one repetition."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(repetition,)))
+
+
+def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], **more) -> Draw:
+    """Several repetitions, stacked: every array of :class:`Draw` with an axis of repetitions in front.
+
+    Parameters
+    ----------
+    repetitions : int or range
+        How many, or which.
+    seed : int
+    n, **more
+        As in :func:`sample`.
+    """
+    which = range(repetitions) if isinstance(repetitions, int) else repetitions
+    draws = [sample(n, generator(r, seed), **more) for r in tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)]
+    return Draw(*map(np.stack, zip(*draws, strict=True)))

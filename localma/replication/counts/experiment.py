@@ -1,0 +1,254 @@
+"""The runs: every method for every size of the sample, two ways to cross-validate, and the tables that they leave."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from localma.losses import LOSSES
+from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
+from localma.replication.counts.methods import METHODS, chosen, clustered_error, cross_validate_persons, deviance, predict, tensors, tune
+from localma.replication.runner import run_parts, summarise, write_results
+from localma.shrinkage import MEMBERS, MULTIPLES, fit_shrunk_stack, member_seeds, rescale, soften, subset
+from localma.training import Options, fit_stack
+
+#: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
+FOLD_METHODS = ("CV rows", "CV persons")
+FULL, QUICK, CHUNK = 30, 4, 5
+#: Sizes, repetitions and repetitions of a part of the comparison of folds.
+FOLD_SIZES = SIZES[::2]
+FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 8, 2, 2
+
+
+def _shares(data: Draw) -> np.ndarray:
+    """Averages over all of the test, and over each insurer's customers in it: (R, 6, 6000)."""
+    groups = np.stack([np.ones_like(data.home_test, float), *(data.home_test == m for m in range(len(INSURERS)))], 1)
+    return groups / groups.sum(2, keepdims=True)
+
+
+def replicate(repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
+
+    Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean weights, and
+    ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
+    """
+    data = repeat(repetitions, seed=seed)
+    share = _shares(data)
+
+    def mean(a):
+        return np.einsum("rgn,rn->rg", share, a)
+
+    found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
+    for n in sizes:
+        predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
+        for method, a in predictions.items():
+            found[f"{method}.deviance.{n}"] = mean(deviance(data.y_test, a))
+            found[f"{method}.balance.{n}"] = mean(a) / mean(data.y_test)
+        found[f"weights.{n}"] = np.einsum("rgn,rnm->rgm", share, weights)
+    return found
+
+
+def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The penalty chosen by cross-validation over rows, as ``LocalMA(shrinkage="cv")`` does it, and over persons.
+
+    ``METHOD.METRIC.n`` as :func:`replicate` gives them, for the methods "CV rows" and "CV persons"; and ``rows.n``, ``persons.n`` and ``test.n``
+    (R, L + 1), the excess over global weights that each penalty has on held-out rows, on held-out persons, and on the test.
+    """
+    data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
+    seeds = [1000 * seed + r for r in repetitions]
+    R, share = len(seeds), _shares(data)
+    found = {}
+    for n in sizes:
+        sample, X_test = tensors(data, n), torch.as_tensor(data.X_test, dtype=torch.float32)
+        rows = fit_shrunk_stack(*sample, loss, seeds=seeds)
+        gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
+        # the same with persons held out together
+        seen = [subset(n, s) for s in seeds]
+        pairs = [
+            cross_validate_persons(*(a[r, i] for a in sample), data.person[r, i], s)
+            for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
+        ]
+        difference = np.stack([d.mean(0) for _, d in pairs])
+        error = np.stack([clustered_error(d, data.person[r, i]) for r, ((_, d), i) in enumerate(zip(pairs, seen, strict=True))])
+        best = difference[:, :-1].argmin(1)
+        everyone = np.arange(R)
+        choice = np.where(difference[everyone, best] < -error[everyone, best], best, difference.shape[1] - 1)
+        shrinkage = rescale(pairs[0][0], len(seen[0]), n)
+        # every penalty on the whole sample: one network each for the truth, five for those that were chosen
+        L, start = len(shrinkage) - 1, torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
+
+        def fit(which, seeds, penalties, sample=sample, start=start, X_test=X_test, data=data):
+            stack = fit_stack(
+                *(a[which] for a in sample),
+                loss,
+                seeds=seeds,
+                penalties=torch.as_tensor(penalties, dtype=torch.float32),
+                start=start[which],
+            )
+            return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
+
+        each = everyone.repeat(L)
+        truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[:-1], R)).reshape(R, L, -1)
+        members = everyone.repeat(MEMBERS)
+        finite = np.minimum(shrinkage[choice], shrinkage[-2])
+        average = fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members]).reshape(R, MEMBERS, -1).mean(1)
+        predictions = {
+            "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
+            "CV persons": np.where((choice == L)[:, None], gw, average),
+        }
+        base = deviance(data.y_test, gw)
+        found |= {f"rows.{n}": rows.cross_validation.difference, f"persons.{n}": difference}
+        found[f"test.{n}"] = np.column_stack([deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)])
+        for method, a in predictions.items():
+            found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))
+            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum("rgn,rn->rg", share, data.y_test)
+    return found
+
+
+def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame:
+    """The tidy table of :func:`run` from all repetitions' arrays."""
+    rows = []
+    for g, group in enumerate(["all", *INSURERS]):
+        head = {"customers": group}
+        for name in INSURERS:
+            rows.append(head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g]))
+        for n in sizes:
+            for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
+                value = {metric: found[f"{method}.{metric}.{n}"][:, g] for metric in ("deviance", "balance")}
+                # the first repetitions, where a method has fewer
+                value["lead"] = value["deviance"] - found[f"LocalMA.deviance.{n}"][: len(value["deviance"]), g]
+                for metric, values in value.items():
+                    if (method, metric) != ("LocalMA", "lead"):
+                        rows.append(head | {"n": n, "method": method, "metric": metric} | summarise(values))
+            for m, name in enumerate(INSURERS):
+                rows.append(head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m]))
+    return pd.DataFrame(rows)
+
+
+def tabulate_folds(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame:
+    """The tidy table of what each judge says of each penalty, from :func:`compare_folds`."""
+    rows = []
+    for n in sizes:
+        for judge in ("rows", "persons", "test"):
+            for factor, values in zip((*MULTIPLES, np.inf), found[f"{judge}.{n}"].T, strict=True):
+                rows.append({"n": n, "judge": judge, "factor": factor, "metric": "excess"} | summarise(values))
+    return pd.DataFrame(rows)
+
+
+def run(
+    *,
+    full: bool = True,
+    repetitions: int | None = None,
+    sizes: Sequence[int] | None = None,
+    pilots: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """The whole experiment: pilots choose the penalties, then every method for every size; then two ways to cross-validate.
+
+    Parameters
+    ----------
+    full : bool
+        30 repetitions (8 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
+    repetitions, pilots : int, optional
+    sizes : sequence of int, optional
+    seed : int
+    out : path, optional
+        Folder for ``counts.csv``, ``counts-folds.csv``, their provenance and the parts of an unfinished run. None: a temporary one.
+    jobs : int
+        Parts computed side by side.
+
+    Returns
+    -------
+    DataFrame
+        Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of one insurer; metric "deviance" is
+        the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the method's deviance minus LocalMA's, "balance" the visits
+        predicted over those observed, "weight" LocalMA's mean weight on an insurer.
+    """
+    repetitions = repetitions or (FULL if full else QUICK)
+    pilots = pilots or (10 if full else 2)
+    sizes = tuple(sizes or (SIZES if full else SIZES[:2]))
+    if wrong := [n for n in sizes if not 1 <= n <= PARTS[1]]:
+        raise ValueError(f"sizes contains {wrong[0]}; n must lie between 1 and {PARTS[1]}")
+    fold_sizes = [n for n in sizes if n in FOLD_SIZES] or sizes[:1]
+    chunks = {f"from-{r.start}-to-{r.stop}": r for r in _chunks(repetitions, CHUNK)}
+    folds = {f"folds-{r.start}-to-{r.stop}": r for r in _chunks(min(repetitions, FOLD_FULL if full else FOLD_QUICK), FOLD_CHUNK)}
+    settings = {"seed": seed, "pilots": pilots, "sizes": list(sizes), "parts": list(PARTS), "forest": FOREST, "LocalMA": asdict(Options())}
+    tuned: dict[str, float] = {}
+
+    def compute(key):
+        if key == "pilots":
+            trials = tune(pilots, sizes=[n for n in sizes if n < PARTS[1]] or sizes[:1], seed=seed)
+            mean = trials.groupby(["method", "factor"])["excess"].mean().unstack()
+            return {
+                "factor": np.array([chosen(trials)[name] for name in mean.index]),
+                "excess": mean.to_numpy(),
+                "grid": mean.columns.to_numpy(float),
+                "method": np.array(list(mean.index)),
+            }
+        if key in folds:
+            return compare_folds(folds[key], fold_sizes, seed=seed)
+        return replicate(chunks[key], sizes, tuned, seed=seed)
+
+    def go(folder):
+        more = {"out": folder, "configuration": settings, "unit": "repetition", "jobs": jobs}
+        first, one = run_parts("counts", [("pilots", pilots)], compute, **more)
+        pilot = first["pilots"]
+        tuned.update(zip(pilot["method"].tolist(), pilot["factor"].tolist(), strict=True))
+        parts, two = run_parts("counts", [(key, len(c)) for key, c in (chunks | folds).items()], compute, **more)
+        main, second = ([parts[key] for key in keys] for keys in (chunks, folds))
+        joined = [{name: np.concatenate([part[name] for part in kind]) for name in kind[0]} for kind in (main, second)]
+        return pilot, *joined, one + two
+
+    with tempfile.TemporaryDirectory() as temporary:
+        pilot, main, second, seconds = go(Path(out or temporary))
+    table = tabulate(main | second, sizes)
+    if out is not None:
+        trials = {
+            m: dict(zip(map(str, pilot["grid"].tolist()), row.round(4).tolist(), strict=True))
+            for m, row in zip(tuned, pilot["excess"], strict=True)
+        }
+        about = {"configuration": settings | {"repetitions": repetitions}, "seconds": seconds, "settings": settings}
+        write_results("counts-folds", tabulate_folds(second, fold_sizes), Path(out), **about)
+        write_results("counts", table, Path(out), **about, more={"chosen": tuned, "pilots": trials})
+    return table
+
+
+def _chunks(repetitions: int, size: int) -> list[range]:
+    return [range(start, min(start + size, repetitions)) for start in range(0, repetitions, size)]
+
+
+def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """LocalMA against every other method, size by size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`run`.
+    z : float
+        A difference counts beyond so many Monte-Carlo errors.
+
+    Returns
+    -------
+    DataFrame
+        Columns n, method, lead, mcse, verdict ("LocalMA better", "LocalMA worse" or "cannot tell").
+
+    Examples
+    --------
+    >>> from localma.replication import counts, load_results
+    >>> list(counts.findings(load_results("counts")[0]).columns)
+    ['n', 'method', 'lead', 'mcse', 'verdict']
+    """
+    lead = table.query("customers == 'all' and metric == 'lead'")
+    word = np.select(
+        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]], ["LocalMA better", "LocalMA worse"], "cannot tell"
+    )
+    found = lead.assign(lead=lead["mean"], verdict=word)[["n", "method", "lead", "mcse", "verdict"]]
+    return found.reset_index(drop=True)

@@ -1,0 +1,228 @@
+"""Ways to a price: averages of the insurers' models and models of one's own; and how their penalties are chosen.
+
+A penalty comes from pilots (:func:`localma.replication.counts.tune`), or from cross-validation within the sample. The package's own holds groups out together where
+``LocalMA.fit`` is told of them; :func:`localma.replication.counts.cross_validate_persons` does the same with the rows' differences kept, so that the experiment can put held-out
+persons beside held-out rows at every penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import PoissonRegressor
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from localma.baselines import global_weights
+from localma.direct import DirectModel
+from localma.losses import LOSSES
+from localma.network import mlp
+from localma.replication.counts.data import SIZES, Draw, fit_forest, repeat
+from localma.shrinkage import FOLDS, grid, soften
+from localma.training import Options, fit_stack
+
+METHODS = (
+    "LocalMA",
+    "LocalMA untuned",
+    "GW",
+    "EWMA",
+    "BestModel",
+    "OwnInsurer",
+    "DirectGLM",
+    "DirectForest",
+    "DirectModel",
+    "OnePrice",
+)
+#: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls with the power 3/4 of n.
+FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+PILOT = 10_000  # pilot repetitions, of which penalties are chosen, are numbered from here
+RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):
+    """Poisson regression with a ridge penalty chosen by five-fold cross-validation, each person in one fold.
+
+    Without a penalty, a rare group that made no visit in the sample gets a mean of zero.
+    """
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), PoissonRegressor(max_iter=1000)),
+        {"poissonregressor__alpha": list(RIDGE)},
+        scoring="neg_mean_poisson_deviance",
+        cv=GroupKFold(5),
+    )
+    return search.fit(X, y, groups=person)
+
+
+def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> DirectModel:
+    """The package's direct model, a network of 16 hidden units, with ``factor`` times the package's own penalty."""
+    options = Options(learning_rate=0.01, steps=500, penalty=factor * Options().resolve(len(y)).penalty)
+    network = mlp(X.shape[1], 1, random_state=seed)
+    return DirectModel(network, loss="poisson", training=options, progress=False, random_state=seed).fit(X, y)
+
+
+def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
+    """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the package's own penalty."""
+    options = Options(penalty=factor * Options().resolve(n).penalty)
+    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, options=options)
+    return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
+
+
+def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """Poisson deviance, twice the Kullback-Leibler loss, of each observation; arrays of one shape."""
+    y, a = np.broadcast_arrays(y, a)
+    return LOSSES["poisson"](y.ravel(), a.ravel()).reshape(y.shape)
+
+
+def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What every method predicts for the test after learning from the first n customer-years; the weight networks are one stack.
+
+    Parameters
+    ----------
+    data : Draw
+        Of R repetitions, from :func:`repeat`.
+    n : int
+    seeds : sequence of int, length R
+        Of the networks and of the direct forest.
+    factors : dict
+        Penalties of "LocalMA" and "DirectModel" in units of the package's own; from :func:`tune`.
+
+    Returns
+    -------
+    predictions : dict of method to array (R, 6000)
+    weights : array of shape (R, 6000, 5)
+        LocalMA's on the test.
+    """
+    X, y, F = data.X[:, :n], data.y[:, :n], data.F[:, :n]
+    weights, untuned = (local_weights(data, n, seeds, factor, data.X_test) for factor in (factors["LocalMA"], 1.0))
+    best = deviance(y[..., None], F).mean(1).argmin(1)
+    found = {
+        "LocalMA": (weights * data.F_test).sum(-1),
+        "LocalMA untuned": (untuned * data.F_test).sum(-1),
+        "GW": (global_weights(F, y, LOSSES["poisson"])[:, None] * data.F_test).sum(-1),
+        "EWMA": data.F_test.mean(-1),
+        "BestModel": data.F_test[np.arange(len(y)), :, best],
+        "OwnInsurer": np.take_along_axis(data.F_test, data.home_test[..., None], -1)[..., 0],
+        "OnePrice": np.broadcast_to(y.mean(1)[:, None], data.y_test.shape),
+    }
+    direct: dict[str, list] = {"DirectGLM": [], "DirectForest": [], "DirectModel": []}
+    with threadpool_limits(1):
+        for r, seed in enumerate(seeds):
+            direct["DirectGLM"].append(direct_glm(X[r], y[r], data.person[r, :n]).predict(data.X_test[r]))
+            direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
+            direct["DirectModel"].append(direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r]))
+    return found | {name: np.stack(a) for name, a in direct.items()}, weights
+
+
+def tensors(data: Draw, n: int):
+    """X, F, y of the first n, as the networks take them."""
+    return tuple(torch.as_tensor(a[:, :n], dtype=torch.float32) for a in (data.X, data.F, data.y))
+
+
+def folds_of_persons(person: np.ndarray, seed: int, folds: int = FOLDS) -> np.ndarray:
+    """Which fold holds each row out, (n,): all rows of a person are in one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> fold = counts.folds_of_persons(np.array([7, 7, 2, 2, 9, 7]), seed=0, folds=3)
+    >>> len(set(fold)), len(set(fold[[0, 1, 5]]))
+    (3, 1)
+    """
+    names, which = np.unique(person, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % folds)[which]
+
+
+def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`localma.shrinkage.cross_validate` for one sample, but a person's years are held out together.
+
+    Parameters
+    ----------
+    X, F, y : Tensors of shapes (n, 9), (n, 5), (n,)
+    person : array of shape (n,)
+    seed : int
+
+    Returns
+    -------
+    shrinkage : array of shape (L + 1,)
+        Candidates, infinity (global weights) last.
+    difference : array of shape (n, L + 1)
+        Held-out deviance of each row minus that of global weights.
+    """
+    loss, penalties, n = LOSSES["poisson"], grid(len(y)), len(y)
+    held = folds_of_persons(person, seed)
+    rows = np.arange(FOLDS).repeat(len(penalties))
+    gw = np.stack([global_weights(F[held != k].numpy(), y[held != k].numpy(), loss) for k in range(FOLDS)])
+    fit = fit_stack(
+        *(a.expand(len(rows), *a.shape) for a in (X, F, y)),
+        loss,
+        seeds=np.random.SeedSequence(seed).generate_state(FOLDS)[rows],
+        penalties=torch.as_tensor(np.tile(penalties, FOLDS), dtype=X.dtype),
+        start=torch.as_tensor(soften(gw), dtype=X.dtype)[rows],
+        sample_weight=torch.as_tensor(held != rows[:, None], dtype=X.dtype),
+    )
+    w = fit.weights(X.expand(len(rows), *X.shape)).double().numpy().reshape(FOLDS, len(penalties), n, -1)
+    own = w[held, :, np.arange(n)]  # (n, L, 5)
+    local = deviance(y.numpy()[:, None], np.einsum("nlm,nm->nl", own, F.double().numpy()))
+    constant = deviance(y.numpy(), (gw[held] * F.double().numpy()).sum(1))
+    return np.append(penalties, np.inf), np.column_stack([local - constant[:, None], np.zeros(n)])
+
+
+def clustered_error(values: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Standard error of the mean of ``values`` (n, ...) when rows of one person depend on each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import counts
+    >>> values = np.random.default_rng(0).normal(size=100)
+    >>> four = np.repeat(values, 4)  # the same information, four times
+    >>> float(counts.clustered_error(four, np.repeat(np.arange(100), 4)) / counts.clustered_error(values, np.arange(100)))
+    1.0
+    """
+    centred = values - values.mean(0)
+    sums = np.zeros((person.max() + 1, *values.shape[1:]))
+    np.add.at(sums, person, centred)
+    return np.sqrt((sums**2).sum(0)) / len(values)
+
+
+def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -> pd.DataFrame:
+    """Deviance of LocalMA and of the direct network for every penalty, on pilot repetitions that the experiment does not use.
+
+    A pilot learns from the first n customer-years of its sample and is judged on the rest of the sample, as far as it holds other persons. Its
+    test stays closed.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, n, factor, repetition, excess (deviance above that of GW).
+    """
+    which = range(PILOT, PILOT + pilots)
+    data = repeat(which, seed=seed)
+    rows = []
+    for n in sizes:
+        strangers = [~np.isin(p, p[:n]) for p in data.person]
+        gw = global_weights(data.F[:, :n], data.y[:, :n], LOSSES["poisson"])
+
+        def excess(a, strangers=strangers, gw=gw):
+            difference = deviance(data.y, a) - deviance(data.y, (gw[:, None] * data.F).sum(-1))
+            return [d[s].mean() for d, s in zip(difference, strangers, strict=True)]
+
+        for factor in FACTORS:
+            a = (local_weights(data, n, which, factor, data.X) * data.F).sum(-1)
+            with threadpool_limits(1):
+                networks = [direct_network(data.X[r, :n], data.y[r, :n], k, factor).predict(data.X[r]) for r, k in enumerate(which)]
+            for method, found in (("LocalMA", excess(a)), ("DirectModel", excess(np.stack(networks)))):
+                rows += [(method, n, factor, r, value) for r, value in zip(which, found, strict=True)]
+    return pd.DataFrame(rows, columns=["method", "n", "factor", "repetition", "excess"])
+
+
+def chosen(trials: pd.DataFrame) -> dict[str, float]:
+    """The factor of each method with the smallest excess over all sizes of :func:`tune`."""
+    mean = trials.groupby(["method", "factor"])["excess"].mean().unstack()
+    return {str(method): float(factor) for method, factor in mean.idxmin(axis=1).items()}
