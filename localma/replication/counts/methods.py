@@ -1,8 +1,8 @@
 """Ways to a price: averages of the insurers' models and models of one's own; and how their penalties are chosen.
 
-A penalty comes from pilots (:func:`localma.replication.counts.tune`), or from cross-validation within the sample. The package's own holds groups out together where
-``LocalMA.fit`` is told of them; :func:`localma.replication.counts.cross_validate_persons` does the same with the rows' differences kept, so that the experiment can put held-out
-persons beside held-out rows at every penalty.
+A penalty comes from pilots (:func:`localma.replication.counts.tune`), or from cross-validation within the sample. The package's own holds
+groups out together where ``LocalMA.fit`` is told of them; :func:`localma.replication.counts.cross_validate_persons` does the same and keeps
+the difference of each row, so that the experiment can put held-out persons beside held-out rows at every penalty.
 """
 
 from __future__ import annotations
