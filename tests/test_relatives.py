@@ -27,7 +27,9 @@ from localma.relatives import (
     RightProbability,
     pinball,
 )
-from localma.relatives.local import cell_choice, fit_gate, grow, linear_basis
+from localma.relatives.gates import fit_gate
+from localma.relatives.local import linear_basis
+from localma.relatives.selection import cell_choice, grow
 from localma.replication import relatives as stage
 from localma.replication.__main__ import main
 

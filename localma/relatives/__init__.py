@@ -10,8 +10,10 @@ The constant ones know one set of weights: :class:`BatesGranger`, :class:`Inform
 """
 
 from localma.relatives.constant import AdaptiveMixing, BatesGranger, GreedySelection, InformationWeights, NonNegativeStacking
-from localma.relatives.local import FeatureStacking, HierarchicalStacking, LocalSelection, MixtureOfExperts, RightProbability
+from localma.relatives.gates import HierarchicalStacking, MixtureOfExperts
+from localma.relatives.local import FeatureStacking, RightProbability
 from localma.relatives.quantile import QuantileAverage, pinball
+from localma.relatives.selection import LocalSelection
 
 __all__ = [
     "AdaptiveMixing",
