@@ -206,6 +206,15 @@ def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monk
     assert calls == [0, 1, 1, 2]
 
 
+def test_a_run_in_one_process_trains_the_companies_once(monkeypatch):
+    trained, real = [], cifar10.companies
+    monkeypatch.setattr(cifar10, "companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more))
+    monkeypatch.setattr(cifar10, "CONFIGURATION", CONFIGURATION | {"steps": 3})
+    cifar10.material.cache_clear()
+    cifar10.run(synthetic=True, sizes=(100,), repetitions=1)
+    assert trained == [0]
+
+
 def test_printed_table_5():
     table = printed(5)
     assert len(table) == 25

@@ -128,7 +128,7 @@ def _log_loss(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=1)
-def material(synthetic: bool = False, seed: int = 0, progress: bool = True) -> Material:
+def material(synthetic: bool = False, seed: int = 0) -> Material:
     """Images, features and companies; what takes long is kept in the user cache.
 
     Raises
@@ -148,8 +148,7 @@ def material(synthetic: bool = False, seed: int = 0, progress: bool = True) -> M
     path = cache_folder() / "companies" / f"{key}.npz"
     if not path.exists():
         X, X_test = (
-            [features(name, images, checksum=data.checksum, progress=progress) for name in FAMILIES[family]]
-            for images in (data.images, data.test_images)
+            [features(name, images, checksum=data.checksum) for name in FAMILIES[family]] for images in (data.images, data.test_images)
         )
         F, F_test, C = companies(X, data.labels, X_test, seed=seed)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +215,7 @@ def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, 
 
 def _part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
     n, first, last = (int(word.lstrip("nr")) for word in key.split("-"))
-    things = material(synthetic, seed, progress=False)
+    things = material(synthetic, seed)
     rows = [repetition(r, n, things, seed=seed) for r in range(first, last)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
