@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,6 +24,7 @@ def collected(nowhere, monkeypatch):
     rows = [("en", f"sentence {i}", i % 2, "textdetox2024", 0) for i in range(6)]
     rows += [("fr", f"phrase {i} null", int(i < 5), "a", 0) for i in range(8)]  # five toxic, three not
     rows += [("fr", f"mot {i}", int(i < 1), "b", 0) for i in range(4)] + [("fr", "mot 0", 0, "b", 1)]
+    rows += [("fr", f"cri {i}", 1, "c", 0) for i in range(3)]  # toxic ones alone
     rows += [("he", "null", 1, "olah2000", 0), ("he", "null", 1, "olah2000", 1), ("he", "NA", 0, "olah2000", 0)]
     place = nowhere / "toxicity" / "toxicity.csv.gz"
     place.parent.mkdir()
@@ -44,9 +44,9 @@ def test_collected_rows(collected):
 
 def test_french_is_balanced_within_each_source(collected):
     french = load_toxicity(["fr"], path=collected.parent.parent)
-    source = np.array(["phrase" in text for text in french.text])
-    assert [french.toxic[source].sum(), (1 - french.toxic[source]).sum()] == [3, 3]
-    assert [french.toxic[~source].sum(), (1 - french.toxic[~source]).sum()] == [1, 1]
+    for word, of_each in (("phrase", 3), ("mot", 1), ("cri", 0)):  # what names the source
+        of_source = french.toxic[[word in text for text in french.text]]
+        assert [of_source.sum(), (1 - of_source).sum()] == [of_each, of_each]
     assert len(set(french.text)) == len(french), "repeats are dropped first"
     again, other = load_toxicity(["fr"], path=collected), load_toxicity(["fr"], path=collected, seed=1)
     assert list(again.text) == list(french.text) != list(other.text)
@@ -92,6 +92,14 @@ def test_unknown_languages_are_named(collected):
         load_toxicity(["klingon"], path=collected)
     with pytest.raises(ValueError, match=r"language 'fr' is not among the 9 rows; there are en, he"):
         load_toxicity(["en", "he"], path=collected).only("fr")
+
+
+@pytest.mark.parametrize("options", [{}, {"synthetic": True}])
+def test_a_language_twice_is_refused(collected, options):
+    with pytest.raises(ValueError, match=r"language 'en' is named twice.*name each language once"):
+        load_toxicity(["en", "he", "en"], path=collected, **options)
+    with pytest.raises(ValueError, match="language 'he' is named twice"):
+        load_toxicity(["en", "he"], path=collected, **options).only("he", "he")
 
 
 @pytest.fixture

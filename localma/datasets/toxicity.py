@@ -91,6 +91,7 @@ class Toxicity:
         missing = [code for code in languages if code not in self.language]
         if missing:
             raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {', '.join(pd.unique(self.language))}")
+        _check_once(languages)
         return self.take(np.concatenate([np.flatnonzero(self.language == code) for code in languages]))
 
     def unrepeated(self) -> np.ndarray:
@@ -104,7 +105,7 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     Parameters
     ----------
     languages : sequence of str
-        Codes from :data:`LANGUAGES`.
+        Codes from :data:`LANGUAGES`, each once.
     path : path, optional
         The collected file, or a folder that holds it or the data set's own files (``en-00000-of-00001.parquet``, ``en.parquet`` or ``en.csv`` with columns
         text, toxic). Default: ``LOCALMA_DATA``, then the user cache.
@@ -137,6 +138,7 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     unknown = [code for code in languages if code not in LANGUAGES]
     if unknown or not len(languages):
         raise ValueError(f"language {(unknown or [''])[0]!r} is not known; choose from {', '.join(LANGUAGES)}")
+    _check_once(languages)
     if synthetic:
         frame = pd.concat([_nonsense(code, seed) for code in languages])
         return _pack(frame, languages, "synthetic", "")
@@ -152,9 +154,17 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     return _pack(frame, languages, "collected", sha256(place)[:12])
 
 
+def _check_once(languages: Sequence[str]) -> None:
+    twice = [code for k, code in enumerate(languages) if code in languages[:k]]
+    if twice:
+        raise ValueError(f"language {twice[0]!r} is named twice, which would repeat its sentences; name each language once")
+
+
 def _balanced(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Source by source as many rows of the commoner label as of the rarer one, at random."""
-    least = frame.groupby(["source", "toxic"])["text"].transform("size").groupby(frame["source"]).transform("min")
+    toxic = frame.groupby("source")["toxic"]
+    count = toxic.transform("sum")
+    least = np.minimum(count, toxic.transform("size") - count)
     order = frame.sample(frac=1, random_state=seed)
     return order[order.groupby(["source", "toxic"]).cumcount() < least[order.index]].sort_index()
 
