@@ -227,7 +227,7 @@ def _numbers(column: pd.Series, place: Path) -> np.ndarray:
     values = pd.to_numeric(given, errors="coerce")
     bad = values.isna() & column.notna()
     if bad.any():
-        raise ValueError(f"{place}, column {column.name!r}, row {int(np.argmax(bad)) + 2}: {column[bad].iloc[0]!r} is not a number")
+        raise ValueError(f"{place}, column {column.name!r}, row {bad.idxmax() + 2}: {column[bad].iloc[0]!r} is not a number")
     return values.to_numpy(float, copy=True)
 
 
