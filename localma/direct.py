@@ -183,9 +183,10 @@ def fit_direct_stack(
 ) -> DirectStack:
     """Regress y on X by B independent ReLU networks at once, with squared loss; samples may differ in size.
 
-    Row b equals ``DirectModel(mlp(d, 1, width=width, depth=depth, random_state=seeds[b]), training=options)`` fitted to the first
-    ``counts[b]`` observations alone. Every step uses all observations of a row, and none is held out; rows of a similar size are trained side
-    by side, so that little is spent on padding.
+    Up to rounding, row b equals ``DirectModel(mlp(d, 1, width=width, depth=depth, random_state=seeds[b]), training=options)`` fitted to the
+    first ``counts[b]`` observations alone, as long as these are at most 1,024: of more, the estimator takes mini-batches unless its
+    ``batch_size`` is ``counts[b]`` or larger. Here every step uses all observations of a row, and none is held out; rows of a similar size are
+    trained side by side, so that little is spent on padding.
 
     Parameters
     ----------
