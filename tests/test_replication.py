@@ -191,6 +191,34 @@ def test_all_means_all_and_one_failure_does_not_stop_the_others(tmp_path, monkey
     assert "housing: no rents here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FloatingPointError("training diverged"), "housing: training diverged"),
+        (ModuleNotFoundError("No module named 'x'"), "housing: No module named 'x'; pip install 'localma[plots,models]'"),
+    ],
+    ids=["diverged", "an extra is missing"],
+)
+@pytest.mark.parametrize("when", ["imported", "run"])
+def test_no_failure_of_one_experiment_stops_the_others(error, words, when, tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def function(place):
+        def run(*, seed, out, jobs):
+            ran.append(place)
+            if place == "housing:run":
+                raise error
+
+        if place == "housing:run" and when == "imported":
+            run(seed=0, out=None, jobs=1)
+        return run
+
+    monkeypatch.setattr(command, "_function", function)
+    assert main(["all", "--out", str(tmp_path)]) == 2
+    assert ran == [experiment.run for experiment in EXPERIMENTS.values()]
+    assert words in capsys.readouterr().err
+
+
 def test_tuning_ranks_its_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "GRID", tuning.GRID[:2])
     monkeypatch.setattr(tuning, "CELLS", CELLS[:2])
@@ -228,6 +256,17 @@ def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(resumed["mean"], whole["mean"], rtol=1e-5)
 
 
+def test_an_interrupted_run_counts_the_parts_of_its_own_command(tmp_path, capsys):
+    kept = ("housing", "housing-more", "housing-tuning", "housing-synthetic", "housing-synthetic-more", "housing-tuning-synthetic")
+    for name in kept:
+        folder = tmp_path / f".{name}-parts" / "0123456789ab"
+        folder.mkdir(parents=True)
+        (folder / "a.npz").touch()
+    for name, parts in (("housing", 2), ("housing-synthetic", 2), ("housing-tuning", 1), ("housing-tuning-synthetic", 1), ("hous", 0)):
+        assert runner.interrupted(name, tmp_path) == 130
+        assert f"{name}: interrupted; {parts} finished parts" in capsys.readouterr().err
+
+
 def test_parts_of_other_settings_are_not_picked_up(tmp_path):
     def compute(value):
         return lambda key: {"x": np.array([value])}
@@ -254,6 +293,13 @@ def test_parts_side_by_side_are_the_same_parts(tmp_path):
     assert go(1, "two")[2] == processes, "another number of jobs picks up the same parts"
     with pytest.raises(ValueError, match="jobs"):
         go(0, "none")
+
+
+def test_a_process_that_starts_after_an_edit_computes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_code", lambda: "before the edit")  # in this process; another one reads the files that are there now
+    with pytest.raises(RuntimeError, match=r"localma changed since this run started.*start it again"):
+        runner.run_parts("t", [("a", 1), ("b", 1)], lambda key: {"x": np.ones(1)}, out=tmp_path, configuration={}, jobs=2)
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 def test_an_error_beside_other_parts_keeps_the_finished_ones(tmp_path):

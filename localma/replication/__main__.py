@@ -116,13 +116,14 @@ def main(arguments: list[str] | None = None) -> int:
         tune = getattr(options, "tune", False)
         words = [name, "tuning" * tune, getattr(options, "encoder", ""), "synthetic" * getattr(options, "synthetic", False)]
         written = "-".join(word for word in words if word)
-        function = _function(EXPERIMENTS[name].tune if tune else EXPERIMENTS[name].run)
         try:
+            function = _function(EXPERIMENTS[name].tune if tune else EXPERIMENTS[name].run)
             function(**_arguments(function, name, options))
         except KeyboardInterrupt:
             return interrupted(written, options.out)
-        except (ValueError, OSError) as error:
-            print(f"{parser.prog} {name}: {error}", file=sys.stderr)
+        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+            advice = "; pip install 'localma[plots,models]'" * isinstance(error, ModuleNotFoundError)
+            print(f"{parser.prog} {name}: {error}{advice}", file=sys.stderr)
             status = 2  # of "all", the other experiments may still do
             continue
         print(options.out / f"{written}.csv")

@@ -45,7 +45,7 @@ def run_parts(
     Parameters
     ----------
     name : str
-        Of the experiment.
+        Of the experiment; parts of a second kind go by NAME-more.
     parts : iterable of (key, size)
         Key of each part, fit for a file name, and how many units of work it holds (for the progress bar).
     compute : callable
@@ -56,6 +56,11 @@ def run_parts(
     jobs : int
         How many parts to compute side by side, each in a process of its own, which gets ``compute`` with all that it refers to. Not a setting: a run may be
         resumed with another number.
+
+    Raises
+    ------
+    RuntimeError
+        If the package's source was edited before one of the processes started.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, but is {jobs}")
@@ -67,10 +72,10 @@ def run_parts(
     with tqdm(total=sum(parts.values()), desc=name, unit=unit, smoothing=0.1) as bar:
         bar.update(sum(parts[key] for key in parts if key not in missing))
         if jobs == 1:
-            finished = (_compute_part(key, paths[key], compute) for key in missing)
+            finished = (_compute_part(key, paths[key], compute, _code()) for key in missing)
         else:
             workers = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
-            finished = workers(delayed(_compute_part)(key, paths[key], compute) for key in missing)
+            finished = workers(delayed(_compute_part)(key, paths[key], compute, _code()) for key in missing)
         for key in finished:
             bar.update(parts[key])
     done, seconds = {}, 0.0
@@ -81,8 +86,13 @@ def run_parts(
     return done, seconds
 
 
-def _compute_part(key: str, path: Path, compute: Callable[[str], Part]) -> str:
-    """Compute one part and keep it at once, so that whoever started it may be interrupted."""
+def _compute_part(key: str, path: Path, compute: Callable[[str], Part], code: str) -> str:
+    """Compute one part and keep it at once, so that whoever started it may be interrupted; ``code`` is the digest under which it is kept."""
+    if _code() != code:
+        raise RuntimeError(
+            f"the source of localma changed since this run started, so process {os.getpid()}, which started later, would compute with other code "
+            "than the rest: start it again, and edit nothing until its processes have begun, or run a copy of the package"
+        )
     start = time.perf_counter()
     arrays = compute(key)
     arrays["seconds"] = np.array(time.perf_counter() - start)
@@ -90,7 +100,7 @@ def _compute_part(key: str, path: Path, compute: Callable[[str], Part]) -> str:
     return key
 
 
-@cache  # a file that is edited during the run is not the code that runs
+@cache  # a file that is edited during the run is not the code that runs in this process; one that starts later has a digest of its own
 def _code() -> str:
     """Digest of the package's source: parts that other code computed are not mixed with new ones."""
     digest = hashlib.sha256()
@@ -192,6 +202,6 @@ def load_results(name: str) -> tuple[pd.DataFrame, dict]:
 
 def interrupted(name: str, out: Path) -> int:
     """Say what an interrupted run left behind; the exit status of one."""
-    kept = len(list(Path(out).glob(f".{name}*-parts/*/[!.]*.npz")))
+    kept = sum(len(list(Path(out).glob(f".{kind}-parts/*/[!.]*.npz"))) for kind in (name, f"{name}-more"))
     print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
     return 130
