@@ -1,6 +1,7 @@
 """The stacked engine against plain loops, alone against together, and the promises of early stopping."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -176,7 +177,21 @@ def test_tiles_and_workers_change_nothing(monkeypatch):
     for other in results:
         assert torch.equal(one.best_step, other.best_step)
         torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-9)
-    assert torch.get_num_threads() >= 1
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "outcome"), [(0.01, nullcontext()), (1e300, pytest.raises(FloatingPointError))], ids=["a fit", "a fit that diverges"]
+)
+def test_a_fit_leaves_torchs_threads_as_they_were(learning_rate, outcome):
+    X, F, y = data(B=4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)  # more than the one that each tile gets
+    try:
+        with outcome:
+            fit_stack(X, F, y, LOSSES["squared"], seeds=range(4), options=Options(steps=5, learning_rate=learning_rate), workers=2)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_rows_stop_at_their_own_step():
