@@ -363,6 +363,18 @@ def test_right_probability_where_nobody_or_everybody_is_right():
     assert (RightProbability().fit(X, y, F=F).weights(X)[:, 3] == 0).all()
 
 
+def test_where_no_model_is_thought_right_they_are_weighted_equally():
+    """A tree gives probabilities of exactly zero: to the left each of three models is wrong, to the right the last two are right."""
+    X, y = np.r_[np.full(10, -1.0), np.full(10, 1.0)][:, None], np.zeros(20, int)
+    F = np.tile([0.2, 0.8], (20, 3, 1))
+    F[10:, 1:] = F[10:, 1:, ::-1]
+    F[0, 0] = [0.8, 0.2]  # the first model's tree is one that learned something, too
+    X[0] = -3
+    average = RightProbability(loss="cross_entropy", classifier=DecisionTreeClassifier(random_state=0)).fit(X, y, F=F)
+    np.testing.assert_allclose(average.weights([[-1.0], [1.0], [-3.0]]), [[1 / 3] * 3, [0, 0.5, 0.5], [1, 0, 0]])
+    assert np.isfinite(average.predict_proba(X, F=F)).all()
+
+
 def test_neighbours_by_hand():
     X, F, y = sample()
     Z = (X - X.mean(0)) / X.std(0)

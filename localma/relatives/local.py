@@ -143,6 +143,7 @@ class RightProbability(Local):
     def _rule_weights(self, Z):
         if isinstance(self.rule_, list):
             p = np.stack([r.predict_proba(Z)[:, 1] if hasattr(r, "predict_proba") else np.full(len(Z), r) for r in self.rule_], 1)
+            p[~p.any(1)] = 1  # where no model is thought right, as by a tree: equal weights
             return p / p.sum(1, keepdims=True)
         if not hasattr(self.rule_, "predict_proba"):
             return np.tile(np.eye(self.n_models_)[self.rule_], (len(Z), 1))
