@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     'all of it'
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # of this call alone: threads may write to one path
     try:
         write(temporary)
         os.replace(temporary, path)

@@ -1,5 +1,8 @@
 """Files are written whole or not at all."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -60,3 +63,22 @@ def test_compression_makes_smaller_files_of_the_same_arrays(tmp_path):
         with np.load(tmp_path / f"{compressed}.npz") as file:
             assert all(np.array_equal(file[name], array) for name, array in arrays.items())
     assert (tmp_path / "True.npz").stat().st_size < (tmp_path / "False.npz").stat().st_size / 20
+
+
+def test_two_threads_on_one_path_do_not_meet(tmp_path):
+    path, both = tmp_path / "table.csv", threading.Barrier(2, timeout=10)
+
+    def write(text):
+        def halves(temporary):
+            with open(temporary, "w") as file:
+                file.write(text)
+                file.flush()
+                both.wait()  # each has written before one of them renames
+                file.write(text)
+
+        write_atomically(path, halves)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(write, ["one", "two"])) == [None, None]
+    assert path.read_text() in ("oneone", "twotwo")
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
