@@ -28,7 +28,7 @@ def save(average, path) -> None:
     """Write a fitted average; see :meth:`localma.base.ModelAverage.save`."""
     check_is_fitted(average)
     loss = average._resolve_loss()
-    key = next((key for key, known in LOSSES.items() if known is loss), None)
+    key = next((key for key, known in LOSSES.items() if known == loss), None)  # equal, not the same: clones copy it
     params = {name: _plain(value) for name, value in average.get_params(deep=False).items() if name not in ("models", "loss", "network")}
     header = {
         "format": FORMAT,
@@ -54,10 +54,11 @@ def save(average, path) -> None:
         header["best"], arrays["losses"] = average.best_, average.losses_
     network = getattr(average, "network_", None)
     if network is not None:
-        header["body"] = "mlp" if average.network is None else "custom"
+        header["body"], header["networks"] = "mlp" if average.network is None else "custom", {}
         for part in ("network", "bootstrap"):
             body = network.body if part == "network" else average.bootstrap_
             if body is not None:
+                header["networks"][part] = len(body.bodies) if isinstance(body, Mixture) else 0  # 0: no mixture
                 arrays |= {f"{part}.{name}": value.cpu().numpy() for name, value in body.state_dict().items()}
         if average.shrinkage_ is not None:
             arrays["shrinkage"] = np.array(average.shrinkage_)  # infinity has no place in JSON
@@ -191,7 +192,10 @@ def _body(part, header, arrays, given, average, path):
     state = {name.removeprefix(f"{part}."): torch.as_tensor(a) for name, a in arrays.items() if name.startswith(f"{part}.")}
     if not state:
         return None
-    members = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("bodies.")), default=-1)
+    if "networks" in header:
+        members = header["networks"][part]
+    else:  # a file of before; a body with ``bodies`` of its own could not be told from a mixture
+        members = 1 + max((int(name.split(".")[1]) for name in state if name.startswith("bodies.")), default=-1)
     if not members:
         return _single(state, header, given, average, path)
     own = [{name.removeprefix(f"bodies.{k}."): a for name, a in state.items() if name.startswith(f"bodies.{k}.")} for k in range(members)]

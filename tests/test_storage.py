@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
 import localma
@@ -109,6 +110,36 @@ def test_network_of_ones_own(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "tokens", network=embedding).weights(tokens), average.weights(tokens))
 
 
+class Parallel(nn.Module):
+    """A body that calls its layers by the name that the average of several bodies calls them by."""
+
+    def __init__(self, M=3):
+        super().__init__()
+        self.bodies = nn.ModuleList([nn.Linear(2, 4), nn.Linear(4, M)])
+
+    def forward(self, x):
+        return self.bodies[1](torch.relu(self.bodies[0](x)))
+
+
+@pytest.mark.parametrize("options", [{}, {"members": 2, "bootstrap": 2}])
+def test_a_body_with_bodies(options, tmp_path):
+    average = make(LocalMA, network=Parallel, learning_rate=0.05, shrinkage=None, **options).fit(X, y, F=F)
+    average.save(tmp_path / "a")
+    again = load(tmp_path / "a", network=Parallel)
+    np.testing.assert_array_equal(again.weights(X), average.weights(X))
+    if options:
+        np.testing.assert_array_equal(again.weights(X, True)[1], average.weights(X, True)[1])
+
+
+def test_files_that_do_not_say_how_many_networks(tmp_path):
+    """As they were written before."""
+    average = make(LocalMA, members=2, bootstrap=3, shrinkage=0.02).fit(X, y, F=F)
+    average.save(tmp_path / "a.npz")
+    again = load(rewritten(tmp_path / "a.npz", lambda h, a: h.pop("networks")))
+    for one, other in zip(again.weights(X, True), average.weights(X, True), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_losses_of_ones_own(tmp_path, monkeypatch):
     def poisson(y, a):  # a user's function with the name of another loss
         return (y - a).abs()
@@ -124,6 +155,13 @@ def test_losses_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.delitem(LOSSES, "mine")
     with pytest.raises(ValueError, match="mine"):
         load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("loss", [*LOSSES.values(), tweedie(1.7)], ids=lambda loss: loss.name)
+def test_a_clone_forgets_no_loss(loss, tmp_path):
+    target, candidates = (np.arange(60) % 3, P) if loss.is_classification else (y, F)
+    clone(GlobalMA(loss=loss)).fit(X, target, F=candidates).save(tmp_path / "a")
+    assert load(tmp_path / "a")._resolve_loss().name == loss.name
 
 
 def rewritten(path, change):
@@ -238,7 +276,8 @@ def test_the_file_can_be_read_by_whom_the_folder_lets(tmp_path):
         ({"shrinkage": 0.02, "members": 2, "bootstrap": 3}, None),
         ({"shrinkage": float("inf"), "bootstrap": 3}, None),
         ({"shrinkage": None, "members": 3}, None),
-        ({"shrinkage": 0.02, "members": 2, "bootstrap": 2}, mlp(2, 3, width=4)),
+        ({"shrinkage": 0.02, "bootstrap": 2}, mlp(2, 3, width=4)),
+        ({"shrinkage": 0.02, "members": 2, "bootstrap": 2}, lambda M: mlp(2, M, width=4)),
         ({"shrinkage": float("inf")}, mlp(2, 3, width=4)),
     ],
 )
