@@ -94,6 +94,17 @@ def _check_domain(what, values, domain, loss, where, advice):
         raise ValueError(f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}")
 
 
+def _check_shapes(y, a, expected):
+    if a.shape != expected:
+        raise ValueError(f"y has shape {tuple(y.shape)}, but the predictions have {tuple(a.shape)}; expected {tuple(expected)}")
+
+
+def _check_leading(mu, a):
+    k = min(mu.ndim, a.ndim)
+    if mu.shape[mu.ndim - k :] != a.shape[a.ndim - k :]:
+        raise ValueError(f"mu has shape {tuple(mu.shape)}, but a has {tuple(a.shape)}; they may differ by leading dimensions alone")
+
+
 @dataclass(frozen=True)
 class Loss:
     r"""A loss for predictions of a mean.
@@ -141,8 +152,9 @@ class Loss:
         return False
 
     def __call__(self, y, a):
-        """Loss of each observation, for ``y`` and ``a`` of shape (n,); arrays in, array out, tensors in, tensor out."""
+        """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in, tensor out."""
         (y, a), to_numpy = _tensors(y, a)
+        _check_shapes(y, a, y.shape)
         out = self.value(y, a)
         return out.numpy() if to_numpy else out
 
@@ -152,12 +164,14 @@ class Loss:
         Parameters
         ----------
         mu, a : array or tensor of shape (n,)
+            One of them may have leading dimensions that the other has not, such as many predictions for one mean.
         """
         if self.phi is None:
             raise ValueError(
                 f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(..., phi=...)"
             )
         (mu, a), to_numpy = _tensors(mu, a)
+        _check_leading(mu, a)
         with torch.enable_grad():
             at = a.detach().requires_grad_() if not a.requires_grad else a
             slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
@@ -244,6 +258,11 @@ class _CrossEntropy(Loss):
 
     def __call__(self, y, a):
         (y, a), to_numpy = _tensors(y, a)
+        _check_shapes(y, a, (*y.shape, *a.shape[-1:]))
+        known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
+        if not known.all():
+            last = a.shape[-1] - 1
+            raise ValueError(f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has {y[~known][0].item():g}")
         p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
         out = self.value(y, p)
         return out.numpy() if to_numpy else out
@@ -251,6 +270,7 @@ class _CrossEntropy(Loss):
     def divergence(self, mu, a):
         """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
         (mu, a), to_numpy = _tensors(mu, a)
+        _check_leading(mu, a)
         out = (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
         return out.numpy() if to_numpy else out
 
@@ -273,17 +293,18 @@ class _CrossEntropy(Loss):
 
     def check_predictions(self, F, names=None):
         F = np.asarray(F)
-        for m in range(F.shape[1]):
+        total = F @ np.ones(F.shape[-1])  # sums and minima over so short an axis would take longer than to predict
+        bad = np.abs(total - 1) > 1e-3
+        if F.min() < 0:
+            bad |= (F < 0).any(-1)
+        if bad.any():
+            m, i = np.argwhere(bad.T)[0]
             label = f"model {names[m]!r}" if names else f"F[:, {m}]"
-            total = F[:, m].sum(-1)
-            bad = np.flatnonzero((F[:, m] < 0).any(-1) | (np.abs(total - 1) > 1e-3))
-            if len(bad):
-                i = bad[0]
-                raise ValueError(
-                    f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
-                    f"row {i} sums to {total[i]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
-                    "If these are logits, apply softmax first."
-                )
+            raise ValueError(
+                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
+                f"row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
+                "If these are logits, apply softmax first."
+            )
 
 
 # Named functions, not lambdas: an estimator that holds a Loss can then be pickled, which parallel grid searches do.
@@ -357,13 +378,7 @@ def _negative_entropy(p):
 #: The losses by name. Unit deviances keep their factor 2, as in scikit-learn and statsmodels.
 LOSSES: dict[str, Loss] = {
     "squared": Loss("squared", _squared, torch.square),
-    "cross_entropy": _CrossEntropy(
-        "cross_entropy",
-        _log_loss,
-        _negative_entropy,
-        "class labels",
-        "probabilities",
-    ),
+    "cross_entropy": _CrossEntropy("cross_entropy", _log_loss, _negative_entropy, "class labels", "probabilities"),
     "poisson": Loss("poisson", _poisson, _poisson_phi, "non-negative", "positive"),
     "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive"),
     "tweedie": tweedie(1.5),

@@ -265,3 +265,41 @@ def test_arrays_in_arrays_out_and_read_only_input():
     y.flags.writeable = False  # as pandas hands out its columns
     assert isinstance(LOSSES["squared"](y, y), np.ndarray)
     assert isinstance(LOSSES["squared"](torch.tensor(y.copy()), torch.ones(2)), torch.Tensor)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor], ids=["arrays", "tensors"])
+@pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"]], ids=[*IDS, "cross_entropy"])
+def test_shapes_must_be_equal(loss, kind):
+    y, a = kind(np.ones(3)), kind(np.ones((3, 2) if loss.is_classification else 3))
+    for wrong in (a[..., None], a[:2], a[None], a[0]):
+        with pytest.raises(ValueError, match=r"y has shape \(3,\), but the predictions have .*expected \(3"):
+            loss(y, wrong)
+    with pytest.raises(ValueError, match=r"y has shape \(3, 1\)"):
+        loss(y[:, None], a)
+
+
+@pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"]], ids=[*IDS, "cross_entropy"])
+def test_divergence_takes_leading_dimensions_and_nothing_else(loss):
+    """The risks of many replications are measured in one call; a column against a row would be measured as n * n of them."""
+    mu, a = (np.full((4, 3, 2), 0.5), np.full((3, 2), 0.5)) if loss.is_classification else (np.ones((4, 3)), np.ones(3))
+    assert loss.divergence(mu, a).shape == loss.divergence(a, mu).shape == (4, 3)
+    for wrong in (a[:, None], a[:2], mu[:, :1]):
+        with pytest.raises(ValueError, match=r"mu has shape .*, but a has"):
+            loss.divergence(a, wrong)
+
+
+@pytest.mark.parametrize("y", [[0.7, 1.0], [0, -1], [2, 0], [0, np.nan]])
+def test_class_labels_are_whole_and_known(y):
+    with pytest.raises(ValueError, match=r"y must hold class numbers from 0 to 1, .*but y has"):
+        LOSSES["cross_entropy"](y, [[0.5, 0.5], [0.2, 0.8]])
+
+
+def test_the_first_model_outside_the_domain_is_named():
+    F = np.ones((3, 2))
+    F[0, 1] = F[2, 0] = -1
+    with pytest.raises(ValueError, match=r"F\[2, 0\] = -1"):
+        LOSSES["gamma"].check_predictions(F)
+    P = np.full((3, 2, 2), 0.5)
+    P[0, 1], P[2, 0] = 0.7, [1.5, -0.5]
+    with pytest.raises(ValueError, match=r"F\[:, 0\].*row 2 sums to 1 and its smallest entry is -0.5\."):
+        LOSSES["cross_entropy"].check_predictions(P)
