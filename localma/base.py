@@ -21,12 +21,14 @@ __all__ = ["LossEstimator", "ModelAverage", "predicts_probabilities", "resolve_s
 
 def resolve_seed(random_state) -> int:
     """A torch seed from an estimator's ``random_state``: an int is the seed itself, anything else is drawn from as scikit-learn does."""
-    if isinstance(random_state, (int, np.integer)):
-        return int(random_state)
     try:
-        return check_random_state(random_state).randint(2**31)
+        if not isinstance(random_state, (int, np.integer)):
+            return check_random_state(random_state).randint(2**31)
+        if 0 <= random_state < 2**63 and not isinstance(random_state, bool):
+            return int(random_state)
     except ValueError:
-        raise ValueError(f"random_state must be an int, a numpy RandomState or None, but is {random_state!r}") from None
+        pass
+    raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
 
 
 def predicts_probabilities(estimator) -> bool:
@@ -39,7 +41,7 @@ def predicts_probabilities(estimator) -> bool:
 def check_numeric_columns(X) -> None:
     """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
     if hasattr(X, "columns"):
-        words = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name])]
+        words = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)]
         if words:
             raise ValueError(
                 f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder), and if the models need "
@@ -161,7 +163,8 @@ class ModelAverage(LossEstimator):
         y : array of shape (n,)
             Responses, or class labels for cross-entropy.
         F : array of shape (n, M), or (n, M, K) for cross-entropy, optional
-            Precomputed predictions, used instead of calling the models; required where ``models`` is None.
+            Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns of a DataFrame must be
+            named as the models, in their order.
 
         Returns
         -------
@@ -172,10 +175,11 @@ class ModelAverage(LossEstimator):
         ValueError
             Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model that fails.
         """
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)  # of the fit before: if this one fails, nothing may be left that only looks fitted
         loss = self._resolve_loss()
         array, y = self._validate_sample(X, y)
         F = self._candidate_predictions(X, len(array), F, loss, y)
-        loss.check_predictions(F, None if self.models is None else self.model_names_)
         if loss.is_classification:
             y = self._encode(y)
         else:
@@ -216,7 +220,7 @@ class ModelAverage(LossEstimator):
             X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
             F = predict_candidates(names, models, X, n, classes if fitting or not proba else self.classes_, proba)
         else:
-            columns = list(F.columns) if hasattr(F, "columns") else None
+            columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
             try:
                 F = np.require(F, dtype=float, requirements="CW")  # torch warns of pandas' read-only arrays and refuses reversed ones
             except (TypeError, ValueError) as error:
@@ -224,19 +228,21 @@ class ModelAverage(LossEstimator):
             if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
                 expected = f"({n}, M, K)" if proba else f"({n}, M)"
                 raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
-            if self.models is None:
-                named = [str(c) for c in columns] if columns else [f"f{m + 1}" for m in range(F.shape[1])]
-                names = named if fitting else self.model_names_
-            elif F.shape[1] != len(names):
+            if self.models is not None and F.shape[1] != len(names):
                 raise ValueError(f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order")
-            if columns and columns != list(names) and set(columns) == set(names):
-                raise ValueError(
-                    f"F has its columns in the order {columns}, but the models are {list(names)}; reorder them: F[{list(names)}]"
-                )
+            if not fitting:
+                names = self.model_names_
+            elif self.models is None:
+                names = columns or [f"f{m + 1}" for m in range(F.shape[1])]
+            numbered = columns == [str(m) for m in range(F.shape[1])] and set(columns).isdisjoint(names)  # a frame made from an array
+            if columns not in (None, names) and not numbered:
+                way = f"reorder them: F[{names}]" if set(columns) == set(names) else "give these, or an array of columns in their order"
+                raise ValueError(f"F has the columns {columns}, but the models are {names}; {way}")
         if not np.isfinite(F).all():
             i, m = np.argwhere(~np.isfinite(F))[0][:2]
             what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
             raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
+        loss.check_predictions(F, None if self.models is None else names)
         if fitting:
             self.n_models_, self.model_names_ = F.shape[1], names
             if proba:
@@ -251,6 +257,8 @@ class ModelAverage(LossEstimator):
     @staticmethod
     def _classes(known, K, y):
         if known is not None:
+            if len(known) != K:
+                raise ValueError(f"F has K = {K} columns, but the models know {len(known)} classes; give one for each of {known.tolist()}")
             return known
         labels = np.unique(y)
         if len(labels) == K:

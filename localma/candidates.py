@@ -14,6 +14,8 @@ def name_models(models) -> tuple[list[str], list]:
     """(names, models) of a list of models or of (name, model) pairs; unnamed models are called f1, f2, ..."""
     if isinstance(models, (str, bytes)) or not hasattr(models, "__iter__"):
         raise TypeError(f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}")
+    if hasattr(models, "__next__"):
+        raise TypeError(f"models is a {type(models).__name__}, which one fit uses up; give list(models)")
     models = list(models)
     if not models:
         raise ValueError("models is empty; give at least one fitted model, or models=None and precomputed predictions F")

@@ -75,7 +75,8 @@ class LocalMA(ModelAverage):
         Auto: "cv" for the default network, unless ``penalty`` is given or there are fewer than ten observations; None for a body of your own, whose
         40 trainings may be dear.
     members : int or "auto"
-        Networks, from different initial values, whose weights are averaged. Auto: 5 with a shrinkage and up to n = 10,000, otherwise 1.
+        Networks, from different initial values, whose weights are averaged; those of your own need a function as ``network``, since a
+        module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for the default network, otherwise 1.
     bootstrap : int
         Networks of resampled data, for ``weights(X, return_std=True)``.
     dtype : {"float32", "float64"}
@@ -199,8 +200,7 @@ class LocalMA(ModelAverage):
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
-            self.network_ = None
-            self.fit_info_ = _fit_info(options, None, 0.0)
+            self.fit_info_, self.network_ = _fit_info(options, None, 0.0), None
             return
         f, target = (torch.tensor(a, dtype=dtype, device=self.device) for a in (F, y))
         x = X if self.network is not None else torch.tensor(X, dtype=dtype, device=self.device)
@@ -223,14 +223,15 @@ class LocalMA(ModelAverage):
                     shrinkage = self._cross_validate(fit, f, target, loss, seed, groups)
                 self.shrinkage_ = float(shrinkage)
             if shrinkage is not None and math.isinf(shrinkage):
-                self.network_, history, bodies = _constant_network(w, dtype, self.device), None, None
+                network, history = _constant_network(w, dtype, self.device), None
             else:
                 penalties = None if shrinkage is None else torch.full((members,), shrinkage, dtype=dtype, device=self.device)
                 seeds = member_seeds(seed, members)
                 bodies, history, _ = fit(None, seeds, penalties=penalties, start=start)
-                self.network_ = WeightNetwork(bodies[0] if members == 1 else Mixture(bodies), zero_output=False).eval()
+                network = WeightNetwork(bodies[0] if members == 1 else Mixture(bodies), zero_output=False).eval()
             if self.bootstrap:
                 self.bootstrap_ = self._fit_bootstrap(fit, F, y, loss, shrinkage, seed, dtype, groups)
+        self.network_ = network
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
         self.fit_info_ = _fit_info(options, history, entropy)
@@ -257,6 +258,8 @@ class LocalMA(ModelAverage):
         if isinstance(members, str) and members == "auto":
             members = MEMBERS if shrinkage is not None and self.network is None and n <= 10_000 else 1
         check_whole("members", members, 1, ' or "auto"')
+        if members > 1 and isinstance(self.network, nn.Module):
+            raise ValueError(f"members = {members} networks would all start at the values of network; give a function of M that makes one")
         return shrinkage, members
 
     def _cross_validate(self, fit, f, target, loss, seed, groups):
@@ -387,10 +390,7 @@ def _torch_dtype(name: str) -> torch.dtype:
 def _body(fit: StackFit, b: int, dtype: torch.dtype) -> nn.Sequential:
     """One network of a stack, with its standardisation in front."""
     layers = split_parameters(fit.values[b], fit.sizes)
-    return nn.Sequential(
-        Standardize(fit.mean[b], fit.scale[b]),
-        *mlp_from_parameters(layers, dtype).to(fit.values.device),
-    ).eval()
+    return nn.Sequential(Standardize(fit.mean[b], fit.scale[b]), *mlp_from_parameters(layers, dtype).to(fit.values.device)).eval()
 
 
 def _constant_network(weights, dtype, device) -> WeightNetwork:

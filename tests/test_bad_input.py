@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
 from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, mlp
+from localma.base import check_numeric_columns
 
 AVERAGES = [LocalMA, GlobalMA, EqualWeights, BestModel]
 X = np.random.default_rng(0).normal(size=(20, 2))
@@ -79,6 +81,7 @@ def one(X):
         ((X, y), {"models": []}, ValueError, r"models is empty; give"),
         ((X, y), {"models": one}, TypeError, r"models must be a list"),
         ((X, y), {"models": "ab"}, TypeError, r"models must be a list"),
+        ((X, y), {"models": (m for m in [one, one])}, TypeError, r"models is a generator, which one fit uses up; give list\(models\)"),
         ((X, y), {"models": [one, 3]}, TypeError, r"models\[1\] has no predict method"),
         ((X, y), {"models": [("a", one, 1)]}, TypeError, r"models\[0\] is a tuple"),
         ((X, y), {"models": [("a", one), ("a", one)]}, ValueError, r"distinct names"),
@@ -91,6 +94,8 @@ def one(X):
         ((X, y), {"models": [nn.Linear(3, 1)]}, ValueError, r"model 'f1' failed on X"),
         ((X, abs(y)), {"models": [("low", one)], "loss": "poisson"}, ValueError, r"model 'low' must be positive.*Clip"),
         ((X, y, F), {"models": [one]}, ValueError, r"F has 2 columns for 1 models; give one column per model"),
+        ((X, y, pd.DataFrame(F, columns=["a", "c"])), {"models": [("a", one), ("b", one)]}, ValueError,
+         r"F has the columns \['a', 'c'\], but the models are \['a', 'b'\]; give these"),
     ],
 )  # fmt: skip
 def test_every_average_refuses(kind, arguments, options, error, message):
@@ -117,6 +122,7 @@ PROBABILITIES = np.full((20, 2, 2), 0.5)
         (None, LABELS, 2 * PROBABILITIES, r"F\[:, 0\] must give class probabilities.*softmax"),
         (None, np.resize(["a", "b", "c"], 20), PROBABILITIES, r"y holds 3 class labels.*K = 2 columns; number"),
         (None, y, PROBABILITIES, r"label type"),
+        ([LogisticRegression().fit(X, LABELS)], LABELS, np.full((20, 1, 3), 1 / 3), r"F has K = 3 .*the models know 2 classes.*\['a', 'b'\]"),
     ],
 )  # fmt: skip
 def test_every_average_refuses_classes(kind, models, target, given, message):
@@ -139,6 +145,10 @@ def test_every_average_refuses_classes(kind, models, target, given, message):
         ({"dtype": "float16"}, ValueError, "dtype"),
         ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
         ({"random_state": "seed"}, ValueError, "random_state must be an int.*'seed'"),
+        ({"random_state": -1}, ValueError, r"random_state must be an int from 0 to 2\*\*63 - 1.*is -1"),
+        ({"random_state": 2**63}, ValueError, "random_state must be an int from 0.*9223372036854775808"),
+        ({"random_state": True}, ValueError, "random_state must be an int.*True"),
+        ({"network": mlp(2, 2), "members": 3}, ValueError, r"members = 3 .*network.*function of M"),
         ({"width": 0}, ValueError, "width"),
         ({"depth": -1}, ValueError, "depth"),
         ({"width": 2.5}, ValueError, "width"),
@@ -225,3 +235,74 @@ def test_words_as_response_and_holes_in_X_are_named():
 def test_direct_model_refuses_other_training_options():
     with pytest.raises(TypeError, match=r"training must be a localma\.training\.Options or None, not dict"):
         DirectModel(mlp(2, 1), training={"steps": 3}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_predictions_are_checked_at_prediction_too(kind, monkeypatch):
+    monkeypatch.undo()
+    average = kind(loss="poisson").fit(X, abs(y), F=abs(F))
+    with pytest.raises(ValueError, match=r"F must be positive for the poisson loss, but F\[3, 1\] = -0.5\. Clip"):
+        average.predict(X, F=changed(abs(F), (3, 1), -0.5))
+    average = kind(loss="cross_entropy").fit(X, LABELS, F=PROBABILITIES)
+    for predict in (average.predict, average.predict_proba):
+        with pytest.raises(ValueError, match=r"F\[:, 1\] must give class probabilities.*row 4 sums to 2\b.*softmax"):
+            predict(X, F=changed(PROBABILITIES, (4, 1), 1.0))
+    with pytest.raises(ValueError, match=r"F\[:, 0\] must give class probabilities.*row 4 sums to 1 and its smallest entry is -1\."):
+        average.predict(X, F=changed(PROBABILITIES, (4, 0), [2, -1]))
+    rounded = np.random.default_rng(0).dirichlet(np.ones(2), (20, 2)).astype(np.float32)
+    np.testing.assert_allclose(average.predict_proba(X, F=rounded).sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_named_predictions_are_those_of_the_fit(kind, monkeypatch):
+    monkeypatch.undo()
+    frame = pd.DataFrame(F, columns=["a", "b"])
+    for models in (None, [("a", one), ("b", one)]):
+        average = kind(models).fit(X, y, F=frame)
+        for same in (frame, F, pd.DataFrame(F)):  # without names, the order counts
+            np.testing.assert_array_equal(average.predict(X, F=same), average.predict(X, F=F))
+        for columns, way in ((["a", "c"], "give these"), ([0, "b"], "give these"), (["b", "a"], "reorder")):
+            with pytest.raises(ValueError, match=rf"F has the columns .*, but the models are \['a', 'b'\]; {way}"):
+                average.predict(X, F=pd.DataFrame(F, columns=columns))
+    average = kind().fit(X, y, F=pd.DataFrame(F)[[1, 0]])
+    with pytest.raises(ValueError, match=r"F has the columns \['0', '1'\], but the models are \['1', '0'\]; reorder"):
+        average.predict(X, F=pd.DataFrame(F))
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+@pytest.mark.parametrize(
+    ("more", "options", "message"),
+    [
+        ((y, F[:, [0, 1, 1]]), {"loss": lambda y, a: (y - a).mean()}, "must return"),
+        ((abs(y), -abs(F[:, [0, 1, 1]])), {"loss": "poisson"}, "F must be positive"),
+        ((changed(y, 0, np.nan), F), {}, "y contains NaN"),
+    ],
+)
+def test_a_refit_that_fails_does_not_count(kind, more, options, message, monkeypatch):
+    monkeypatch.undo()
+    average = kind().fit(X, y, F=F)
+    with pytest.raises(ValueError, match=message):
+        average.set_params(**options).fit(X, *more)
+    with pytest.raises(NotFittedError):
+        average.set_params(loss="squared").predict(X, F=F)
+
+
+def test_a_fit_that_breaks_off_in_the_bootstrap_does_not_count(monkeypatch):
+    monkeypatch.undo()
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalMA, "_fit_bootstrap", interrupted)
+    average = LocalMA(steps=2, shrinkage=None, bootstrap=2)
+    with pytest.raises(KeyboardInterrupt):
+        average.fit(X, y, F=F)
+    with pytest.raises(NotFittedError):
+        average.weights(X)
+
+
+def test_columns_of_one_name_are_told_apart():
+    twice = pd.DataFrame(np.ones((3, 2)), columns=["area", "area"])
+    check_numeric_columns(twice)
+    with pytest.raises(ValueError, match=r"no numbers: \['area'\]"):
+        check_numeric_columns(pd.concat([twice, pd.DataFrame({"area": list("abc")})], axis=1))

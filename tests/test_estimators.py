@@ -563,5 +563,5 @@ def test_swapped_columns_of_a_frame_of_predictions_are_refused():
     average = GlobalMA().fit(X, rng.normal(size=30), F=F)
     assert average.model_names_ == ["north", "south"]
     np.testing.assert_allclose(average.predict(X, F=F), average.predict(X, F=F.to_numpy()))
-    with pytest.raises(ValueError, match=r"F has its columns in the order \['south', 'north'\].*reorder"):
+    with pytest.raises(ValueError, match=r"F has the columns \['south', 'north'\].*reorder"):
         average.predict(X, F=F[["south", "north"]])
