@@ -190,6 +190,11 @@ class LocalMA(ModelAverage):
         options = self._options(n)
         shrinkage, members = self._resolve_shrinkage(n)
         check_whole("bootstrap", self.bootstrap, 0)
+        if options.validation_fraction and (groups is not None or shrinkage == "cv" or self.bootstrap):
+            why = "the validation part knows neither groups nor folds nor bootstrap samples"
+            raise ValueError(
+                f"validation_fraction = {self.validation_fraction!r}, but {why}; leave it at 0, or give shrinkage=None without them"
+            )
         seed = resolve_seed(self.random_state)
         dtype = _torch_dtype(self.dtype)
         check_device(self.device)
@@ -318,15 +323,15 @@ class LocalMA(ModelAverage):
             if more.get("start") is not None:
                 start_at(bodies, more["start"])
             G = loss.candidates(target, f.movedim(0, -1))
-            unit = loss.scale(G, target)
+            targets = [a.expand(B, *a.shape) for a in (G, target)]
+            if more.get("sample_weight") is not None:
+                targets.append(more["sample_weight"] / more["sample_weight"].mean(1, keepdim=True))
+            unit = loss.scale(*targets).unsqueeze(1)
 
             def criterion(logits, G, target, *share):
                 value = loss.of_logits(logits, G, target) / unit
                 return value * share[0] if share else value
 
-            targets = [a.expand(B, *a.shape) for a in (G, target)]
-            if more.get("sample_weight") is not None:
-                targets.append(more["sample_weight"] / more["sample_weight"].mean(1, keepdim=True))
             # one module trains as it is; several as one stack, which few kinds of layers do not take
             stack = ModuleStack(bodies[0]) if B == 1 else ModulesStack(bodies)
             generators = [torch.Generator().manual_seed(int(s)) for s in seeds]

@@ -206,16 +206,21 @@ class Loss:
             second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
         return first.detach(), torch.zeros_like(a) if second is None else second
 
-    def scale(self, G: Tensor, y: Tensor) -> Tensor:
+    def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         """How much the loss can move when weights move: half curvature times variance between models, at equal weights; (...,).
 
-        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is the
-        ambiguity of the ensemble (Krogh & Vedelsby 1995).
+        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is the ambiguity of the ensemble
+        (Krogh & Vedelsby 1995). Labels count by ``share`` (..., n), of mean one: those of a fold that is held out have none.
         """
         F = self.linear(G)
         a = F.mean(-2)
-        scale = 0.5 * (self.derivatives(y, a)[1].abs() * F.var(-2, correction=0)).mean(-1)
-        level = self.value(y, a).abs().mean(-1)
+        curvature, spread = self.derivatives(y, a)[1].abs(), F.var(-2, correction=0)
+        scale, level = 0.5 * (curvature * spread).mean(-1), self.value(y, a).abs()
+        if share is not None:  # the mean curvature of what counts; what models say of the observed class is a label, too
+            counted, level = share * spread, share * level
+            everywhere = (counted if self.is_classification else spread).mean(-1)
+            scale = 0.5 * everywhere * (curvature * counted).sum(-1) / counted.sum(-1)
+        level = level.mean(-1)
         fallback = torch.where(level > 0, level, torch.ones_like(level))
         return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
 
@@ -391,9 +396,8 @@ def resolve_loss(loss) -> Loss:
         return loss
     if isinstance(loss, str):
         if loss not in LOSSES:
-            raise ValueError(
-                f"loss = {loss!r} is unknown; choose one of {', '.join(sorted(LOSSES))}, or pass a Loss or a callable loss(y, a)"
-            )
+            known = ", ".join(sorted(LOSSES))
+            raise ValueError(f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)")
         return LOSSES[loss]
     if callable(loss):
         return Loss(getattr(loss, "__name__", type(loss).__name__), loss)

@@ -240,15 +240,14 @@ def fit_stack(
             mean, scale = x.new_zeros(x.shape[0], d), x.new_ones(x.shape[0], d)
         inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
         G = loss.candidates(target, f.movedim(1, -1)).contiguous()
-        unit = loss.scale(G, target).unsqueeze(1)
+        share = None if sample_weight is None else sample_weight[rows] / sample_weight[rows].mean(1, keepdim=True)
+        unit = loss.scale(G, target, share).unsqueeze(1)
 
         def criterion(logits, G, target, *share):
             value = loss.of_logits(logits, G, target) / unit
             return value * share[0] if share else value
 
-        targets = [G, target]
-        if sample_weight is not None:
-            targets.append(sample_weight[rows] / sample_weight[rows].mean(1, keepdim=True))
+        targets = [G, target] if share is None else [G, target, share]
         stack = MLPStack(values, sizes)
         history = train(stack, inputs, criterion, targets, options, generators, progress, None if penalties is None else penalties[rows])
         return stack.values(), mean, scale, history.best_step, history

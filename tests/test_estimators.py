@@ -565,3 +565,11 @@ def test_swapped_columns_of_a_frame_of_predictions_are_refused():
     np.testing.assert_allclose(average.predict(X, F=F), average.predict(X, F=F.to_numpy()))
     with pytest.raises(ValueError, match=r"F has the columns \['south', 'north'\].*reorder"):
         average.predict(X, F=F[["south", "north"]])
+
+
+@pytest.mark.parametrize("more", [{"shrinkage": "cv"}, {"shrinkage": None, "bootstrap": 3}, {"shrinkage": None, "groups": True}])
+def test_a_validation_part_would_mix_what_must_stay_apart(more):
+    X, y, F = np.random.default_rng(0).normal(size=(3, 40, 2)) * [[[1.0]], [[1.0]], [[2.0]]]
+    groups = np.arange(40) // 2 if more.pop("groups", False) else None
+    with pytest.raises(ValueError, match=r"validation_fraction = 0\.2"):
+        LocalMA(validation_fraction=0.2, progress=False, **more).fit(X, y[:, 0], F=F, groups=groups)

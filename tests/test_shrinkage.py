@@ -10,7 +10,7 @@ from localma.loop import train
 from localma.network import Mixture, ModulesStack, ModuleStack, WeightNetwork
 from localma.replication import adaptive, simulation
 from localma.shrinkage import FOLDS, MULTIPLES, _clustered_error, cross_validate, fit_shrunk_stack, grid, soften
-from localma.training import Options
+from localma.training import Options, fit_stack
 
 
 def world(n=200, seed=0, local=True, loss="squared"):
@@ -52,6 +52,26 @@ def test_cv_results_say_why():
         better = r["difference"][best] < -r["standard_error"][best]
         assert better == local
         assert r["chosen"][best if better else -1]
+
+
+@pytest.mark.parametrize("name", ["squared", "poisson", "gamma", "cross_entropy"])
+def test_labels_without_weight_reach_no_network(name):
+    """Not even through the unit of the criterion: what a fold holds out may be anything."""
+    rng = np.random.default_rng(0)
+    X = torch.as_tensor(rng.normal(size=(1, 60, 2)))
+    F = torch.as_tensor(rng.uniform(0.5, 2, (1, 60, 3)))
+    y = torch.as_tensor(rng.poisson(2, (1, 60)) + 1.0)
+    if name == "cross_entropy":
+        F, y = torch.as_tensor(rng.dirichlet(np.ones(4), (1, 60, 3))), torch.as_tensor(rng.integers(0, 4, (1, 60)).astype(float))
+    weight = torch.ones(1, 60, dtype=torch.float64)
+    weight[0, :12] = 0
+    other = y.clone()
+    other[0, :12] = other[0, :12].flip(0) if name == "cross_entropy" else other[0, :12] * 50
+    assert (other != y).any()
+    found = [fit_stack(X, F, target, LOSSES[name], seeds=[0], sample_weight=weight).weights(X) for target in (y, other)]
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+    everything = [fit_stack(X, F, target, LOSSES[name], seeds=[0]).weights(X) for target in (y, other)]
+    assert (everything[0] - everything[1]).abs().max() > 1e-3, "with a weight they do"
 
 
 def test_folds_are_held_out():

@@ -362,7 +362,8 @@ def _new_points(average, loss, new, old):
 
     error = new.L if loss.is_classification else new.y - new.a
     error = error - error.mean()
-    z = (error[1:] * error[:-1]).sum() / (error**2).sum() * len(error) ** 0.5 if error.any() else 0.0
+    both = error[1:] * error[:-1]
+    z = both.sum() / np.sqrt((both**2).sum()) if both.any() else 0.0  # White's error: noise may grow or shrink along the way
     yield "order", f"{z:.1f}", DANGER if abs(z) > norm.isf(THRESHOLDS["level"] / 2) else FINE
 
     gain = loss(new.y, _global(loss, new, old) if hasattr(average, "network_") else new.F.mean(1)) - new.L
