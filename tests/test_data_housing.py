@@ -78,7 +78,7 @@ def test_paper_table_is_read_as_it_comes(tmp_path):
     [
         ({"周边学校个数": None}, ["周边学校个数", "idatascience"]),
         ({"区": ["海淀", "浦东", "南山", "Narnia"]}, ["Narnia", "Pudong|浦东"]),
-        ({"面积": [40, "sixty", 90, 70]}, ["面积", "row 3", "sixty"]),
+        ({"面积": [40, 60, 90, "seventy"]}, ["面积", "row 5", "seventy"]),
         ({"城市": ["深圳"] * 4}, ["Beijing or Shanghai"]),
     ],
 )
@@ -182,7 +182,7 @@ def test_methods_equal_their_estimators(city):
     second = np.concatenate([s.train, s.test])
     X, y = (torch.as_tensor(a[second], dtype=torch.float32)[None] for a in (city.X, city.y))
     n = len(s.train)
-    errors, _ = housing.evaluate(X, F, y, n, np.zeros((1, len(s.test))), [0])
+    errors, _ = housing.evaluate(X, F, y, n, np.zeros((1, len(s.test))), [0], settings=city.settings["LocalMA"])
     known, truth = F[0].double().numpy(), y[0].double().numpy()
     for name, kind, part in (("GW", GlobalMA, slice(n)), ("EWMA", EqualWeights, slice(n)), ("BestPTM", BestModel, slice(n, None))):
         fitted = kind().fit(city.X[second][part], truth[part], F=known[part])
@@ -200,11 +200,12 @@ def test_forests_see_their_own_district(city):
 
 
 def test_told_the_district(city):
-    found = housing.tell(city, 0.5, range(2))
+    found = housing.ask_more(city, 0.5, range(2))
     errors = housing.replicate(city, "network", 0.5, range(2))
     for method in ("LocalMA", "DirectModel"):
         np.testing.assert_allclose(found[method], errors[method], rtol=1e-3)
-        assert found[f"{method} told the district"].shape == (2,)
+        assert found[f"{method}{housing.methods.TOLD}"].shape == (2,)
+    assert found["AdaptiveLocalMA"].mean() < errors["EWMA"].mean()
     assert found["OwnDistrict"].mean() < errors["EWMA"].mean(), "made-up rents follow the district's own law"
 
 
@@ -217,9 +218,7 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert "SYNTHETIC" in capsys.readouterr().out
     assert quick == housing.REPETITIONS
     names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
-    assert names == [
-        f"housing-synthetic{part}" for part in ("-district.csv", "-district.json", "-weights.csv", "-weights.json", ".csv", ".json")
-    ]
+    assert names == [f"housing-synthetic{part}" for part in ("-more.csv", "-more.json", "-weights.csv", "-weights.json", ".csv", ".json")]
     table = pd.read_csv(tmp_path / "housing-synthetic.csv")
     assert set(table["table"]) == {"synthetic"}
     assert set(table["ptm"]) == {"network", "forest"}
@@ -232,7 +231,7 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
 
 
 def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
-    """Cut in its last part, what the district is worth: no table stands there without the others, and no part is computed again."""
+    """Cut in its last part, what the paper does not ask: no table stands there without the others, and no part is computed again."""
     monkeypatch.setattr(housing.methods, "TREES", 3)
     calls = []
 
@@ -248,65 +247,67 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
         monkeypatch.setattr(housing.experiment, name, go)
 
     counted("replicate")
-    counted("tell", cut=2)
+    counted("ask_more", cut=2)
     with pytest.raises(KeyboardInterrupt):
         housing.run(synthetic=True, repetitions=1, out=tmp_path)
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
     table = housing.run(synthetic=True, repetitions=1, out=tmp_path)
     cells = 2 * 2 * 2  # cities, rhos, kinds
-    assert (calls.count("replicate"), calls.count("tell")) == (cells, 3)
+    assert (calls.count("replicate"), calls.count("ask_more")) == (cells, cells // 2 + 1)
     assert (table["replications"] == 1).all()
     assert not [p.name for p in tmp_path.iterdir() if p.is_dir()]
     with pytest.raises(ValueError, match="repetitions must be at least 1"):
         housing.run(synthetic=True, repetitions=0)
 
 
-def test_the_configuration_is_one_of_the_grid_and_the_best_of_it():
-    for network, grid in housing.GRID.items():
-        assert housing.CONFIGURATION[network] in grid
-
-
 def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
     monkeypatch.setattr(housing.tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
-    monkeypatch.setattr(housing.tuning, "WIDER", {"LocalMA": housing.WIDER["LocalMA"][:1]})
     monkeypatch.setattr(housing.tuning, "SHARES", (0.5,))
-    scores = housing.tune(synthetic=True, pilots=1, out=tmp_path).set_index(["network", "learning_rate", "steps", "penalty"])["score"]
-    assert len(scores) == 6
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        f"housing-tuning{wider}-synthetic.{end}" for wider in ("", "-wider") for end in ("csv", "json")
-    ]
-    assert (pd.read_csv(tmp_path / "housing-tuning-wider-synthetic.csv")["ratio"] == 1).all(), "one setting is the best of itself"
-    both = [housing.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1) for name in ("Beijing", "Shanghai")]
-    for network, grid in housing.tuning.GRID.items():
+    found = housing.tune(synthetic=True, pilots=1, out=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["housing-tuning-synthetic.csv", "housing-tuning-synthetic.json"]
+    assert len(found) == 2 * 3 * 2  # cities, networks, settings
+    assert (found.groupby(["network", "city"])["ratio"].min() == 1).all()
+    for name in ("Beijing", "Shanghai"):
+        ratio = housing.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1)
+        for network in housing.GRID:
+            np.testing.assert_allclose(found.query("city == @name and network == @network")["ratio"], ratio[network])
+    choice = housing.choose(found)
+    assert list(choice) == ["synthetic"]
+    assert choice["synthetic"]["PTM"] == choice["synthetic"]["DirectModel"]
+    assert all(setting in housing.tuning.GRID[network] for network, setting in choice["synthetic"].items())
+
+
+def test_the_choice_is_the_lowest_mean():
+    """Made-up scores: the best of each is put where it must be found."""
+    rows = []
+    for network, grid in housing.GRID.items():
         for k, setting in enumerate(grid):
-            of_table = scores[network].xs(setting["learning_rate"], level="learning_rate")
-            expected = np.mean([ratio[network][k] for ratio in both])
-            assert np.isclose(of_table, expected).any(), (network, setting)
-        assert min(ratio[network].min() for ratio in both) == 1
+            for city in ("Beijing", "Shanghai"):
+                lucky = k == 0 and city == "Beijing"  # the best in one city alone is not the choice
+                rows.append(
+                    {"table": "t", "network": network, "city": city, "rho": 0.5}
+                    | setting
+                    | {"ratio": 1.2 if lucky else 1.5 - 0.2 * (k == 2)}
+                )
+    found = pd.DataFrame(rows, columns=["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"])
+    assert housing.choose(found) == {"t": {network: housing.GRID[network][2] for network in ("PTM", "DirectModel", "LocalMA")}}
+    found.loc[(found["network"] == "PTM") & (found["learning_rate"] == 0.03) & (found["steps"] == 300), "ratio"] = 1.0
+    choice = housing.choose(found)["t"]
+    assert choice["PTM"] == choice["DirectModel"] == {"learning_rate": 0.03, "steps": 300}, "the two share a setting"
 
 
-def test_the_configuration_is_the_choice_of_the_tuning():
-    table, _ = load_results("housing-tuning")
-    score = table.set_index(["network", "learning_rate", "steps", "penalty"])["score"]
-    both = score[["PTM", "DirectModel"]].groupby(["learning_rate", "steps"]).mean()
-    for network in ("PTM", "DirectModel"):
-        assert tuple(housing.CONFIGURATION[network].values()) == both.idxmin()
-    rate, _, penalty = score["LocalMA"].idxmin()
-    assert housing.CONFIGURATION["LocalMA"] == {"learning_rate": rate, "penalty": penalty}
+def test_the_configuration_is_the_choice_of_the_tuning_and_inside_its_lists():
+    found, _ = load_results("housing-tuning")
+    assert housing.choose(found) == housing.CONFIGURATION
+    for settings in housing.CONFIGURATION.values():
+        for name in ("learning_rate", "penalty"):
+            tried = sorted({setting[name] for setting in housing.GRID["LocalMA"]})
+            assert settings["LocalMA"][name] in tried[1:-1]
 
 
-def test_the_wider_lists_hold_the_settings_of_the_choice_in_the_same_order():
-    wider, provenance = load_results("housing-tuning-wider")
-    assert provenance["configuration"]["grid"]["LocalMA"] == list(housing.WIDER["LocalMA"])
-    assert len(wider) == 10 * len(housing.WIDER["LocalMA"])
-    assert (wider.groupby(["table", "city", "rho"])["ratio"].min() == 1).all()
-    assert all(setting in housing.WIDER["LocalMA"] for setting in housing.GRID["LocalMA"])
-    # relative to another best setting, but of the same fits: in one table the order of the settings that both have is the same
-    both = wider.merge(pd.DataFrame(housing.GRID["LocalMA"]), on=["learning_rate", "penalty"])
-    cells = both.groupby(["table", "city", "rho"])["ratio"]
-    again = (both["ratio"] / cells.transform("min")).groupby([both["learning_rate"], both["penalty"]]).mean()
-    score = load_results("housing-tuning")[0].query("network == 'LocalMA'").set_index(["learning_rate", "penalty"])["score"]
-    np.testing.assert_allclose(again, score.loc[again.index], rtol=1e-5)
+def test_a_table_without_pilots_takes_the_settings_of_the_closest(city):
+    assert city.table == "synthetic"
+    assert city.settings == housing.CONFIGURATION[housing.CLOSEST]
 
 
 def test_committed_results_are_real_and_whole():
@@ -316,16 +317,15 @@ def test_committed_results_are_real_and_whole():
         if name != "paper":
             assert data_module.TABLES[name].sha256.startswith(entry["checksum"])
     assert sorted(table["rho"].unique()) == list(housing.RHOS)
-    assert (table.query("ptm == 'network'")["replications"] == 100).all()
-    assert (table.query("ptm == 'forest'")["replications"] >= 10).all()
-    assert provenance["configuration"]["networks"] == housing.CONFIGURATION
+    assert (table["replications"] == 100).all()
+    assert provenance["configuration"]["networks"] == {"width": housing.WIDTH} | housing.CONFIGURATION
     weights, _ = load_results("housing-weights")
     sums = weights.groupby(["table", "city", "ptm", "district"])["mean"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-4)
-    worth, _ = load_results("housing-district")
-    same = worth.query("method == 'LocalMA'").merge(table.query("metric == 'mspe'"), on=["table", "city", "ptm", "rho", "method"])
+    more, _ = load_results("housing-more")
+    same = more.merge(table, on=["table", "city", "ptm", "rho", "method", "metric"]).query("metric == 'mspe'")
     np.testing.assert_allclose(same["mean_x"], same["mean_y"], rtol=2e-3)
-    assert len(same) == worth[["table", "city"]].drop_duplicates().shape[0]
+    assert len(same) == 2 * len(table.query("ptm == 'network'")[["table", "city", "rho"]].drop_duplicates())  # LocalMA and DirectModel
 
 
 def test_stored_predictions_are_those_of_the_full_run():

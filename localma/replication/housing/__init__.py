@@ -10,12 +10,15 @@ does not see where a flat is; in the table ``coordinates`` it sees nothing else.
 
 from localma.replication.housing.experiment import REPETITIONS, RHOS, Predictions, load_predictions, run, save_predictions
 from localma.replication.housing.methods import (
+    CLOSEST,
     CONFIGURATION,
     HALVED,
     LEAST,
     METHODS,
+    WIDTH,
     City,
     Split,
+    ask_more,
     evaluate,
     forests,
     networks,
@@ -23,11 +26,11 @@ from localma.replication.housing.methods import (
     replicate,
     split,
     table4,
-    tell,
 )
-from localma.replication.housing.tuning import GRID, WIDER, tune, validate
+from localma.replication.housing.tuning import GRID, choose, tune, validate
 
 __all__ = [
+    "CLOSEST",
     "CONFIGURATION",
     "GRID",
     "HALVED",
@@ -35,10 +38,12 @@ __all__ = [
     "METHODS",
     "REPETITIONS",
     "RHOS",
-    "WIDER",
+    "WIDTH",
     "City",
     "Predictions",
     "Split",
+    "ask_more",
+    "choose",
     "evaluate",
     "forests",
     "load_predictions",
@@ -49,7 +54,6 @@ __all__ = [
     "save_predictions",
     "split",
     "table4",
-    "tell",
     "tune",
     "validate",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +14,13 @@ import pandas as pd
 from localma.datasets.housing import TABLES, Housing, load_housing
 from localma.files import write_arrays
 from localma.replication.housing import methods
-from localma.replication.housing.methods import CONFIGURATION, METHODS, City, networks, prepare, replicate, split, tell
+from localma.replication.housing.methods import METHODS, City, ask_more, networks, prepare, replicate, split
 from localma.replication.runner import run_parts, summarise, write_results
 
 #: Shares of D2, the flats that weights are learned from and tested on.
 RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
-#: Repetitions with forests are fewer, because each takes so much longer.
-REPETITIONS = {"network": 100, "forest": 20}
+#: Those of the paper, for both kinds of models.
+REPETITIONS = {"network": 100, "forest": 100}
 CHUNK = {"network": 25, "forest": 5}
 
 
@@ -44,9 +45,10 @@ def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None
     return tables
 
 
-def prepare_all(tables: dict[str, Housing]) -> dict[str, tuple[str, str, City]]:
-    """Table, name and flats of each city, by a key of both names."""
-    return {f"{t}-{c}": (t, c, prepare(data, c)) for t, data in tables.items() for c in ("Beijing", "Shanghai") if c in data.city}
+def prepare_all(tables: dict[str, Housing]) -> dict[str, City]:
+    """The cities of all tables, by their keys."""
+    cities = [prepare(data, name) for data in tables.values() for name in ("Beijing", "Shanghai") if name in data.city]
+    return {city.key: city for city in cities}
 
 
 def run(
@@ -62,13 +64,13 @@ def run(
 ) -> pd.DataFrame:
     """All tables that are there, both cities, networks and forests, every rho.
 
-    Writes, each with its provenance, ``housing.csv``; ``housing-weights.csv``, LocalMA's mean weights for the middle rho; and ``housing-district.csv``, what
-    the district would be worth (:func:`~localma.replication.housing.tell`). A full run on real rents writes ``housing-predictions.npz``, too.
+    Writes, each with its provenance, ``housing.csv``; ``housing-weights.csv``, LocalMA's mean weights for the middle rho; and ``housing-more.csv``: what the
+    paper does not ask, with networks (:func:`~localma.replication.housing.ask_more`). A full run on real rents writes ``housing-predictions.npz``, too.
 
     Parameters
     ----------
     full : bool
-        100 repetitions with networks and 20 with forests, whose cost forbids more; otherwise a look at the smallest table.
+        100 repetitions, as in the paper; otherwise a look at the smallest table.
     synthetic : bool
         Made-up rents; the files are named ``housing-synthetic``.
     path : path, optional
@@ -102,9 +104,9 @@ def run(
         "rho_is": "share of D2",
         "repetitions": repetitions,
         "tables": {t: {"checksum": data.checksum, "rows": len(data), "covariates": data.features} for t, data in tables.items()},
-        "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, (_, _, c) in cities.items()},
-        "networks": CONFIGURATION,
-        "chosen": "learning rates, steps and penalty by housing-tuning.csv: validation on pilot repetitions, without test halves",
+        "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, c in cities.items()},
+        "networks": {"width": methods.WIDTH} | {city.table: city.settings for city in cities.values()},
+        "chosen": "learning rates, steps and penalty of each table by housing-tuning.csv: validation on pilot repetitions, without test halves",
         "forest": {"trees": methods.TREES},
     }
     chunks = {
@@ -117,16 +119,16 @@ def run(
 
     def compare(part):
         key, kind, rho, rows = chunks[part]
-        return replicate(cities[key][2], kind, rho, rows, seed=seed, device=device)
+        return replicate(cities[key], kind, rho, rows, seed=seed, device=device)
 
-    def tell_district(key):
-        return tell(cities[key][2], middle, range(repetitions["network"]), seed=seed, device=device)
+    def compare_more(part):
+        key, _, rho, rows = chunks[part]
+        return ask_more(cities[key], rho, rows, seed=seed, device=device)
 
     kept = {"out": Path(out), "configuration": configuration, "unit": "repetition", "jobs": jobs}
     parts, seconds = run_parts(name, [(part, len(chunk[3])) for part, chunk in chunks.items()], compare, **kept)
-    told, more = {}, 0.0
-    if "network" in repetitions:
-        told, more = run_parts(f"{name}-district", [(key, repetitions["network"]) for key in cities], tell_district, **kept)
+    with_networks = [(part, len(chunk[3])) for part, chunk in chunks.items() if chunk[1] == "network"]
+    more, more_seconds = run_parts(f"{name}-more", with_networks, compare_more, **kept)
 
     # all parts are there: only now is anything written, and their parts dropped
     def write(suffix, records, seconds):
@@ -135,20 +137,21 @@ def run(
         return table
 
     if full and "lianjia2023" in tables:
-        save_predictions(cities["lianjia2023-Beijing"][2], seed=seed, out=out)
-    if told:
-        head = {key: {"table": table, "city": city, "ptm": "network", "rho": middle} for key, (table, city, _) in cities.items()}
-        records = [head[key] | {"method": method} | summarise(values) for key in cities for method, values in told[key].items()]
-        write("-district", records, more)
-    records, shares = [], []
-    for key, (table, city, here) in cities.items():
-        for kind in repetitions:
-            for rho in rhos:
-                cell = {"table": table, "city": city, "ptm": kind, "rho": rho}
-                found = [parts[p] for p, chunk in chunks.items() if chunk[:3] == (key, kind, rho)]
-                records += tabulate(cell, found)
-                if rho == middle:
-                    shares += tabulate_weights(cell, here, np.concatenate([part["weights"] for part in found]))
+        save_predictions(cities["lianjia2023-Beijing"], seed=seed, out=out)
+
+    def of_cell(parts, *cell):
+        return [parts[part] for part, chunk in chunks.items() if chunk[:3] == cell]
+
+    records, shares, extra = [], [], []
+    for (key, city), kind, rho in product(cities.items(), repetitions, rhos):
+        cell = {"table": city.table, "city": city.name, "ptm": kind, "rho": rho}
+        found = of_cell(parts, key, kind, rho)
+        records += tabulate(cell, found)
+        if rho == middle:
+            shares += tabulate_weights(cell, city, np.concatenate([part["weights"] for part in found]))
+        if kind == "network":
+            extra += tabulate_more(cell, of_cell(more, key, kind, rho))
+    write("-more", extra, more_seconds)
     write("-weights", shares, seconds)
     return write("", records, seconds)
 
@@ -163,6 +166,19 @@ def tabulate(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
         rows.append(row | {"metric": "mspe"} | summarise(errors[method]))
         if method != "LocalMA":
             rows.append(row | {"metric": "excess"} | summarise(errors[method] - errors["LocalMA"]))
+    return rows
+
+
+def tabulate_more(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
+    """As :func:`tabulate`; "excess" is over the adaptive LocalMA that knows as much."""
+    rows = []
+    errors = {method: np.concatenate([part[method] for part in found]) for method in found[0]}
+    for method, error in errors.items():
+        row = cell | {"method": method}
+        rows.append(row | {"metric": "mspe"} | summarise(error))
+        told = methods.TOLD if method == "OwnDistrict" or method.endswith(methods.TOLD) else ""
+        if method != (best := f"AdaptiveLocalMA{told}"):
+            rows.append(row | {"metric": "excess"} | summarise(error - errors[best]))
     return rows
 
 

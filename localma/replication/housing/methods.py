@@ -20,27 +20,45 @@ from localma.baselines import global_weights
 from localma.datasets.housing import Housing
 from localma.direct import fit_direct_stack
 from localma.losses import LOSSES
+from localma.shrinkage import fit_shrunk_stack
 from localma.training import Options, fit_stack
 
 METHODS = ("LocalMA", "GW", "EWMA", "DirectModel", "BestPTM")
 #: Districts of which half of D2 is removed.
 HALVED = {"Beijing": ("Haidian", "Chaoyang"), "Shanghai": ("Pudong", "Minhang")}
 LEAST = 30
+TOLD = " told the district"
 TREES = 100
-#: Hidden units are the paper's. The rest is chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts' networks and of the
-#: direct one; learning rate and penalty of the weight network, the latter at n = 100, from where it falls with the power 3/4 of n, the package's rule.
+#: Hidden units of every network, the paper's.
+WIDTH = 32
+#: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts' networks and of the direct one; learning rate
+#: and penalty of the weight network, the latter at n = 100, from where it falls with the power 3/4 of n, the package's rule.
 CONFIGURATION = {
-    "width": 32,
-    "PTM": {"learning_rate": 0.03, "steps": 100},
-    "DirectModel": {"learning_rate": 0.03, "steps": 100},
-    "LocalMA": {"learning_rate": 0.1, "penalty": 0.01},
+    "lianjia2023": {
+        "PTM": {"learning_rate": 0.03, "steps": 100},
+        "DirectModel": {"learning_rate": 0.03, "steps": 100},
+        "LocalMA": {"learning_rate": 0.3, "penalty": 0.1},
+    },
+    "lianjia2019": {
+        "PTM": {"learning_rate": 0.03, "steps": 100},
+        "DirectModel": {"learning_rate": 0.03, "steps": 100},
+        "LocalMA": {"learning_rate": 0.1, "penalty": 0.1},
+    },
+    "coordinates": {
+        "PTM": {"learning_rate": 0.03, "steps": 300},
+        "DirectModel": {"learning_rate": 0.03, "steps": 300},
+        "LocalMA": {"learning_rate": 0.3, "penalty": 0.0001},
+    },
 }
+#: A table without pilots, such as the paper's own or made-up rents, takes the settings of the one that comes closest to the paper's.
+CLOSEST = "lianjia2023"
 
 
 class City(NamedTuple):
     """The flats of one city, ready for the experiment."""
 
-    key: str  #: of table and city
+    table: str
+    name: str
     X: np.ndarray  #: (n, d)
     y: np.ndarray  #: (n,), log rents
     which: np.ndarray  #: (n,), number of each flat's district
@@ -48,6 +66,16 @@ class City(NamedTuple):
     sizes: tuple[int, ...]  #: how many flats of each district a repetition uses
     halved: tuple[int, ...]  #: numbers of the districts of which half of D2 is removed
     centres: np.ndarray  #: (M, 2), mean longitude and latitude of each district's flats, NaN where not known
+
+    @property
+    def key(self) -> str:
+        """Of table and city."""
+        return f"{self.table}-{self.name}"
+
+    @property
+    def settings(self) -> dict[str, dict]:
+        """The table's part of ``CONFIGURATION``."""
+        return CONFIGURATION.get(self.table, CONFIGURATION[CLOSEST])
 
 
 class Split(NamedTuple):
@@ -100,7 +128,7 @@ def prepare(data: Housing, city: str) -> City:
         if len(known):
             centres[m] = known.mean(0)
     halved = tuple(districts.index(name) for name in HALVED[city])
-    return City(f"{data.table}-{city}", flats.X, np.log(flats.rent), which, districts, tuple(sizes.values()), halved, centres)
+    return City(data.table, city, flats.X, np.log(flats.rent), which, districts, tuple(sizes.values()), halved, centres)
 
 
 def _sequence(city: City, repetition: int, seed: int) -> np.random.SeedSequence:
@@ -137,7 +165,7 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     splits : list of R Split
     seeds : array of shape (R, M)
     settings : dict, optional
-        Of ``localma.training.Options``; default those of ``CONFIGURATION``.
+        Of ``localma.training.Options``; default those of the city's table.
 
     Returns
     -------
@@ -152,8 +180,8 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     for b, part in enumerate(rows):
         X[b, : len(part)] = torch.as_tensor(city.X[part])
         y[b, : len(part)] = torch.as_tensor(city.y[part])
-    options = Options(**(settings or CONFIGURATION["PTM"]))
-    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, width=CONFIGURATION["width"], options=options)
+    options = Options(**(settings or city.settings["PTM"]))
+    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, width=WIDTH, options=options)
     second = rows_of(splits)
     x = torch.as_tensor(city.X[second], dtype=torch.float32, device=device)
     found = [stack.rows(slice(r * M, (r + 1) * M)).predict(x[r].expand(M, -1, -1)) for r in range(R)]
@@ -178,14 +206,14 @@ def rows_of(splits: list[Split]) -> np.ndarray:
     return np.stack([np.concatenate([s.train, s.test]) for s in splits])
 
 
-def direct_networks(X, y, n: int, seeds, settings: dict | None = None) -> np.ndarray:
+def direct_networks(X, y, n: int, seeds, settings: dict) -> np.ndarray:
     """Predictions (R, n_test) for the rows after the first n, of networks trained on the first n."""
-    options = Options(**(settings or CONFIGURATION["DirectModel"]))
-    stack = fit_direct_stack(X[:, :n], y[:, :n], seeds=seeds, width=CONFIGURATION["width"], options=options)
+    options = Options(**settings)
+    stack = fit_direct_stack(X[:, :n], y[:, :n], seeds=seeds, width=WIDTH, options=options)
     return stack.predict(X[:, n:]).cpu().numpy()
 
 
-def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Mean squared prediction error of every method in R repetitions at once.
 
     Parameters
@@ -197,6 +225,8 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict | Non
         The direct model's predictions for the test.
     seeds : sequence of int, length R
         Of the weight networks.
+    settings : dict
+        Learning rate, and penalty at n = 100.
 
     Returns
     -------
@@ -204,14 +234,8 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict | Non
     weights : array of shape (R, N - n, M)
         LocalMA's, on the test.
     """
-    settings = settings or CONFIGURATION["LocalMA"]
-    options = Options(
-        learning_rate=settings["learning_rate"],
-        penalty=settings["penalty"] * (100 / n) ** 0.75,
-        # settings were chosen, and the committed tables made, with a validation part above a thousand flats
-        validation_fraction=min(0.1, 10_000 / n) if n > 1000 else 0.0,
-    )
-    fit = fit_stack(X[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds, width=CONFIGURATION["width"], options=options)
+    options = Options(learning_rate=settings["learning_rate"], penalty=settings["penalty"] * (100 / n) ** 0.75)
+    fit = fit_stack(X[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds, width=WIDTH, options=options)
     weights = fit.weights(X[:, n:]).double().cpu().numpy()
     known, truth = F.double().cpu().numpy(), y.double().cpu().numpy()
     gw = global_weights(known[:, :n], truth[:, :n], LOSSES["squared"])
@@ -236,20 +260,21 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
     X, y = (torch.as_tensor(a[second], dtype=torch.float32, device=device) for a in (city.X, city.y))
     if kind == "network":
         F = networks(city, splits, seeds[:, :M], device=device)
-        direct = direct_networks(X, y, n, seeds[:, M])
+        direct = direct_networks(X, y, n, seeds[:, M], city.settings["DirectModel"])
     else:
         F, direct = forests(city, splits, seeds[:, : M + 1])
         F = F.to(device)
-    errors, weights = evaluate(X, F, y, n, direct, seeds[:, M + 1])
+    errors, weights = evaluate(X, F, y, n, direct, seeds[:, M + 1], settings=city.settings["LocalMA"])
     home = np.eye(M)[city.which[second[:, n:]]]  # (R, n_test, M)
     mean = np.einsum("rni,rnm->rim", home, weights) / np.maximum(home.sum(1), 1)[..., None]
     return errors | {"weights": mean, "sizes": np.array([sum(map(len, splits[0].first)), n, len(splits[0].test)])}
 
 
-def tell(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
-    """Not in the paper: what the district is worth. Errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
+def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+    """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
-    ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
+    ``AdaptiveLocalMA`` chooses its penalty within each sample, by cross-validation (:func:`localma.shrinkage.fit_shrunk_stack`). ``OwnDistrict`` asks for
+    each flat the model of its own district, with nothing learned at all.
     """
     M = len(city.districts)
     splits = [split(city, rho, r, seed=seed) for r in repetitions]
@@ -261,7 +286,11 @@ def tell(city: City, rho: float, repetitions: range, *, seed: int = 0, device: s
     told = torch.cat([X, torch.nn.functional.one_hot(district, M).to(X)], -1)
     own = F.gather(-1, district.unsqueeze(-1)).squeeze(-1)
     errors = {"OwnDistrict": (own - y)[:, n:].square().mean(-1).cpu().numpy()}
-    for words, x in (("", X), (" told the district", told)):
-        found, _ = evaluate(x, F, y, n, direct_networks(x, y, n, seeds[:, M]), seeds[:, M + 1])
+    for words, x in (("", X), (TOLD, told)):
+        direct = direct_networks(x, y, n, seeds[:, M], city.settings["DirectModel"])
+        found, _ = evaluate(x, F, y, n, direct, seeds[:, M + 1], settings=city.settings["LocalMA"])
         errors |= {f"{method}{words}": found[method] for method in ("LocalMA", "DirectModel")}
+        own = fit_shrunk_stack(x[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds[:, M + 1], width=WIDTH)
+        average = (own.weights(x[:, n:]) * F[:, n:]).sum(-1)
+        errors[f"AdaptiveLocalMA{words}"] = (average - y[:, n:]).square().mean(-1).cpu().numpy()
     return errors

@@ -16,22 +16,18 @@ _NETWORKS = tuple({"learning_rate": rate, "steps": steps} for rate, steps in ((0
 GRID = {
     "PTM": _NETWORKS,
     "DirectModel": _NETWORKS,
-    "LocalMA": tuple({"learning_rate": rate, "penalty": penalty} for rate in (0.03, 0.1) for penalty in (0.01, 0.03, 0.1)),
-}
-#: Looked at after the full run, because the penalty that was chosen is the smallest of ``GRID``: what would wider lists have said?
-WIDER = {
     "LocalMA": tuple(
-        {"learning_rate": rate, "penalty": penalty} for rate in (0.03, 0.1, 0.3) for penalty in (0.001, 0.003, 0.01, 0.03, 0.1)
-    )
+        {"learning_rate": rate, "penalty": penalty}
+        for rate in (0.03, 0.1, 0.3, 1.0)
+        for penalty in (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    ),
 }
 SHARES = (0.1, 0.5)  # of D2
 PILOT = 10_000  # pilot repetitions are numbered from here; the experiment's are fewer
 
 
-def validate(
-    city: City, rho: float, grid: dict[str, tuple[dict, ...]] | None = None, *, pilots: int = 5, seed: int = 0, device: str = "cpu"
-) -> dict[str, np.ndarray]:
-    """Validation error of each setting of a grid, by default ``GRID``, relative to the best one, by what the setting is for.
+def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+    """Validation error of each setting in ``GRID``, relative to the best one, by what the setting is for.
 
     A quarter of what each network would learn from is held out: of each district's D1 for its model, of the training half for the direct model and the
     weights. Only pilot repetitions are looked at, which the experiment does not use, and nothing of their test halves.
@@ -71,7 +67,7 @@ def validate(
         return evaluate(X, F, y, n, nothing, seeds[:, M + 1], settings=settings)[0]["LocalMA"].mean()
 
     measures = {"PTM": of_districts, "DirectModel": of_direct, "LocalMA": of_weights}
-    errors = {network: np.array([measures[network](one) for one in settings]) for network, settings in (grid or GRID).items()}
+    errors = {network: np.array([measures[network](one) for one in settings]) for network, settings in GRID.items()}
     return {network: error / error.min() for network, error in errors.items()}
 
 
@@ -86,14 +82,14 @@ def tune(
     path=None,
     pilots: int | None = None,
 ) -> pd.DataFrame:
-    """Score every setting in ``GRID``: :func:`validate`, averaged over cities and shares, for one configuration for all.
+    """Score every setting in ``GRID`` by :func:`validate`, in each cell of the experiment that is looked at.
 
-    Writes ``housing-tuning.csv``; and ``housing-tuning-wider.csv``, in which the settings in ``WIDER`` are scored in each cell on its own.
+    Writes ``housing-tuning.csv``. The configuration of each table is :func:`choose`'s.
 
     Parameters
     ----------
     full : bool
-        Five pilot repetitions of every table, but for the paper's own; otherwise two of the smallest.
+        Ten pilot repetitions of every table, but for the paper's own; otherwise two of the smallest.
     seed, device, out, jobs, synthetic, path
         As for :func:`run`.
     pilots : int, optional
@@ -102,48 +98,47 @@ def tune(
     Returns
     -------
     DataFrame
-        Columns network, learning_rate, steps, penalty, score. The choice has the lowest score; districts' networks and direct model, which are of one class,
-        share the setting with the lowest mean of their two. ``load_results("housing-tuning")`` has the scores.
+        Columns network, table, city, rho, learning_rate, steps, penalty, ratio: the validation error relative to that of the cell's best setting.
     """
-    pilots = pilots or (5 if full else 2)
+    pilots = pilots or (10 if full else 2)
     tables = {t: data for t, data in load_tables(full, synthetic=synthetic, seed=seed, path=path).items() if t != "paper"}
     cities = prepare_all(tables)
-    tasks = {f"{key}-{rho:g}": (table, name, city, rho) for key, (table, name, city) in cities.items() for rho in SHARES}
+    cells = {f"{key}-{rho:g}": (city, rho) for key, city in cities.items() for rho in SHARES}
+    name = "housing-tuning" + "-synthetic" * synthetic
+    configuration = {"seed": seed, "device": device, "pilots": pilots, "rho": SHARES, "tables": list(tables), "grid": GRID}
 
-    def score(suffix, grid, tabulate):
-        name = f"housing-tuning{suffix}" + "-synthetic" * synthetic
-        configuration = {"seed": seed, "pilots": pilots, "rho": SHARES, "tables": list(tables), "grid": grid}
-        settings = configuration | {"device": device}
+    def score(key):
+        return validate(*cells[key], pilots=pilots, seed=seed, device=device)
 
-        def compute(key):
-            *_, city, rho = tasks[key]
-            return validate(city, rho, grid, pilots=pilots, seed=seed, device=device)
-
-        kept = {"out": Path(out), "configuration": settings, "unit": "cell", "jobs": jobs}
-        parts, seconds = run_parts(name, [(key, 1) for key in tasks], compute, **kept)
-        table = tabulate(grid, {task[:2] + task[3:]: parts[key] for key, task in tasks.items()})
-        write_results(name, table, Path(out), configuration=configuration, seconds=seconds, device=device, settings=settings)
-        return table
-
-    table = score("", GRID, _over_cells)
-    score("-wider", WIDER, _by_cell)
-    return table
-
-
-def _over_cells(grid: dict, ratios: dict[tuple, dict[str, np.ndarray]]) -> pd.DataFrame:
+    parts, seconds = run_parts(name, [(key, 1) for key in cells], score, out=Path(out), configuration=configuration, unit="cell", jobs=jobs)
     rows = [
-        {"network": network} | setting | {"score": np.mean([ratio[network][k] for ratio in ratios.values()])}
-        for network, settings in grid.items()
+        {"network": network, "table": city.table, "city": city.name, "rho": rho} | setting | {"ratio": parts[key][network][k]}
+        for network, settings in GRID.items()
+        for key, (city, rho) in cells.items()
         for k, setting in enumerate(settings)
     ]
-    table = pd.DataFrame(rows, columns=["network", "learning_rate", "steps", "penalty", "score"])
-    return table.sort_values(["network", "score"], ignore_index=True)
+    found = pd.DataFrame(rows, columns=["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"])
+    write_results(name, found, Path(out), configuration=configuration, seconds=seconds, device=device)
+    return found
 
 
-def _by_cell(grid: dict, ratios: dict[tuple, dict[str, np.ndarray]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"network": network, "table": table, "city": city, "rho": rho} | setting | {"ratio": ratio[network][k]}
-        for (table, city, rho), ratio in ratios.items()
-        for network, settings in grid.items()
-        for k, setting in enumerate(settings)
-    )
+def choose(found: pd.DataFrame) -> dict[str, dict]:
+    """A configuration for each table: the settings with the lowest mean ratio over its cells in what :func:`tune` found.
+
+    Districts' networks and direct model, which are of one class, share one: that with the lowest mean of their two. What is chosen for the districts' networks
+    decides what the weight networks average; so ``CONFIGURATION`` is a fixed point: with it, the choice is itself.
+
+    Examples
+    --------
+    >>> from localma.replication import housing, load_results
+    >>> housing.choose(load_results("housing-tuning")[0]) == housing.CONFIGURATION
+    True
+    """
+    choice = {}
+    for table, rows in found.groupby("table", sort=False):
+        score = rows.groupby(["network", "learning_rate", "steps", "penalty"], dropna=False)["ratio"].mean()
+        rate, _, penalty = score["LocalMA"].idxmin()
+        rate_of_models, steps, _ = score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
+        models = {"learning_rate": float(rate_of_models), "steps": int(steps)}
+        choice[table] = {"PTM": models, "DirectModel": models, "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)}}
+    return choice
