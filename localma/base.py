@@ -49,6 +49,17 @@ def check_numeric_columns(X) -> None:
             )
 
 
+def check_same_rows(**given) -> None:
+    """Raise ValueError if frames or series carry the same row labels in another order: rows are matched by position."""
+    index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
+    for name, own in index.items():
+        first = next(iter(index))
+        if len(own) == len(index[first]) and not own.equals(index[first]) and own.symmetric_difference(index[first]).empty:
+            raise ValueError(
+                f"{name} has the rows of {first} in another order; rows are matched by position, so give {name}.loc[{first}.index]"
+            )
+
+
 @contextmanager
 def _advice():
     """scikit-learn's checks with a way out that fits averages (its own suggests estimators that accept NaN)."""
@@ -58,8 +69,8 @@ def _advice():
         message = str(error)
         if "inconsistent numbers of samples" in message:
             message = f"X and y differ in length; give one response per row of X. {message}"
-        elif message.startswith("Input y contains"):
-            message = f"{message} Drop these rows, from X as well, or impute y."
+        elif message.startswith(("Input y contains", "Input contains")):
+            message = f"{message.replace('Input contains', 'Input y contains')} Drop these rows, from X as well, or impute y."
         elif message.startswith("Input X contains"):
             message = f"{message.splitlines()[0]} Drop these rows, or impute X (for example with SimpleImputer)."
         raise ValueError(message) from None
@@ -83,7 +94,14 @@ class LossEstimator(BaseEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row of X")
         check_numeric_columns(X)
-        words = np.ravel(np.asarray(y))[:1]
+        check_same_rows(X=X, y=y)
+        given = np.ravel(np.asarray(y))
+        if given.dtype.kind in "mM":
+            raise ValueError("y holds dates or durations; give numbers, such as days since the first")
+        if given.dtype == object and pd.isna(given).any():
+            i = int(pd.isna(given).argmax())
+            raise ValueError(f"y[{i}] is {given[i]}, a missing value. Drop these rows, from X as well, or impute y.")
+        words = given[:1]
         if not loss.is_classification and len(words) and isinstance(words[0], str):
             raise ValueError(
                 f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use loss='cross_entropy'"
@@ -164,7 +182,7 @@ class ModelAverage(LossEstimator):
             Responses, or class labels for cross-entropy.
         F : array of shape (n, M), or (n, M, K) for cross-entropy, optional
             Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns of a DataFrame must be
-            named as the models, in their order.
+            named as the models, in their order. Classes, along the last axis, are in the sorted order of their labels.
 
         Returns
         -------
@@ -178,6 +196,7 @@ class ModelAverage(LossEstimator):
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)  # of the fit before: if this one fails, nothing may be left that only looks fitted
         loss = self._resolve_loss()
+        check_same_rows(X=X, y=y, F=F)
         array, y = self._validate_sample(X, y)
         F = self._candidate_predictions(X, len(array), F, loss, y)
         if loss.is_classification:
@@ -227,6 +246,10 @@ class ModelAverage(LossEstimator):
                 raise ValueError(f"F must be an array of numbers: {error}") from None
             if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
                 expected = f"({n}, M, K)" if proba else f"({n}, M)"
+                if F.ndim == 2 and F.shape[1] == n != F.shape[0]:
+                    expected += "; give its transpose, F.T"
+                elif F.ndim == 2 and F.shape[0] == n and proba:
+                    expected += "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
                 raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
             if self.models is not None and F.shape[1] != len(names):
                 raise ValueError(f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order")
@@ -263,11 +286,12 @@ class ModelAverage(LossEstimator):
         labels = np.unique(y)
         if len(labels) == K:
             return labels
-        if np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0 and labels.max() < K:
+        # without a class 0 the labels might as well be 1 to K
+        if np.issubdtype(labels.dtype, np.integer) and labels.min() == 0 and labels.max() < K:
             return np.arange(K)
         raise ValueError(
             f"y holds {len(labels)} class labels, but the predictions have K = {K} columns; "
-            f"number the classes 0 to {K - 1} in the order of the columns"
+            f"number the classes 0 to {K - 1} in the order of the columns, and have a row of class 0"
         )
 
     def save(self, path) -> None:

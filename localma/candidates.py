@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 
 from localma.network import module_input
 
-__all__ = ["align_classes", "name_models", "predict_candidates"]
+__all__ = ["align_classes", "name_models", "predict_candidates", "warn_of_other_units"]
 
 
 def name_models(models) -> tuple[list[str], list]:
     """(names, models) of a list of models or of (name, model) pairs; unnamed models are called f1, f2, ..."""
     if isinstance(models, (str, bytes)) or not hasattr(models, "__iter__"):
         raise TypeError(f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}")
+    if isinstance(models, dict):
+        raise TypeError("models is a dict; give its (name, model) pairs: list(models.items())")
+    if hasattr(models, "dtype") or hasattr(models, "dtypes"):
+        raise TypeError("models holds numbers; predictions made elsewhere go to fit and predict: fit(X, y, F=...), with models left out")
     if hasattr(models, "__next__"):
         raise TypeError(f"models is a {type(models).__name__}, which one fit uses up; give list(models)")
     models = list(models)
@@ -77,6 +84,10 @@ def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, pro
     """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of ``classes``."""
     columns = []
     for name, model in zip(names, models, strict=True):
+        if not proba and hasattr(model, "__sklearn_tags__") and is_classifier(model):
+            raise ValueError(
+                f"model {name!r} is a classifier, whose labels are not to be averaged; give loss='cross_entropy', or its probabilities as F"
+            )
         try:
             f = np.asarray(_call(model, X, proba, name), dtype=float)
         except Exception as error:
@@ -98,3 +109,23 @@ def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, pro
     if len(widths) > 1:
         raise ValueError(f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}")
     return np.stack(columns, axis=1)
+
+
+def warn_of_other_units(names, F, y, loss) -> None:
+    """Warn of a model that is far worse than the mean of y: it, or one row of it, is in another unit.
+
+    Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the models' differences, and a wild model
+    makes those of the others small change.
+    """
+    if loss.is_classification or len(y) < 10:
+        return
+    level = np.mean(loss(y, np.full(len(y), y.mean())))
+    for name, f in zip(names, F.T, strict=True):
+        own = loss(y, f)
+        if level > 0 and own.mean() > 100 * level:
+            warnings.warn(
+                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the mean of y (largest in row {own.argmax()}): is it in "
+                "another unit, or a code for missing? Correct, clip or drop it: such a model hides the differences between the others",
+                UserWarning,
+                stacklevel=4,
+            )

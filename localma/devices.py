@@ -1,12 +1,13 @@
-"""Where torch computes: whether a device can be used, and how many threads a small problem deserves."""
+"""Where and how torch computes: whether a device can be used, in which precision, and how many threads a small problem deserves."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-__all__ = ["check_device", "one_thread"]
+__all__ = ["check_device", "one_thread", "resolve_dtype"]
 
 
 def check_device(name: str) -> None:
@@ -15,6 +16,22 @@ def check_device(name: str) -> None:
         torch.empty(0, device=name)
     except (AssertionError, RuntimeError, TypeError) as error:
         raise ValueError(f'device = {name!r} cannot be used here; choose "cpu": {error}') from None
+
+
+def resolve_dtype(name: str, *arrays: np.ndarray) -> torch.dtype:
+    """The floating type that an estimator's ``dtype`` names; "auto": float32, unless a column of the arrays (n, ...) would lose its digits in it."""
+    if name not in ("auto", "float32", "float64"):
+        raise ValueError(f'dtype must be "auto", "float32" or "float64", but is {name!r}')
+    return torch.float64 if name == "float64" or (name == "auto" and any(map(_needs_digits, arrays))) else torch.float32
+
+
+def _needs_digits(a: np.ndarray) -> bool:
+    """Seconds since 1970, say: float32 keeps seven digits, and those of interest come after them. So with numbers whose squares it cannot hold."""
+    if a.dtype.kind not in "fiu" or not a.size:
+        return False
+    spread = a.std(0, dtype=float)
+    far = np.abs(a.mean(0, dtype=float)) > 1e4 * spread
+    return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or np.abs(a).max() > 1e12)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from localma.base import LossEstimator, predicts_probabilities, resolve_seed
-from localma.devices import one_thread
+from localma.devices import one_thread, resolve_dtype
 from localma.loop import train
 from localma.losses import LOSSES
 from localma.network import MLPStack, ModuleStack, check_output, check_whole, initial_values, layer_sizes, module_input
@@ -79,7 +79,8 @@ class DirectModel(LossEstimator):
 
     def _fit_module(self, X, y, loss):
         seed = resolve_seed(self.random_state)
-        learner = copy.deepcopy(self.learner).float()
+        dtype = resolve_dtype("auto", y, *([X] if X.ndim == 2 else []))
+        learner = copy.deepcopy(self.learner).to(dtype)
         x = module_input(learner, X)
         self.shift_ = None
         if x.is_floating_point():  # not tokens
@@ -93,7 +94,7 @@ class DirectModel(LossEstimator):
             self.response_ = (float(np.log(max(np.mean(y), 1e-12))), 1.0)
         else:
             self.response_ = (float(np.mean(y)), float(np.std(y)) or 1.0)
-        target = torch.tensor(y, dtype=torch.float32).unsqueeze(0)
+        target = torch.tensor(y, dtype=dtype).unsqueeze(0)
         unit = float(np.var(y)) or 1.0
 
         def criterion(output, target):

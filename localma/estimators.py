@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from localma.base import ModelAverage, resolve_seed
-from localma.devices import check_device
+from localma.candidates import warn_of_other_units
+from localma.devices import check_device, resolve_dtype
 from localma.loop import History, train
 from localma.network import (
     Constant,
@@ -72,14 +73,15 @@ class LocalMA(ModelAverage):
         How far to shrink the weights towards the global ones. A number: train from global weights with this penalty on the network's
         weights, not its biases (infinity: global weights themselves). "cv": choose the number by cross-validation, with global weights among
         the candidates and kept unless another beats them by a standard error. None: the paper's method, which starts from equal weights and has ``penalty``.
-        Auto: "cv" for the default network, unless ``penalty`` is given or there are fewer than ten observations; None for a body of your own, whose
-        40 trainings may be dear.
+        Auto: "cv" for the default network, unless ``penalty`` or ``validation_fraction`` is given or there are fewer than ten observations; None for
+        a body of your own, whose 40 trainings may be dear.
     members : int or "auto"
         Networks, from different initial values, whose weights are averaged; those of your own need a function as ``network``, since a
         module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for the default network, otherwise 1.
     bootstrap : int
         Networks of resampled data, for ``weights(X, return_std=True)``.
-    dtype : {"float32", "float64"}
+    dtype : {"auto", "float32", "float64"}
+        Auto: float32, and float64 where the data's digits need it (times in seconds since 1970, a response with a large offset).
     device : str
         Where to train and predict: "cpu", "cuda", ...
     progress : bool
@@ -136,7 +138,7 @@ class LocalMA(ModelAverage):
         shrinkage="auto",
         members="auto",
         bootstrap=0,
-        dtype="float32",
+        dtype="auto",
         device="cpu",
         progress=True,
         random_state=None,
@@ -196,12 +198,13 @@ class LocalMA(ModelAverage):
                 f"validation_fraction = {self.validation_fraction!r}, but {why}; leave it at 0, or give shrinkage=None without them"
             )
         seed = resolve_seed(self.random_state)
-        dtype = _torch_dtype(self.dtype)
+        dtype = resolve_dtype(self.dtype, y, *([X] if X.ndim == 2 else []))
         check_device(self.device)
         if self.network is not None and not callable(self.network):  # modules are callable
             raise TypeError(f"network must be a torch.nn.Module or a function of M that makes one, not {type(self.network).__name__}")
         if self.network is None and X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of your own")
+        warn_of_other_units(self.model_names_, F, y, loss)
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
@@ -249,7 +252,8 @@ class LocalMA(ModelAverage):
         """(None, "cv" or a number, how many networks to average)."""
         shrinkage, members = self.shrinkage, self.members
         if isinstance(shrinkage, str) and shrinkage == "auto":
-            shrinkage = "cv" if self.network is None and self.penalty == "auto" and n >= 2 * FOLDS else None
+            plain = self.network is None and self.penalty == "auto" and self.validation_fraction in ("auto", 0)
+            shrinkage = "cv" if plain and n >= 2 * FOLDS else None
         if isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool):
             if not shrinkage >= 0:
                 raise ValueError(f"shrinkage must not be negative, but is {shrinkage!r}")
@@ -384,12 +388,6 @@ def _fit_info(options: Options, history: History | None, entropy: float) -> FitI
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
     evaluated = np.asarray(history.evaluated_at, dtype=int)
     return FitInfo(options, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy))
-
-
-def _torch_dtype(name: str) -> torch.dtype:
-    if name not in ("float32", "float64"):
-        raise ValueError(f'dtype must be "float32" or "float64", but is {name!r}')
-    return getattr(torch, name)
 
 
 def _body(fit: StackFit, b: int, dtype: torch.dtype) -> nn.Sequential:

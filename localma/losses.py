@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from localma.domains import DOMAINS, advice_on_probabilities, check_domain, check_leading, check_shapes
+
 __all__ = ["LOSSES", "Loss", "resolve_loss", "tweedie"]
 
 # A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
@@ -77,34 +79,6 @@ def _tensors(*arrays):
     return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
 
 
-#: Where y and predictions may lie; "class labels" and "probabilities" are checked by cross-entropy itself.
-DOMAINS = {
-    "real": lambda v: np.ones(v.shape, bool),
-    "non-negative": lambda v: v >= 0,
-    "positive": lambda v: v > 0,
-    "between 0 and 1": lambda v: (v >= 0) & (v <= 1),
-    "class labels": None,
-    "probabilities": None,
-}
-
-
-def _check_domain(what, values, domain, loss, where, advice):
-    bad = np.flatnonzero(~DOMAINS[domain](values))
-    if len(bad):
-        raise ValueError(f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}")
-
-
-def _check_shapes(y, a, expected):
-    if a.shape != expected:
-        raise ValueError(f"y has shape {tuple(y.shape)}, but the predictions have {tuple(a.shape)}; expected {tuple(expected)}")
-
-
-def _check_leading(mu, a):
-    k = min(mu.ndim, a.ndim)
-    if mu.shape[mu.ndim - k :] != a.shape[a.ndim - k :]:
-        raise ValueError(f"mu has shape {tuple(mu.shape)}, but a has {tuple(a.shape)}; they may differ by leading dimensions alone")
-
-
 @dataclass(frozen=True)
 class Loss:
     r"""A loss for predictions of a mean.
@@ -154,7 +128,7 @@ class Loss:
     def __call__(self, y, a):
         """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in, tensor out."""
         (y, a), to_numpy = _tensors(y, a)
-        _check_shapes(y, a, y.shape)
+        check_shapes(y, a, y.shape)
         out = self.value(y, a)
         return out.numpy() if to_numpy else out
 
@@ -171,7 +145,7 @@ class Loss:
                 f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(..., phi=...)"
             )
         (mu, a), to_numpy = _tensors(mu, a)
-        _check_leading(mu, a)
+        check_leading(mu, a)
         with torch.enable_grad():
             at = a.detach().requires_grad_() if not a.requires_grad else a
             slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
@@ -229,7 +203,7 @@ class Loss:
     def check_response(self, y) -> None:
         """Raise ValueError if some ``y`` lies outside the loss's domain."""
         advice = "Drop or correct such rows, or choose another loss."
-        _check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
+        check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
     def check_value(self, y, a) -> None:
         """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of shape (n,)."""
@@ -251,7 +225,7 @@ class Loss:
         advice = "Clip or transform the model's output, or choose another loss."
         for m in range(F.shape[1]):
             what, where = (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
-            _check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
+            check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
 
 
 class _CrossEntropy(Loss):
@@ -263,7 +237,7 @@ class _CrossEntropy(Loss):
 
     def __call__(self, y, a):
         (y, a), to_numpy = _tensors(y, a)
-        _check_shapes(y, a, (*y.shape, *a.shape[-1:]))
+        check_shapes(y, a, (*y.shape, *a.shape[-1:]))
         known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
         if not known.all():
             last = a.shape[-1] - 1
@@ -275,7 +249,7 @@ class _CrossEntropy(Loss):
     def divergence(self, mu, a):
         """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
         (mu, a), to_numpy = _tensors(mu, a)
-        _check_leading(mu, a)
+        check_leading(mu, a)
         out = (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
         return out.numpy() if to_numpy else out
 
@@ -308,7 +282,7 @@ class _CrossEntropy(Loss):
             raise ValueError(
                 f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
                 f"row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
-                "If these are logits, apply softmax first."
+                + advice_on_probabilities(F[:, m], total[:, m])
             )
 
 

@@ -22,7 +22,7 @@ def layer_sizes(in_features: int, out_features: int, width: int, depth: int) -> 
 
 def check_whole(name: str, value, least: int, or_else: str = "") -> None:
     """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
-    if not isinstance(value, numbers.Integral) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{or_else}, but is {value!r}")
 
 

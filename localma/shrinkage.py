@@ -123,7 +123,8 @@ def cross_validate(
     draws = int(of.max()) + 1 if n else 0
     if draws < 2 * folds:
         what = "observations" if groups is None else "groups"
-        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}")
+        way = "give shrinkage= a number, or take global weights (GlobalMA)"
+        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}")
     G = loss.candidates(y.double(), F.double().movedim(1, -1))
     # a shuffle for each sample: data often come sorted
     order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds]).to(y.device)

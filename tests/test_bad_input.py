@@ -306,3 +306,53 @@ def test_columns_of_one_name_are_told_apart():
     check_numeric_columns(twice)
     with pytest.raises(ValueError, match=r"no numbers: \['area'\]"):
         check_numeric_columns(pd.concat([twice, pd.DataFrame({"area": list("abc")})], axis=1))
+
+
+def world_with_offset(offset=0.0, shift=0.0):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (400, 1))
+    y = X[:, 0] ** 2 + 0.1 * rng.standard_normal(400)
+    F = np.c_[-X[:, 0] - 1 / 6, X[:, 0] - 1 / 6]
+    return X + shift, y + offset, F + offset
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.array([1.0, None, *range(28)], dtype=object), r"y\[1\] is None, a missing value"),
+        (pd.Series([1.0, pd.NA, *range(28)], dtype=object), r"y\[1\] is <NA>"),
+        (np.arange(30).astype("datetime64[D]"), "dates or durations"),
+    ],
+)
+def test_responses_that_are_no_numbers(y, words):
+    X, _, F = world_with_offset()
+    with pytest.raises(ValueError, match=words):
+        EqualWeights().fit(X[:30], y, F=F[:30])
+
+
+def test_rows_in_another_order_are_refused():
+    X, y, F = map(pd.DataFrame, world_with_offset())
+    for given in ({"y": y[0].sample(frac=1, random_state=0), "F": F}, {"y": y[0], "F": F.sample(frac=1, random_state=0)}):
+        with pytest.raises(ValueError, match="rows of X in another order"):
+            EqualWeights().fit(X, **given)
+
+
+def test_advice_that_fits_the_mistake():
+    X, y, F = world_with_offset()
+    labels = (y > 0.3).astype(int)
+    P = np.stack([np.full((400, 2), 0.5)] * 2, 1)
+    cases = [
+        (lambda: EqualWeights(F).fit(X, y), "fit\\(X, y, F=...\\)"),
+        (lambda: EqualWeights({"a": np.sin}).fit(X, y), "models.items"),
+        (lambda: EqualWeights().fit(X, y, F=F.T), "F.T"),
+        (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P[..., 1]), "np.stack"),
+        (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 100), "divide by 100"),
+        (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 1.01), "divide each row"),
+        (lambda: EqualWeights(loss="cross_entropy").fit(X[labels == 1], labels[labels == 1], F=P[labels == 1]), "row of class 0"),
+        (lambda: EqualWeights([LogisticRegression().fit(X, labels)]).fit(X, labels), "is a classifier"),
+        (lambda: LocalMA(bootstrap=True).fit(X, y, F=F), "bootstrap must be a whole number"),
+        (lambda: LocalMA().fit(X, y, F=F, groups=np.arange(400) // 100), "GlobalMA"),
+    ]
+    for go, words in cases:
+        with pytest.raises((ValueError, TypeError), match=words):
+            go()

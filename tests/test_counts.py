@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 import torch
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
@@ -149,22 +148,15 @@ def test_folds_hold_out_persons(monkeypatch):
     monkeypatch.setattr(counts.methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1])
     X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
     person = data.person // 40  # many rows of each
-    shrinkage, difference = counts.cross_validate_persons(X, F, y, person, seed=1)
-    assert difference.shape == (200, len(shrinkage))
-    assert np.isinf(shrinkage[-1])
-    assert not difference[:, -1].any()
-    assert difference[:, :-1].any(1).all()
+    cv = counts.cross_validate_persons(X, F, y, person, seed=1)
+    assert np.isinf(cv.shrinkage[-1])
+    assert cv.difference[0, :-1].any()
+    assert cv.difference[0, -1] == 0
     for weight in seen[0]:
         assert not set(person[weight == 1]) & set(person[weight == 0])
-    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(shrinkage) - 1))
-
-
-def test_the_clustered_error_is_that_of_statsmodels():
-    rng = np.random.default_rng(0)
-    person = rng.integers(0, 60, 400)
-    values = rng.normal(size=400) + rng.normal(size=60)[person]
-    fit = sm.OLS(values, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": person, "use_correction": False})
-    assert counts.clustered_error(values, person) == pytest.approx(float(fit.bse[0]), rel=1e-9)
+    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(cv.shrinkage) - 1))
+    average = LocalMA(loss="poisson", random_state=1, progress=False).fit(data.X, data.y, F=data.F, groups=person)
+    np.testing.assert_allclose(average.cv_results_["difference"], cv.difference[0], atol=1e-5)
 
 
 def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):

@@ -199,6 +199,7 @@ def not_met(estimator):
     return {"check_regressors_train": poor}
 
 
+@pytest.mark.filterwarnings("ignore:the squared loss of model")  # the checks' responses have nothing to do with these models
 @parametrize_with_checks(
     [
         LocalMA([Frozen(row_sum), Frozen(first_column)], steps=20),
@@ -573,3 +574,33 @@ def test_a_validation_part_would_mix_what_must_stay_apart(more):
     groups = np.arange(40) // 2 if more.pop("groups", False) else None
     with pytest.raises(ValueError, match=r"validation_fraction = 0\.2"):
         LocalMA(validation_fraction=0.2, progress=False, **more).fit(X, y[:, 0], F=F, groups=groups)
+
+
+def world_with_offset(offset=0.0, shift=0.0):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (400, 1))
+    y = X[:, 0] ** 2 + 0.1 * rng.standard_normal(400)
+    F = np.c_[-X[:, 0] - 1 / 6, X[:, 0] - 1 / 6]
+    return X + shift, y + offset, F + offset
+
+
+@pytest.mark.parametrize("where", [{"offset": 1e8}, {"offset": -1.7e9}, {"shift": 1.7e9}])
+def test_digits_that_float32_would_lose_are_kept(where):
+    plain, far = (LocalMA(random_state=0, progress=False).fit(X, y, F=F) for X, y, F in (world_with_offset(), world_with_offset(**where)))
+    assert next(far.network_.parameters()).dtype == torch.float64
+    assert next(plain.network_.parameters()).dtype == torch.float32
+    X, y, F = world_with_offset(**where)
+    error = np.mean((far.predict(X, F=F) - y) ** 2)
+    X, y, F = world_with_offset()
+    assert error < 1.05 * np.mean((plain.predict(X, F=F) - y) ** 2)
+
+
+def test_a_model_in_another_unit_is_named():
+    X, y, F = world_with_offset()
+    F = np.c_[F, 100 * F[:, 0]]
+    with pytest.warns(UserWarning, match=r"squared loss of model 'f3' is .* another unit"):
+        LocalMA(random_state=0, progress=False, steps=5).fit(X, y, F=F)
+    F[:, 2] = F[:, 0]
+    F[7, 2] = 1e3
+    with pytest.warns(UserWarning, match=r"'f3'.*row 7\)"):
+        LocalMA(random_state=0, progress=False, steps=5).fit(X, y, F=F)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from localma import losses
-from localma.losses import DOMAINS, Loss, resolve_loss
+from localma.domains import DOMAINS
+from localma.losses import Loss, resolve_loss
 
 __all__ = ["lipschitz_constant"]
 

@@ -13,7 +13,7 @@ import torch
 
 from localma.losses import LOSSES
 from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
-from localma.replication.counts.methods import METHODS, chosen, clustered_error, cross_validate_persons, deviance, predict, tensors, tune
+from localma.replication.counts.methods import METHODS, chosen, cross_validate_persons, deviance, predict, tensors, tune
 from localma.replication.runner import run_parts, summarise, write_results
 from localma.shrinkage import MEMBERS, MULTIPLES, fit_shrunk_stack, member_seeds, rescale, soften, subset
 from localma.training import Options, fit_stack
@@ -70,16 +70,14 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together
         seen = [subset(n, s) for s in seeds]
-        pairs = [
+        together = [
             cross_validate_persons(*(a[r, i] for a in sample), data.person[r, i], s)
             for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
         ]
-        difference = np.stack([d.mean(0) for _, d in pairs])
-        error = np.stack([clustered_error(d, data.person[r, i]) for r, ((_, d), i) in enumerate(zip(pairs, seen, strict=True))])
-        best = difference[:, :-1].argmin(1)
+        difference = np.concatenate([cv.difference for cv in together])
+        choice = np.concatenate([cv.chosen for cv in together])
         everyone = np.arange(R)
-        choice = np.where(difference[everyone, best] < -error[everyone, best], best, difference.shape[1] - 1)
-        shrinkage = rescale(pairs[0][0], len(seen[0]), n)
+        shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)
         # every penalty on the whole sample: one network each for the truth, five for those that were chosen
         L, start = len(shrinkage) - 1, torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
 

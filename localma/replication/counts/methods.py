@@ -1,8 +1,7 @@
 """Ways to a price: averages of the insurers' models and models of one's own; and how their penalties are chosen.
 
-A penalty comes from pilots (:func:`localma.replication.counts.tune`), or from cross-validation within the sample. The package's own holds
-groups out together where ``LocalMA.fit`` is told of them; :func:`localma.replication.counts.cross_validate_persons` does the same and keeps
-the difference of each row, so that the experiment can put held-out persons beside held-out rows at every penalty.
+A penalty comes from pilots (:func:`localma.replication.counts.tune`), or from cross-validation within the sample, over rows or over persons
+(:func:`localma.replication.counts.cross_validate_persons`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from localma.direct import DirectModel
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.counts.data import SIZES, Draw, fit_forest, repeat
-from localma.shrinkage import FOLDS, grid, soften
+from localma.shrinkage import CrossValidation, cross_validate, grid
 from localma.training import Options, fit_stack
 
 METHODS = (
@@ -123,72 +122,22 @@ def tensors(data: Draw, n: int):
     return tuple(torch.as_tensor(a[:, :n], dtype=torch.float32) for a in (data.X, data.F, data.y))
 
 
-def folds_of_persons(person: np.ndarray, seed: int, folds: int = FOLDS) -> np.ndarray:
-    """Which fold holds each row out, (n,): all rows of a person are in one.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication import counts
-    >>> fold = counts.folds_of_persons(np.array([7, 7, 2, 2, 9, 7]), seed=0, folds=3)
-    >>> len(set(fold)), len(set(fold[[0, 1, 5]]))
-    (3, 1)
-    """
-    names, which = np.unique(person, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % folds)[which]
-
-
-def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`localma.shrinkage.cross_validate` for one sample, but a person's years are held out together.
+def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
+    """:func:`localma.shrinkage.cross_validate` for one sample, a person's years held out together, as ``LocalMA.fit(..., groups=person)`` does.
 
     Parameters
     ----------
     X, F, y : Tensors of shapes (n, 9), (n, 5), (n,)
     person : array of shape (n,)
     seed : int
-
-    Returns
-    -------
-    shrinkage : array of shape (L + 1,)
-        Candidates, infinity (global weights) last.
-    difference : array of shape (n, L + 1)
-        Held-out deviance of each row minus that of global weights.
     """
-    loss, penalties, n = LOSSES["poisson"], grid(len(y)), len(y)
-    held = folds_of_persons(person, seed)
-    rows = np.arange(FOLDS).repeat(len(penalties))
-    gw = np.stack([global_weights(F[held != k].numpy(), y[held != k].numpy(), loss) for k in range(FOLDS)])
-    fit = fit_stack(
-        *(a.expand(len(rows), *a.shape) for a in (X, F, y)),
-        loss,
-        seeds=np.random.SeedSequence(seed).generate_state(FOLDS)[rows],
-        penalties=torch.as_tensor(np.tile(penalties, FOLDS), dtype=X.dtype),
-        start=torch.as_tensor(soften(gw), dtype=X.dtype)[rows],
-        sample_weight=torch.as_tensor(held != rows[:, None], dtype=X.dtype),
-    )
-    w = fit.weights(X.expand(len(rows), *X.shape)).double().numpy().reshape(FOLDS, len(penalties), n, -1)
-    own = w[held, :, np.arange(n)]  # (n, L, 5)
-    local = deviance(y.numpy()[:, None], np.einsum("nlm,nm->nl", own, F.double().numpy()))
-    constant = deviance(y.numpy(), (gw[held] * F.double().numpy()).sum(1))
-    return np.append(penalties, np.inf), np.column_stack([local - constant[:, None], np.zeros(n)])
+    loss = LOSSES["poisson"]
 
+    def fit(rows, seeds, penalties, start, sample_weight):
+        x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
+        return fit_stack(x, f, target, loss, seeds=seeds, penalties=penalties, start=start, sample_weight=sample_weight).logits(x)
 
-def clustered_error(values: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Standard error of the mean of ``values`` (n, ...) when rows of one person depend on each other.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication import counts
-    >>> values = np.random.default_rng(0).normal(size=100)
-    >>> four = np.repeat(values, 4)  # the same information, four times
-    >>> float(counts.clustered_error(four, np.repeat(np.arange(100), 4)) / counts.clustered_error(values, np.arange(100)))
-    1.0
-    """
-    centred = values - values.mean(0)
-    sums = np.zeros((person.max() + 1, *values.shape[1:]))
-    np.add.at(sums, person, centred)
-    return np.sqrt((sums**2).sum(0)) / len(values)
+    return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(len(y)), seeds=[seed], groups=person)
 
 
 def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -> pd.DataFrame:
