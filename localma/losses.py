@@ -193,7 +193,7 @@ class Loss:
         if share is not None:  # the mean curvature of what counts; what models say of the observed class is a label, too
             counted, level = share * spread, share * level
             everywhere = (counted if self.is_classification else spread).mean(-1)
-            scale = 0.5 * everywhere * (curvature * counted).sum(-1) / counted.sum(-1)
+            scale = 0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))  # the ratio is exactly two for squared loss
         level = level.mean(-1)
         fallback = torch.where(level > 0, level, torch.ones_like(level))
         return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
