@@ -193,9 +193,8 @@ class LocalMA(ModelAverage):
         shrinkage, members = self._resolve_shrinkage(n)
         check_whole("bootstrap", self.bootstrap, 0)
         if options.validation_fraction and (groups is not None or shrinkage == "cv" or self.bootstrap):
-            why = "the validation part knows neither groups nor folds nor bootstrap samples"
             raise ValueError(
-                f"validation_fraction = {self.validation_fraction!r}, but {why}; leave it at 0, or give shrinkage=None without them"
+                f"validation_fraction = {options.validation_fraction} mixes what groups, folds and bootstraps keep apart; set 0"
             )
         seed = resolve_seed(self.random_state)
         dtype = resolve_dtype(self.dtype, y, *([X] if X.ndim == 2 else []))

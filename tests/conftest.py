@@ -8,6 +8,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -88,3 +89,17 @@ def run(command, folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def two_halves():
+    """Makes X, y, F of a sample in which one model is right on the left and one on the right, all of it moved far from zero if so asked."""
+
+    def sample(offset=0.0, shift=0.0):
+        rng = np.random.default_rng(0)
+        X = rng.uniform(-1, 1, (400, 1))
+        y = X[:, 0] ** 2 + 0.1 * rng.standard_normal(400)
+        F = np.c_[-X[:, 0] - 1 / 6, X[:, 0] - 1 / 6]
+        return X + shift, y + offset, F + offset
+
+    return sample

@@ -308,14 +308,6 @@ def test_columns_of_one_name_are_told_apart():
         check_numeric_columns(pd.concat([twice, pd.DataFrame({"area": list("abc")})], axis=1))
 
 
-def world_with_offset(offset=0.0, shift=0.0):
-    rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (400, 1))
-    y = X[:, 0] ** 2 + 0.1 * rng.standard_normal(400)
-    F = np.c_[-X[:, 0] - 1 / 6, X[:, 0] - 1 / 6]
-    return X + shift, y + offset, F + offset
-
-
 @pytest.mark.parametrize(
     ("y", "words"),
     [
@@ -324,21 +316,21 @@ def world_with_offset(offset=0.0, shift=0.0):
         (np.arange(30).astype("datetime64[D]"), "dates or durations"),
     ],
 )
-def test_responses_that_are_no_numbers(y, words):
-    X, _, F = world_with_offset()
+def test_responses_that_are_no_numbers(y, words, two_halves):
+    X, _, F = two_halves()
     with pytest.raises(ValueError, match=words):
         EqualWeights().fit(X[:30], y, F=F[:30])
 
 
-def test_rows_in_another_order_are_refused():
-    X, y, F = map(pd.DataFrame, world_with_offset())
+def test_rows_in_another_order_are_refused(two_halves):
+    X, y, F = map(pd.DataFrame, two_halves())
     for given in ({"y": y[0].sample(frac=1, random_state=0), "F": F}, {"y": y[0], "F": F.sample(frac=1, random_state=0)}):
         with pytest.raises(ValueError, match="rows of X in another order"):
             EqualWeights().fit(X, **given)
 
 
-def test_advice_that_fits_the_mistake():
-    X, y, F = world_with_offset()
+def test_advice_that_fits_the_mistake(two_halves):
+    X, y, F = two_halves()
     labels = (y > 0.3).astype(int)
     P = np.stack([np.full((400, 2), 0.5)] * 2, 1)
     cases = [

@@ -576,27 +576,19 @@ def test_a_validation_part_would_mix_what_must_stay_apart(more):
         LocalMA(validation_fraction=0.2, progress=False, **more).fit(X, y[:, 0], F=F, groups=groups)
 
 
-def world_with_offset(offset=0.0, shift=0.0):
-    rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (400, 1))
-    y = X[:, 0] ** 2 + 0.1 * rng.standard_normal(400)
-    F = np.c_[-X[:, 0] - 1 / 6, X[:, 0] - 1 / 6]
-    return X + shift, y + offset, F + offset
-
-
 @pytest.mark.parametrize("where", [{"offset": 1e8}, {"offset": -1.7e9}, {"shift": 1.7e9}])
-def test_digits_that_float32_would_lose_are_kept(where):
-    plain, far = (LocalMA(random_state=0, progress=False).fit(X, y, F=F) for X, y, F in (world_with_offset(), world_with_offset(**where)))
+def test_digits_that_float32_would_lose_are_kept(where, two_halves):
+    plain, far = (LocalMA(random_state=0, progress=False).fit(X, y, F=F) for X, y, F in (two_halves(), two_halves(**where)))
     assert next(far.network_.parameters()).dtype == torch.float64
     assert next(plain.network_.parameters()).dtype == torch.float32
-    X, y, F = world_with_offset(**where)
+    X, y, F = two_halves(**where)
     error = np.mean((far.predict(X, F=F) - y) ** 2)
-    X, y, F = world_with_offset()
+    X, y, F = two_halves()
     assert error < 1.05 * np.mean((plain.predict(X, F=F) - y) ** 2)
 
 
-def test_a_model_in_another_unit_is_named():
-    X, y, F = world_with_offset()
+def test_a_model_in_another_unit_is_named(two_halves):
+    X, y, F = two_halves()
     F = np.c_[F, 100 * F[:, 0]]
     with pytest.warns(UserWarning, match=r"squared loss of model 'f3' is .* another unit"):
         LocalMA(random_state=0, progress=False, steps=5).fit(X, y, F=F)
