@@ -193,9 +193,8 @@ class LocalMA(ModelAverage):
         shrinkage, members = self._resolve_shrinkage(n)
         check_whole("bootstrap", self.bootstrap, 0)
         if options.validation_fraction and (groups is not None or shrinkage == "cv" or self.bootstrap):
-            raise ValueError(
-                f"validation_fraction = {options.validation_fraction} mixes what groups, folds and bootstraps keep apart; set 0"
-            )
+            given = options.validation_fraction
+            raise ValueError(f"validation_fraction = {given} mixes what groups, folds and bootstraps keep apart; set 0")
         seed = resolve_seed(self.random_state)
         dtype = resolve_dtype(self.dtype, y, *([X] if X.ndim == 2 else []))
         check_device(self.device)

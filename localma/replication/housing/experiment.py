@@ -151,7 +151,8 @@ def run(
             shares += tabulate_weights(cell, city, np.concatenate([part["weights"] for part in found]))
         if kind == "network":
             extra += tabulate_more(cell, of_cell(more, key, kind, rho))
-    write("-more", extra, more_seconds)
+    if extra:
+        write("-more", extra, more_seconds)
     write("-weights", shares, seconds)
     return write("", records, seconds)
 

@@ -113,7 +113,11 @@ def prepare(data: Housing, city: str) -> City:
     names, counts = np.unique(flats.district, return_counts=True)
     if data.table == "lianjia2023":
         paper = table4().query("city == @city").set_index("district")["n"]
-        sizes = {str(name): int(min(count, paper[name])) for name, count in zip(names, counts, strict=True) if name in paper.index}
+        sizes = {
+            str(name): int(min(count, paper[name]))
+            for name, count in zip(names, counts, strict=True)
+            if name in paper.index and count >= LEAST
+        }
     else:
         sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= LEAST}
     missing = [name for name in HALVED[city] if name not in sizes]
@@ -290,7 +294,7 @@ def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, devic
         direct = direct_networks(x, y, n, seeds[:, M], city.settings["DirectModel"])
         found, _ = evaluate(x, F, y, n, direct, seeds[:, M + 1], settings=city.settings["LocalMA"])
         errors |= {f"{method}{words}": found[method] for method in ("LocalMA", "DirectModel")}
-        own = fit_shrunk_stack(x[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds[:, M + 1], width=WIDTH)
-        average = (own.weights(x[:, n:]) * F[:, n:]).sum(-1)
+        adaptive = fit_shrunk_stack(x[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds[:, M + 1], width=WIDTH)
+        average = (adaptive.weights(x[:, n:]) * F[:, n:]).sum(-1)
         errors[f"AdaptiveLocalMA{words}"] = (average - y[:, n:]).square().mean(-1).cpu().numpy()
     return errors
