@@ -2,9 +2,9 @@
 
 import inspect
 import json
-import time
 import os
 import re
+import time
 
 import numpy as np
 import pandas as pd
