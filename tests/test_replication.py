@@ -103,7 +103,9 @@ def test_command_line_writes_table_and_provenance(tmp_path, capsys):
     provenance = json.loads((tmp_path / "simulation.json").read_text())
     assert provenance["configuration"]["seed"] == 3
     assert provenance["configuration"]["replications"] == 2
-    assert {"localma", "numpy", "torch", "python"} <= provenance["versions"].keys()
+    assert {"localma", "numpy", "torch", "python", "joblib"} <= provenance["versions"].keys()
+    assert provenance["versions"]["code"] == runner._code()[:12]
+    assert provenance["scale"] == "quick"
     assert provenance["seconds"] > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["simulation.csv", "simulation.json"]
 
@@ -115,8 +117,12 @@ def test_command_line_writes_table_and_provenance(tmp_path, capsys):
         (["--scenario", "3"], "--scenario"),
         (["--replications", "0"], "at least 1"),
         (["--seed", "-1"], "--seed: must be at least 0"),
+        (["--seed", "9" * 23], "--seed: must be at least 0 and less than 2**63"),
+        (["--data", __file__], "test_replication.py is no folder"),
         (["--jobs", "0"], "--jobs: must be at least 1"),
-        (["--out", __file__], "is a file; give a folder"),
+        (["--out", __file__], "test_replication.py is not a folder that can be written to"),
+        (["--out", f"{__file__}/below"], "--out: "),
+        (["--out", "/proc/x"], "--out: /proc/x is not a folder that can be written to"),
     ],
 )
 def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys):
@@ -220,6 +226,44 @@ def test_no_failure_of_one_experiment_stops_the_others(error, words, when, tmp_p
     assert words in capsys.readouterr().err
 
 
+def test_a_quick_run_does_not_replace_a_full_one(tmp_path, monkeypatch, capsys):
+    def function(place):
+        def run(*, full, seed, out, jobs):
+            runner.write_results("theory", pd.DataFrame({"x": [full]}), out, configuration={}, seconds=1.0)
+
+        return run
+
+    monkeypatch.setattr(command, "_function", function)
+
+    def scale(*more):
+        status = main(["theory", "--out", str(tmp_path), *more])
+        return status, json.loads((tmp_path / "theory.json").read_text()).get("scale")
+
+    (tmp_path / "theory.json").write_text("{}")  # of before scales were written
+    assert scale() == (0, "quick")
+    assert scale("--scale", "full") == (0, "full")
+    assert scale() == (2, "full")
+    assert re.search(r"theory.json is of a full run.*--out", capsys.readouterr().err)
+    assert scale("--scale", "full") == (0, "full")
+    assert runner.SCALE.get() is None
+
+
+def test_all_says_which_experiments_compute_on_the_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_function", lambda place: lambda *, seed, out: None)
+    assert main(["all", "--device", "meta", "--out", str(tmp_path)]) == 0
+    assert "cifar10: computes on the CPU" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_explained_in_words_of_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
+    monkeypatch.setenv("LOCALMA_DATA", "elsewhere")  # put back after the test
+    (tmp_path / "data").mkdir()
+    assert main(["toxicity", "--data", str(tmp_path / "data"), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"looked for {tmp_path / 'data'}" in said
+    assert "(on the command line: --data DIR or --synthetic)" in said
+
+
 def test_tuning_ranks_its_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "GRID", tuning.GRID[:2])
     monkeypatch.setattr(tuning, "CELLS", CELLS[:2])
@@ -276,6 +320,29 @@ def test_parts_of_other_settings_are_not_picked_up(tmp_path):
     again, _ = runner.run_parts("t", [("a", 1)], compute(2.0), out=tmp_path, configuration={"seed": 1})
     other, _ = runner.run_parts("t", [("a", 1)], compute(3.0), out=tmp_path, configuration={"seed": 2})
     assert (first["a"]["x"], again["a"]["x"], other["a"]["x"]) == (1.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: b"", lambda b: b"none" * 9, lambda b: b.replace(b"\xff" * 8, b"\0" * 8)])
+def test_a_damaged_part_is_computed_again(damage, tmp_path, capsys):
+    calls = []
+
+    def compute(key):
+        calls.append(key)
+        return {"x": np.full(40, -1)}
+
+    def go():
+        done, _ = runner.run_parts("t", [("a", 1), ("b", 1)], compute, out=tmp_path, configuration={})
+        assert list(done) == ["a", "b"]
+        assert (done["a"]["x"] == -1).all()
+
+    go()
+    path = next(tmp_path.rglob("a.npz"))
+    path.write_bytes(damage(path.read_bytes()))
+    go()
+    assert calls == ["a", "b", "a"]
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warned) == 1
+    assert f"{path} is damaged" in warned[0]
 
 
 def test_parts_side_by_side_are_the_same_parts(tmp_path):

