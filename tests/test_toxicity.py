@@ -237,6 +237,25 @@ def test_the_path_of_a_gpu_on_a_cpu(monkeypatch):
     assert all(np.isfinite(values).all() and len(values) == 2 for values in out.values())
 
 
+def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(name, parts, compute, *, configuration, **more):
+        raise Enough(configuration["training"])
+
+    monkeypatch.setattr(experiment, "run_parts", stop)
+    monkeypatch.setattr(experiment, "load_toxicity", few)
+
+    def training(**options):
+        with pytest.raises(Enough) as caught:
+            experiment.run(synthetic=True, **options)
+        return caught.value.args[0]
+
+    assert training(encoder="tinybert", device="cuda") == encoders.FINETUNING
+    assert training(encoder="tinybert")["steps"] == training(encoder="ngrams", device="cuda")["steps"] == methods.STEPS
+
+
 # --- the run -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -370,6 +389,8 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
     np.testing.assert_allclose([cell["BestPTM"], cell["EWMA"]], [right.mean(), equal.mean()], rtol=1e-5)
     with pytest.raises(ValueError, match=r"encoder = 'bert' has no committed predictions; there are minilm"):
         toxicity.predictions("bert")
+    with pytest.raises(ValueError, match=r"language 'xx' is not among these predictions; there are he, hi, hin"):
+        toxicity.predictions("minilm").only("he", "xx")
 
 
 def test_no_text_is_shown_by_its_shape():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from localma.datasets import Toxicity, load_toxicity
 from localma.files import write_arrays
-from localma.replication.encoders import ENCODERS, encode, finetune, load_encoder, unknown_share
+from localma.replication.encoders import ENCODERS, FINETUNING, encode, finetune, load_encoder, unknown_share
 from localma.replication.runner import run_parts, summarise, write_results
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.methods import DICTATORS, METHODS, home_accuracy, learn, pilot, splits
@@ -42,7 +42,9 @@ class Predictions(NamedTuple):
         return np.stack([1 - self.probability, self.probability], -1)
 
     def only(self, *languages: str) -> Predictions:
-        """The sentences of some languages."""
+        """The sentences of some languages, in the order that they have here."""
+        if missing := [code for code in languages if code not in self.language]:
+            raise ValueError(f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}")
         return Predictions(*(part[np.isin(self.language, languages)] for part in self))
 
 
@@ -195,7 +197,9 @@ def run(
         "device": device,
         "data": {"origin": data.origin, "checksum": data.checksum},
         "encoders": {encoder: ENCODERS[encoder]},
-        "training": {
+        "training": dict(FINETUNING)
+        if finetuned
+        else {
             "width": methods.WIDTH,
             "steps": methods.STEPS,
             "batch_size": methods.BATCH,
