@@ -4,13 +4,17 @@ import hashlib
 import io
 import os
 import pickle
+import sys
 import tarfile
 from dataclasses import replace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from localma.datasets import cifar10, load_cifar10
+from localma.replication import networks
 
 pytest.importorskip("PIL")
 
@@ -91,6 +95,17 @@ def test_the_copy_is_read_and_says_that_it_is_lossy(small):
         np.testing.assert_array_equal(data.test_labels, test_labels)
 
 
+def test_a_bad_original_in_the_cache_does_not_hide_the_copy_in_the_users_folder(small, nowhere):
+    (small[0] / "cifar-10-python.tar.gz").unlink()
+    cached = nowhere / "cache" / "cifar10" / "cifar-10-python.tar.gz"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half")
+    assert load_cifar10().origin == "jpeg"
+    (small[0] / "cifar10_jpeg_packed.npz").unlink()
+    with pytest.raises(ValueError, match=r"cache.*checksum.*remove it"):
+        load_cifar10()
+
+
 @pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "cifar10_jpeg_packed.npz"])
 def test_half_a_file_is_named(small, name):
     place = small[0] / name
@@ -131,3 +146,20 @@ def test_the_real_file_where_there_is_one():
     assert data.test_images.shape == (10_000, 32, 32, 3)
     assert np.bincount(data.labels).tolist() == [5000] * 10
     assert np.bincount(data.test_labels).tolist() == [1000] * 10
+
+
+def test_what_torchvision_lacks_is_named_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    assert networks.available("torchvision").endswith("pip install torchvision")
+    models = ModuleType("torchvision.models")
+    models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(url=f"https://weights.org/{name}.pth"))
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "densenet121.pth").touch()
+    lacking = networks.available("torchvision")
+    assert f"ResNet18, GoogLeNet, EfficientNetB0 are not in {tmp_path / 'checkpoints'}; download" in lacking
+    assert "https://weights.org/resnet18.pth" in lacking
+    assert "densenet" not in lacking

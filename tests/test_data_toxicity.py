@@ -1,6 +1,7 @@
 """The toxicity data: read as they should be, refused when they are not, and made up only when asked for."""
 
 import os
+import re
 
 import pandas as pd
 import pytest
@@ -12,9 +13,10 @@ from localma.datasets.find import Source, find
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
-    """No data folder and an empty cache: what a new user has."""
+    """No data folder, an empty cache, no network."""
     monkeypatch.delenv("LOCALMA_DATA", raising=False)
     monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(module, "ADDRESS", "http://127.0.0.1:0/{code}.parquet")
     return tmp_path
 
 
@@ -55,6 +57,10 @@ def test_french_is_balanced_within_each_source(collected):
 def test_a_missing_file_is_named(nowhere):
     with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*textdetox.*LOCALMA_DATA.*synthetic=True"):
         load_toxicity()
+    with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*download from http://127\.0\.0\.1:0/zh\.parquet failed"):
+        load_toxicity()
+    with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found; looked for [^;]*$"):
+        load_toxicity(path=nowhere)  # as given or not at all
     assert load_toxicity(["he"], synthetic=True).synthetic, "made up only when asked for"
 
 
@@ -69,7 +75,7 @@ def test_another_version_of_the_collected_file_is_refused(nowhere):
     ("column", "values", "message"),
     [
         ("toxic", None, r"no column 'toxic'.*it has"),
-        ("toxic", "yes", r"column 'toxic'.*row 0 has 'yes'"),
+        ("toxic", "yes", r"column 'toxic'.*row 2 has 'yes'"),
         ("dup", None, r"no column 'dup'"),
     ],
 )
@@ -92,6 +98,11 @@ def test_unknown_languages_are_named(collected):
         load_toxicity(["klingon"], path=collected)
     with pytest.raises(ValueError, match=r"language 'fr' is not among the 9 rows; there are en, he"):
         load_toxicity(["en", "he"], path=collected).only("fr")
+
+
+def test_a_string_is_a_list_of_one(collected):
+    assert list(load_toxicity("he", path=collected).text) == list(load_toxicity(["he"], path=collected).text)
+    assert set(load_toxicity("he", synthetic=True).language) == {"he"}
 
 
 @pytest.mark.parametrize("options", [{}, {"synthetic": True}])
@@ -136,9 +147,70 @@ def test_other_own_files_are_refused(own, texts, toxic, message):
         load_toxicity(["en"])
 
 
-def test_one_own_file_that_is_missing_is_named(own):
-    with pytest.raises(FileNotFoundError, match=r"file for Ukrainian, uk-00000-of-00001\.parquet, is not beside the others"):
-        load_toxicity(["en", "uk"])
+@pytest.mark.parametrize("languages", [["en", "uk"], ["uk", "en"]])
+def test_one_own_file_that_is_missing_is_named(own, languages):
+    with pytest.raises(
+        FileNotFoundError, match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet.*download.*failed"
+    ):
+        load_toxicity(languages)
+    with pytest.raises(FileNotFoundError, match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet was not found"):
+        load_toxicity(languages, path=own)
+
+
+@pytest.mark.parametrize("name", ["en.parquet", "en-00000-of-00001.parquet", "en.csv"])
+def test_one_own_file_as_the_path_is_refused(own, name):
+    (own / "en.csv").rename(own / name)
+    with pytest.raises(ValueError, match=rf"{name} is one language of the data set; give the folder that holds it, {own}"):
+        load_toxicity(["en"], path=own / name)
+
+
+def test_own_files_are_downloaded_and_checked_by_their_content(own, nowhere, monkeypatch):
+    """A server, and a reader of parquet files that reads CSV, so that pyarrow need not be here."""
+    import shutil
+
+    asked = []
+
+    def download(source, place):
+        asked.append(source.url)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return shutil.copy(own / "en.csv", place)
+
+    monkeypatch.delenv("LOCALMA_DATA")
+    monkeypatch.setattr("localma.datasets.find._download", download)
+    monkeypatch.setattr(pd, "read_parquet", pd.read_csv)
+    data = load_toxicity(["en"])
+    assert (len(data), data.origin, asked) == (4, "textdetox", ["http://127.0.0.1:0/en.parquet"])
+    assert len(load_toxicity(["en"])) == len(asked) + 3 == 4, "the second time nothing is fetched"
+    with pytest.raises(ValueError, match=r"cache.*he-00000.*has 4 rows, but the data set's Hebrew has 2.*remove it and try again"):
+        load_toxicity(["he"])
+
+
+def test_the_card_knows_every_language_and_the_address_is_of_one_state():
+    assert set(module.CARD) == set(module.LANGUAGES)
+    assert re.fullmatch(
+        r"https://huggingface\.co/datasets/textdetox/\w+/resolve/[0-9a-f]{40}/data/\{code\}-00000-of-00001\.parquet", module.ADDRESS
+    )
+
+
+def test_own_files_of_chinese_spreadsheets(own, monkeypatch):
+    monkeypatch.setitem(module.CARD, "zh", (2, 1, 12))
+    frame = pd.DataFrame({"text": ["中国", "你好"], "toxic": [0, 1]})
+    frame.to_csv(own / "zh.csv", index=False, encoding="gb18030")
+    assert list(load_toxicity(["zh"]).text) == ["中国", "你好"]
+    for separator, name in ((";", "';'"), ("\t", "tabs")):
+        frame.assign(text=["a, b, c", "d"]).to_csv(own / "zh.csv", index=False, sep=separator)
+        with pytest.raises(ValueError, match=rf"zh\.csv has a single column.*separated by {name}\? Save it with commas"):
+            load_toxicity(["zh"])
+
+
+def test_half_a_parquet_file_is_named(own, monkeypatch):
+    def cut(place):
+        raise ValueError("no magic bytes")  # pyarrow's error is one of these
+
+    (own / "en.csv").rename(own / "en.parquet")
+    monkeypatch.setattr(pd, "read_parquet", cut)
+    with pytest.raises(ValueError, match=r"en\.parquet cannot be read \(no magic bytes\): damaged or half a download\. Put"):
+        load_toxicity(["en"])
 
 
 def test_parquet_without_its_reader_says_so(own):
@@ -173,5 +245,5 @@ def test_the_real_rows():
     assert all(count[code] == 5000 for code in ("zh", "en", "uk", "hi", "am", "ar", "de", "es", "ru"))
     assert (count["he"], count["hin"], count["fr"]) == (2026, 4574, 3494)
     assert data.only("fr").toxic.mean() == 0.5
-    for code in ("zh", "en", "hi"):  # the data set's own rows, byte for byte as its card counts them
+    for code in ("zh", "en", "hi", "am", "de", "es", "ru"):  # the data set's own rows, byte for byte as its card counts them
         assert sum(len(text.encode()) for text in data.only(code).text) == module.CARD[code][2]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from localma.datasets import load_toxicity
+from localma.datasets.find import cache_folder as user_cache
 from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.replication import encoders, load_results, runner, toxicity
@@ -18,9 +20,10 @@ from localma.replication.toxicity import experiment, methods
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch):
-    """No data folder and an empty cache: what a new user has."""
+    """No data folder, an empty cache, no network."""
     monkeypatch.delenv("LOCALMA_DATA", raising=False)
     monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("localma.datasets.toxicity.ADDRESS", "http://127.0.0.1:0/{code}.parquet")
     monkeypatch.setattr(encoders, "cache_folder", lambda: tmp_path / "cache")
 
 
@@ -148,6 +151,21 @@ def test_encoding_is_cached_by_content(monkeypatch):
     with torch.no_grad():
         network.embeddings.word_embeddings.weight.mul_(2)
     assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, "another network, another file"
+
+
+def test_without_a_cache_it_warns_before_the_work_and_goes_on(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "file" / name)
+    monkeypatch.setattr(encoders, "cache_folder", user_cache)
+    monkeypatch.setattr(encoders, "load_encoder", lambda name: (Words(), tiny().eval()))
+    monkeypatch.setattr(encoders, "pooled", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(UserWarning, match=rf"{tmp_path / 'file' / 'localma'} cannot be written"):
+        encoders.encode(["alpha beta"], "tinybert")  # warnings are errors here
+    monkeypatch.setattr(encoders, "pooled", lambda network, tokens: torch.ones(1, 16))
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert encoders.encode(["alpha beta"], "tinybert").shape == (1, 16)
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert encoders.encode(["alpha beta"], "tinybert", cache=False).shape == (1, 16)
 
 
 def test_what_a_vocabulary_does_not_know():

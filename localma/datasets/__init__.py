@@ -1,8 +1,9 @@
 """The data of the paper's three real experiments: found, checked, read.
 
 Each loader looks for its files in this order: a path that you give, the folder named by the environment variable ``LOCALMA_DATA``, the user
-cache (``localma`` in the system's cache folder), a download from the original source, checked by its checksum. It never makes data up unless it is
-asked to with ``synthetic=True``.
+cache (``localma`` in the system's cache folder). Then two of them download: CIFAR-10 from its own site, checked by its checksum, and the toxicity data set's
+own files, checked by the numbers on its card; the rents are published without a stated licence, and an error says where they come from. No loader makes data
+up unless it is asked to with ``synthetic=True``.
 """
 
 from localma.datasets.cifar10 import Cifar10, load_cifar10

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -93,15 +93,10 @@ def load_cifar10(*, path=None, synthetic: bool = False, seed: int = 0) -> Cifar1
 
 
 def _place(path) -> Path:
-    """The original, else the copy, else a download."""
-    if path is not None and Path(path).is_file():
-        return find(JPEG if Path(path).suffix == ".npz" else ORIGINAL, path)
-    for source in (replace(ORIGINAL, url=None), JPEG):
-        try:
-            return find(source, path)
-        except FileNotFoundError:
-            continue
-    return find(ORIGINAL, path)
+    """The original, else the copy, in one place after the other; else a download."""
+    if path is not None and Path(path).suffix == ".npz":
+        return find(JPEG, path)
+    return find(ORIGINAL, path, otherwise=(JPEG,))
 
 
 def _read_original(place: Path):

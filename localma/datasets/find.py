@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 __all__ = ["Source", "cache_folder", "find"]
@@ -22,7 +28,12 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """The user's cache, where downloads are kept and where files may be put by hand.
+    """The user's cache, where downloads are kept and where files may be put by hand; where nothing can be written, a folder of this process instead.
+
+    Raises
+    ------
+    ImportError
+        Without pooch, which knows the place.
 
     Examples
     --------
@@ -30,12 +41,39 @@ def cache_folder() -> Path:
     >>> cache_folder().name
     'localma'
     """
-    import pooch  # with the data extra
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError("the user cache needs pooch: pip install 'localma[plots]'") from error
+    folder = Path(pooch.os_cache("localma"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    return folder if writable else _stand_in(folder)
 
-    return Path(pooch.os_cache("localma"))
+
+@cache
+def _stand_in(folder: Path) -> Path:
+    """An empty folder until this process ends; the cache of that name may still be read, see :func:`_folders`."""
+    warnings.warn(
+        f"the user cache {folder} cannot be written, so nothing is kept for the next time; "
+        "make it a folder that can be, or name another (on Linux by XDG_CACHE_HOME)",
+        stacklevel=3,
+    )
+    temporary = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    instead = Path(temporary) / "localma"
+    instead.mkdir()
+    _UNWRITABLE[instead] = folder
+    return instead
 
 
-def find(source: Source, path: str | os.PathLike | None = None) -> Path:
+_UNWRITABLE: dict[Path, Path] = {}
+
+
+def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tuple[Source, ...] = ()) -> Path:
     """The file of a source.
 
     Parameters
@@ -43,6 +81,8 @@ def find(source: Source, path: str | os.PathLike | None = None) -> Path:
     source : Source
     path : path, optional
         The file itself, or a folder that holds ``source.name`` or a file of that base name. It is taken as given or not at all, without a look elsewhere.
+    otherwise : tuple of Source
+        Files that will do instead. Each place is searched for the source, then for these, before the next place.
 
     Returns
     -------
@@ -51,7 +91,7 @@ def find(source: Source, path: str | os.PathLike | None = None) -> Path:
     Raises
     ------
     FileNotFoundError
-        Nowhere to be found; the message lists the places and the ways out.
+        Nowhere to be found; the message lists the places and the ways out. Its cause is that of the download, if one failed.
     ValueError
         Found, but the checksum is another's: the file is damaged, half a download, or another version.
 
@@ -64,25 +104,44 @@ def find(source: Source, path: str | os.PathLike | None = None) -> Path:
     ...     find(Source("housing/rents.csv"), folder).name
     'rents.csv'
     """
-    if path is not None:
-        given = Path(path)
-        places = [given / source.name, given / Path(source.name).name] if given.is_dir() else [given]
-    else:
-        places = [Path(os.environ["LOCALMA_DATA"]) / source.name] if os.environ.get("LOCALMA_DATA") else []
-        places.append(cache_folder() / source.name)
-    for place in places:
-        if place.is_file():
-            return _checked(source, place, given=path is not None)
-    if path is None and source.url is not None:
-        try:
-            return _download(source, places[-1])
-        except (OSError, ValueError) as error:
-            reason = f"; the download from {source.url} failed: {error}"
-    else:
-        reason = ""
-    looked = ", ".join(str(place) for place in places)
+    looked, reason, failure = [], "", None
+    try:
+        for folder in _folders(path):
+            for wanted in (source, *otherwise):
+                for place in _places(wanted, folder, given=path is not None):
+                    if place.is_file():
+                        return _checked(wanted, place, given=path is not None)
+                    looked += [str(place)] * (wanted is source)
+        if path is None and source.url is not None:
+            try:
+                return _download(source, cache_folder() / source.name)
+            except (OSError, ValueError) as error:
+                reason, failure = f"; the download from {source.url} failed: {error}", error
+    except ImportError as error:
+        reason = f"; {error}"
     ways = "" if path is not None else " Set LOCALMA_DATA to the folder that holds it, give path=..., or ask for synthetic=True."
-    raise FileNotFoundError(f"{Path(source.name).name} was not found; looked for {looked}{reason}. {source.advice}{ways}")
+    nowhere = f"looked for {', '.join(looked)}" if looked else "LOCALMA_DATA is not set"
+    raise FileNotFoundError(f"{Path(source.name).name} was not found; {nowhere}{reason}. {source.advice}{ways}") from failure
+
+
+def _places(source: Source, folder: Path, *, given: bool) -> list[Path]:
+    """Of a source in a folder, or in what was given instead of one: a folder with or without our subfolders, or the file itself."""
+    if not given:
+        return [folder / source.name]
+    return [folder / source.name, folder / Path(source.name).name] if folder.is_dir() else [folder]
+
+
+def _folders(path) -> Iterator[Path]:
+    """Where to look, one after the other: the cache is asked for only if the folder named by the user has not got the file."""
+    if path is not None:
+        yield Path(path).expanduser()
+        return
+    if os.environ.get("LOCALMA_DATA"):
+        yield Path(os.environ["LOCALMA_DATA"]).expanduser()
+    folder = cache_folder()
+    yield folder
+    if folder in _UNWRITABLE:
+        yield _UNWRITABLE[folder]
 
 
 def _checked(source: Source, place: Path, *, given: bool) -> Path:

@@ -2,7 +2,8 @@
 
 Two kinds of file are read. The collected one, ``toxicity/toxicity.csv.gz``, holds the data set's own Chinese, English, Ukrainian and Hindi rows (and more
 languages that the paper does not use), Hebrew from its probable source, a French substitute and the Hinglish corpus behind the data set's ``hin``.
-The data set's own files, one per language, are known by their content: the number of rows, of toxic rows where it is known, and of bytes of text.
+The data set's own files, one per language, are downloaded where there is none; they are known by their content: the numbers of rows, of toxic rows and of
+bytes of text, where these are known.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from localma.datasets.find import Source, find, sha256
+from localma.datasets.tables import read_table, row_in_file
 
 __all__ = ["LANGUAGES", "Toxicity", "load_toxicity"]
 
@@ -35,12 +37,17 @@ LANGUAGES = {
 }
 PAPER = ("zh", "en", "fr", "uk", "he", "hi")
 
+#: Where the data set's own files lie, at one state of its repository: one for each language.
+ADDRESS = (
+    "https://huggingface.co/datasets/textdetox/multilingual_toxicity_dataset/resolve/01907546324b0330d2d8b7669648cc18823323e5/"
+    "data/{code}-00000-of-00001.parquet"
+)
 ADVICE = (
     "Put the parquet files of huggingface.co/datasets/textdetox/multilingual_toxicity_dataset (folder data, one for each language) "
     "into a folder toxicity/textdetox there."
 )
 COLLECTED = Source("toxicity/toxicity.csv.gz", sha256="dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE)
-#: The data set's own files: rows, toxic rows (None: not known to us), bytes of text in UTF-8, as its card counts them.
+#: The data set's own files: rows, toxic rows, bytes of text in UTF-8 (None: not known to us), as its card counts them.
 CARD = {
     "zh": (5000, 2500, 299_235),
     "en": (5000, 2500, 351_178),
@@ -49,6 +56,11 @@ CARD = {
     "hi": (5000, 2500, 1_782_662),
     "he": (2011, None, 219_691),
     "hin": (4363, None, 783_811),
+    "am": (5000, 2500, 1_042_628),
+    "ar": (5000, 2500, None),
+    "de": (5000, 2500, 881_017),
+    "es": (5000, 2500, 918_750),
+    "ru": (5000, 2500, 650_001),
 }
 
 
@@ -104,11 +116,12 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
 
     Parameters
     ----------
-    languages : sequence of str
+    languages : sequence of str, or str
         Codes from :data:`LANGUAGES`, each once.
     path : path, optional
         The collected file, or a folder that holds it or the data set's own files (``en-00000-of-00001.parquet``, ``en.parquet`` or ``en.csv`` with columns
-        text, toxic). Default: ``LOCALMA_DATA``, then the user cache.
+        text, toxic). Default: ``LOCALMA_DATA``, then the user cache; then a download of the data set's own files into it, less than 2 MB each. These need
+        pyarrow.
     synthetic : bool
         Make sentences of nonsense words up instead, 1,000 for each of zh, en, fr, uk; 400 for he, 800 for every other language. No file is looked for.
     seed : int
@@ -135,6 +148,8 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     >>> len(data), data.synthetic, data.toxic.mean().round(1)
     (5200, True, np.float64(0.5))
     """
+    if isinstance(languages, str):
+        languages = [languages]
     unknown = [code for code in languages if code not in LANGUAGES]
     if unknown or not len(languages):
         raise ValueError(f"language {(unknown or [''])[0]!r} is not known; choose from {', '.join(LANGUAGES)}")
@@ -142,12 +157,13 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     if synthetic:
         frame = pd.concat([_nonsense(code, seed) for code in languages])
         return _pack(frame, languages, "synthetic", "")
+    given = None if path is None else Path(path).expanduser()
+    if given is not None and given.is_file() and (given.suffix == ".parquet" or given.stem in LANGUAGES):
+        raise ValueError(f"path = {given} is one language of the data set; give the folder that holds it, {given.parent}")
     try:
         place = find(COLLECTED, path)
     except FileNotFoundError as error:
         return _own_files(languages, path, error)
-    if path is not None and Path(path).is_file() and place.suffix == ".parquet":
-        raise ValueError(f"{place} is one language of the data set; give the folder that holds it")
     frame = _read(place, ("lang", "text", "toxic", "source", "dup"))
     french = frame["lang"] == "fr"
     frame = pd.concat([frame[~french], _balanced(frame[french & (frame["dup"] == 0)], seed)])
@@ -169,25 +185,35 @@ def _balanced(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     return order[order.groupby(["source", "toxic"]).cumcount() < least[order.index]].sort_index()
 
 
+def _own_sources(code: str, url: str | None = None) -> tuple[Source, ...]:
+    """The names that a language's own file may have; the first is the one it is published under."""
+    names = (f"{code}-00000-of-00001.parquet", f"{code}.parquet", f"{code}.csv")
+    return tuple(Source(f"toxicity/textdetox/{name}", url=url, advice=ADVICE) for name in names)
+
+
 def _own_files(languages, path, not_found: FileNotFoundError) -> Toxicity:
     frames, sums = [], []
     for code in languages:
-        place = None
-        for name in (f"{code}-00000-of-00001.parquet", f"{code}.parquet", f"{code}.csv"):
-            try:
-                place = find(Source(f"toxicity/textdetox/{name}"), path)
-                break
-            except FileNotFoundError:
-                continue
-        if place is None and not frames and code == languages[0]:
-            raise not_found  # nothing is there at all
-        if place is None:
-            raise FileNotFoundError(
-                f"the data set's file for {LANGUAGES[code]}, {code}-00000-of-00001.parquet, is not beside the others. {ADVICE}"
-            )
+        first, *others = _own_sources(code, ADDRESS.format(code=code))
+        try:
+            place = find(first, path, otherwise=tuple(others))
+        except FileNotFoundError as error:
+            if not any(_is_here(other, path) for other in LANGUAGES):
+                tried = f" The download from {first.url} failed: {error.__cause__}" if error.__cause__ else ""
+                raise FileNotFoundError(f"{not_found}{tried}") from error
+            raise FileNotFoundError(f"the data set's file for {LANGUAGES[code]} is not beside the others: {error}") from error
         frames.append(_checked(place, code).assign(lang=code))
         sums.append(sha256(place)[:12])
     return _pack(pd.concat(frames), languages, "textdetox", "+".join(sums))
+
+
+def _is_here(code: str, path) -> bool:
+    """Whether a language's own file can be found without a download."""
+    first, *others = _own_sources(code)
+    try:
+        return find(first, path, otherwise=tuple(others)).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def _checked(place: Path, code: str) -> pd.DataFrame:
@@ -199,30 +225,18 @@ def _checked(place: Path, code: str) -> pd.DataFrame:
         for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), (rows, toxic, size), found, strict=True):
             if expected is not None and expected != got:
                 raise ValueError(
-                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a download or another version. {ADVICE}"
+                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a download or another version; "
+                    f"remove it and try again. {ADVICE}"
                 )
     return frame
 
 
 def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        if place.suffix == ".parquet":
-            frame = pd.read_parquet(place)
-        else:
-            frame = pd.read_csv(place, keep_default_na=False)  # "null" and "NA" are texts like any other
-    except ImportError as error:
-        raise ValueError(
-            f"{place} is a parquet file, which pandas reads with pyarrow: pip install pyarrow, or save it as {place.stem}.csv"
-        ) from error
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{place} cannot be read ({error}): damaged or half a download. {ADVICE}") from error
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise ValueError(f"{place} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}. {ADVICE}")
+    frame = read_table(place, columns, ADVICE, keep_default_na=False)  # "null" and "NA" are texts like any other
     bad = ~frame["toxic"].isin([0, 1])
     if bad.any():
         raise ValueError(
-            f"column 'toxic' of {place} must hold 0 or 1, but row {int(np.flatnonzero(bad)[0])} has {frame['toxic'][bad].iloc[0]!r}. {ADVICE}"
+            f"column 'toxic' of {place} must hold 0 or 1, but row {row_in_file(bad)} has {frame['toxic'][bad].iloc[0]!r}. {ADVICE}"
         )
     return frame
 

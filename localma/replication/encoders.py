@@ -138,11 +138,12 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     if encoder == "ngrams":
         return ngrams(texts)
     tokenizer, network = load_encoder(encoder)
+    folder = cache_folder() / "embeddings" if cache else None  # asked for first: without a cache it warns before the work, not after
     digest = hashlib.sha256("\0".join([encoder, str(LENGTH), *texts]).encode())
     for value in network.state_dict().values():
         digest.update(np.ascontiguousarray(value.cpu()).tobytes())
-    place = cache_folder() / "embeddings" / f"{digest.hexdigest()[:24]}.npy"
-    if cache and place.exists():
+    place = folder and folder / f"{digest.hexdigest()[:24]}.npy"
+    if place and place.exists():
         return np.load(place)
     network.to(device)
     out = np.empty((len(texts), network.config.hidden_size), np.float32)
@@ -150,8 +151,8 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
         for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
             tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
             out[rows] = pooled(network, tokens).float().cpu().numpy()
-    if cache:
-        place.parent.mkdir(parents=True, exist_ok=True)
+    if place:
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(place, lambda p: np.save(p, out))
     return out
 

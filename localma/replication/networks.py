@@ -40,7 +40,7 @@ def _source(name: str) -> Source:
 
 
 def available(family: str) -> str:
-    """Empty if the networks of a family can be used here, else what is missing.
+    """Empty if the networks of a family can be used here, else what is missing and where to get it; nothing is downloaded.
 
     Examples
     --------
@@ -54,10 +54,12 @@ def available(family: str) -> str:
         try:
             from torchvision.models import get_model_weights
         except ImportError:
-            return "torchvision is not installed"
+            return "torchvision is not installed: pip install torchvision"
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        missing = [n for n, m in TORCHVISION.items() if not (folder / Path(get_model_weights(m).DEFAULT.url).name).exists()]
-        return f"the weights of {', '.join(missing)} are not in {folder}" if missing else ""
+        address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
+        missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
+        from_where = " ".join(address[name] for name in missing)
+        return f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}" if missing else ""
     try:
         import ai_edge_litert.interpreter  # noqa: F401
     except ImportError:
