@@ -256,6 +256,7 @@ def test_all_says_which_experiments_compute_on_the_cpu(tmp_path, monkeypatch, ca
 
 def test_a_missing_file_is_explained_in_words_of_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("localma.datasets.find._download", lambda *_: (_ for _ in ()).throw(OSError("no network")))
     monkeypatch.setenv("LOCALMA_DATA", "elsewhere")  # put back after the test
     (tmp_path / "data").mkdir()
     assert main(["toxicity", "--data", str(tmp_path / "data"), "--out", str(tmp_path)]) == 2
