@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from localma.baselines import global_weights
 from localma.datasets import load_cifar10
+from localma.losses import LOSSES
 from localma.replication import __main__ as command
 from localma.replication import cifar10, cifar10_tuning, networks, printed
 from localma.replication.cifar10 import CONFIGURATION, KNOWS, OWN, companies, company_images
@@ -65,6 +67,14 @@ def test_a_class_that_a_company_lacks_is_named():
     X = [np.zeros((600, 2))] * 4
     with pytest.raises(ValueError, match=r"company A has no image of .*raise others = 3"):
         companies(X, y, X, others=3)
+
+
+def test_an_own_class_without_images_is_named():
+    """More images of other classes would not help, nor would another seed."""
+    y = np.repeat([0, 1, 2, *range(4, 10)], 60)
+    X = [np.zeros((len(y), 2))] * 4
+    with pytest.raises(ValueError, match=r"company A has no image of its own classes cat; give labels with images of every class"):
+        companies(X, y, X)
 
 
 # --- the weight network --------------------------------------------------------------------------------------------------------------
@@ -206,6 +216,47 @@ def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monk
     assert calls == [0, 1, 1, 2]
 
 
+def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monkeypatch):
+    """Global weights, from the training rows in their order, and each company: what was stored is what was scored."""
+    table, out = tried
+    monkeypatch.setattr(cifar10, "files", lambda package: out)
+    (out / "results").mkdir(exist_ok=True)
+    stored = out / "results" / "cifar10-predictions.npz"
+    stored.write_bytes((out / "cifar10-synthetic-predictions.npz").read_bytes())
+    (F, y), (F_test, y_test) = (cifar10.load_predictions(part) for part in ("train", "test"))
+    stored.unlink()
+    stored.parent.rmdir()
+    data = load_cifar10(synthetic=True)
+    np.testing.assert_array_equal(y, data.labels)
+    found = table.set_index(["n", "method", "metric"])["mean"]
+    scores = []
+    for r in range(2):
+        rows = np.random.default_rng([0, 1, r]).permutation(len(y))[:200]
+        w = global_weights(F[rows], y[rows], LOSSES["cross_entropy"])
+        scores.append(cifar10._scores(w, F_test, y_test))
+    np.testing.assert_array_equal(np.mean(scores, 0), [found[200, "GW", metric] for metric in ("accuracy", "log loss")])
+    for m, company in enumerate(OWN):
+        assert found[0, f"company {company}", "log loss"] == cifar10._scores(np.eye(4)[m], F_test, y_test)[1]
+    with pytest.raises(ValueError, match='part must be "test" or "train", but is \'validation\''):
+        cifar10.load_predictions("validation")
+
+
+def test_before_the_networks_see_all_images_the_run_says_so(tmp_path, monkeypatch, capsys):
+    def stop(name, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cifar10, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cifar10, "load_cifar10", lambda synthetic: load_cifar10(synthetic=True))
+    monkeypatch.setattr(cifar10, "choose_family", lambda: "tflite")
+    monkeypatch.setattr(cifar10, "features", stop)
+    cifar10.material.cache_clear()
+    with pytest.raises(KeyboardInterrupt):
+        cifar10.material()
+    said = capsys.readouterr().out
+    assert "60,000 images" in said
+    assert all(name in said for name in networks.FAMILIES["tflite"])
+
+
 def test_a_run_in_one_process_trains_the_companies_once(monkeypatch):
     trained, real = [], cifar10.companies
     monkeypatch.setattr(cifar10, "companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more))
@@ -223,8 +274,8 @@ def test_printed_table_5():
 
 
 def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypatch, capsys):
-    with pytest.raises(ValueError, match="device"):
-        cifar10.run(device="cuda", synthetic=True)
+    assert command.main(["cifar10", "--device", "meta", "--synthetic", "--out", str(tmp_path)]) == 2
+    assert "it computes on a CPU only: leave --device meta out" in capsys.readouterr().err
     monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
     monkeypatch.delenv("LOCALMA_DATA", raising=False)
     monkeypatch.setattr("localma.datasets.find._download", lambda *_: (_ for _ in ()).throw(OSError("no network")))

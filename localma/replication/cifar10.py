@@ -59,9 +59,10 @@ class Material:
 
     data: Cifar10
     family: str  #: whose networks: "tflite", "torchvision", or "pixels" for the made-up images
-    F: np.ndarray  #: (50000, 4, 10), float32, class probabilities for the training images
+    F: np.ndarray  #: (50000, 4, 10), class probabilities for the training images
     F_test: np.ndarray
     C: tuple[float, ...]  #: the penalty that each company chose
+    kept: tuple[np.ndarray, ...] = ()  #: F and F_test in half precision, as they are committed
 
 
 def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS) -> np.ndarray:
@@ -97,10 +98,26 @@ def companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray],
     return F, F_test, tuple(company[2] for company in told)
 
 
+def _whole(half: np.ndarray) -> np.ndarray:
+    """Class probabilities out of half precision, scaled to sum to one again."""
+    return half / half.sum(-1, keepdims=True, dtype=float)
+
+
+def _material(data: Cifar10, family: str, F: np.ndarray, F_test: np.ndarray, C: tuple[float, ...]) -> Material:
+    """No committed number is finer than the committed predictions, so the averages can be run again from these."""
+    kept = F.astype(np.float16), F_test.astype(np.float16)
+    return Material(data, family, *map(_whole, kept), C, kept)
+
+
 def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed: int, others: int):
     rng = np.random.default_rng([seed, m])
     mine = rng.permutation(company_images(labels, OWN[COMPANIES[m]], rng, others))
     y, tenth = labels[mine], len(mine) // 10
+    lacks = [CLASSES[k] for k in OWN[COMPANIES[m]] if k not in y]
+    if lacks:
+        raise ValueError(
+            f"company {COMPANIES[m]} has no image of its own classes {', '.join(lacks)}; give labels with images of every class"
+        )
     lacks = [CLASSES[k] for k in range(10) if k not in y]
     if lacks:
         raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed")
@@ -142,11 +159,12 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         rng = np.random.default_rng(0)
         looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
         X, X_test = ([images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in (data.images, data.test_images))
-        return Material(data, "pixels", *companies(X, data.labels, X_test, seed=seed))
+        return _material(data, "pixels", *companies(X, data.labels, X_test, seed=seed))
     family = choose_family()
     key = hashlib.sha256(f"{data.checksum} {family} {seed} {OTHERS} {PENALTIES}".encode()).hexdigest()[:16]
     path = cache_folder() / "companies" / f"{key}.npz"
     if not path.exists():
+        print(f"cifar10: first all 60,000 images go through {', '.join(FAMILIES[family])}: many minutes, unless kept in {cache_folder()}")
         X, X_test = (
             [features(name, images, checksum=data.checksum) for name in FAMILIES[family]] for images in (data.images, data.test_images)
         )
@@ -154,7 +172,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"F": F, "F_test": F_test, "C": C})
     with np.load(path) as file:
-        return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
+        return _material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
 
 
 def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:
@@ -224,7 +242,6 @@ def run(
     *,
     full: bool = False,
     seed: int = 0,
-    device: str = "cpu",
     out: str | Path | None = None,
     jobs: int = 1,
     synthetic: bool = False,
@@ -238,8 +255,6 @@ def run(
     full : bool
         Ten sample sizes and 50 repetitions; otherwise two and three, for a look.
     seed : int
-    device : str
-        Only "cpu": the networks of the weights are smaller than the way to a GPU.
     out : path, optional
         Folder for ``cifar10.csv``, ``cifar10-weights.csv``, their provenance and ``cifar10-predictions.npz``. None: nothing is kept.
     jobs : int
@@ -254,8 +269,6 @@ def run(
     DataFrame
         Columns n, method, metric, mean, sd, mcse, replications; n is 0 for what does not depend on it.
     """
-    if device != "cpu":
-        raise ValueError(f"device = {device!r} is of no use for weight networks this small; choose cpu, and jobs for more processes")
     sizes = tuple(sizes or (SIZES if full else QUICK_SIZES))
     repetitions = repetitions or (REPETITIONS if full else QUICK_REPETITIONS)
     things = material(synthetic, seed)
@@ -285,11 +298,7 @@ def run(
         where = Path(out) if out is not None else Path(folder)
         parts, seconds = run_parts(name, keys, compute, out=where, configuration=settings, jobs=jobs)
         results = {
-            n: {
-                k: np.concatenate([parts[key][k] for key, _ in keys if key.startswith(f"n{n}-")])
-                for k in ("LocalMA", "GW", "LocalMA cooled", "GW cooled", "constant", "by_class", "routed")
-            }
-            for n in sizes
+            n: {k: np.concatenate([parts[key][k] for key, _ in keys if key.startswith(f"n{n}-")]) for k in parts[keys[0][0]]} for n in sizes
         }
         table, weights = tabulate(results, things), tabulate_weights(results)
         if out is not None:
@@ -318,13 +327,8 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
         home = KNOWS[y, m]
         add(0, f"company {company}", "accuracy at home", 100 * right[home].mean())
         add(0, f"company {company}", "accuracy abroad", 100 * right[~home].mean())
-        seen = KNOWS[things.data.labels, m]
-        add(
-            0,
-            f"company {company}",
-            "accuracy at home, training images",
-            100 * (things.F[seen, m].argmax(-1) == things.data.labels[seen]).mean(),
-        )
+        right = things.F[:, m].argmax(-1) == things.data.labels
+        add(0, f"company {company}", "accuracy at home, training images", 100 * right[KNOWS[things.data.labels, m]].mean())
     add(0, "anybody", "accuracy", 100 * (F.argmax(-1) == y[:, None]).any(1).mean())
     for n, cell in results.items():
         for method in ("LocalMA", "GW"):
@@ -355,19 +359,27 @@ def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
 
 
 def save_predictions(path: Path, things: Material) -> None:
-    """What the companies say about the test images, in half precision, with the labels: no image."""
-    arrays = {"F": things.F_test.astype(np.float16), "y": things.data.test_labels, "images": things.data.origin, "networks": things.family}
-    write_arrays(path, arrays, compressed=True)
+    """What the companies say about all images, in half precision, with the labels: no image. Rows are in the order of the data set's own files."""
+    F_train, F = things.kept
+    arrays = {"F": F, "y": things.data.test_labels, "F_train": F_train, "y_train": things.data.labels}
+    write_arrays(path, arrays | {"images": things.data.origin, "networks": things.family}, compressed=True)
 
 
-def load_predictions() -> tuple[np.ndarray, np.ndarray]:
-    """What the four companies of the committed full run say about the 10,000 test images.
+def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """What the four companies of the committed full run say about the 10,000 test or the 50,000 training images.
+
+    Rows are in the order of the data set's own files, so weights that need no image, such as GW's, can be learned and scored again: repetition r of n
+    images is ``numpy.random.default_rng([0, 1, r]).permutation(50_000)[:n]``.
+
+    Parameters
+    ----------
+    part : {"test", "train"}
 
     Returns
     -------
-    F : array of shape (10000, 4, 10)
+    F : array of shape (n, 4, 10)
         Class probabilities; half precision was kept, so rows are scaled to sum to one again.
-    y : array of shape (10000,)
+    y : array of shape (n,)
         True classes.
 
     Examples
@@ -376,7 +388,11 @@ def load_predictions() -> tuple[np.ndarray, np.ndarray]:
     >>> F, y = cifar10.load_predictions()
     >>> F.shape, y.shape
     ((10000, 4, 10), (10000,))
+    >>> cifar10.load_predictions("train")[0].shape
+    (50000, 4, 10)
     """
+    if part not in ("test", "train"):
+        raise ValueError(f'part must be "test" or "train", but is {part!r}')
+    end = "_train" * (part == "train")
     with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
-        F, y = arrays["F"].astype(float), arrays["y"].astype(int)
-    return F / F.sum(-1, keepdims=True), y
+        return _whole(arrays[f"F{end}"]), arrays[f"y{end}"].astype(int)
