@@ -112,20 +112,20 @@ def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, pro
 
 
 def warn_of_other_units(names, F, y, loss) -> None:
-    """Warn of a model that is far worse than the mean of y: it, or one row of it, is in another unit.
+    """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in another unit.
 
     Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the models' differences, and a wild model
     makes those of the others small change.
     """
     if loss.is_classification or len(y) < 10:
         return
-    level = np.mean(loss(y, np.full(len(y), y.mean())))
-    for name, f in zip(names, F.T, strict=True):
-        own = loss(y, f)
+    losses = [loss(y, f) for f in F.T]
+    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), min(own.mean() for own in losses))
+    for name, own in zip(names, losses, strict=True):
         if level > 0 and own.mean() > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the mean of y (largest in row {own.argmax()}): is it in "
-                "another unit, or a code for missing? Correct, clip or drop it: such a model hides the differences between the others",
+                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the mean of y (largest "
+                f"in row {own.argmax()}): is it in another unit, or a code for missing? Correct, clip or drop it: such a model hides the differences between the others",
                 UserWarning,
                 stacklevel=4,
             )
