@@ -125,7 +125,8 @@ def warn_of_other_units(names, F, y, loss) -> None:
         if level > 0 and own.mean() > 100 * level:
             warnings.warn(
                 f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the mean of y (largest "
-                f"in row {own.argmax()}): is it in another unit, or a code for missing? Correct, clip or drop it: such a model hides the differences between the others",
+                f"in row {own.argmax()}): is it in another unit, or a code for missing? Correct, clip or drop it: such a model "
+                "hides the differences between the others",
                 UserWarning,
                 stacklevel=4,
             )
