@@ -30,7 +30,7 @@ from localma.network import (
     split_parameters,
     start_at,
 )
-from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
+from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
 from localma.training import Options, StackFit, fit_stack
 
 __all__ = ["FitInfo", "LocalMA"]
@@ -74,7 +74,7 @@ class LocalMA(ModelAverage):
         weights, not its biases (infinity: global weights themselves). "cv": choose the number by cross-validation, with global weights among
         the candidates and kept unless another beats them by a standard error. None: the paper's method, which starts from equal weights and has ``penalty``.
         Auto: "cv" for the default network, unless ``penalty`` or ``validation_fraction`` is given or there are fewer than ten observations; None for
-        a body of your own, whose 40 trainings may be dear.
+        a body of your own, whose 40 to 60 trainings may be dear.
     members : int or "auto"
         Networks, from different initial values, whose weights are averaged; those of your own need a function as ``network``, since a
         module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for the default network, otherwise 1.
@@ -102,7 +102,7 @@ class LocalMA(ModelAverage):
     shrinkage_ : float or None
         The penalty of the fit, infinite where global weights were kept.
     cv_results_ : dict of arrays of shape (L + 1,), or None
-        For each candidate ``shrinkage`` the mean held-out ``loss``, its ``difference`` to that of global weights with ``standard_error``,
+        For each ``shrinkage`` that was tried, increasing, the mean held-out ``loss``, its ``difference`` to that of global weights with ``standard_error``,
         and whether it was ``chosen``.
     bootstrap_ : Mixture or None
     n_models_, model_names_, classes_
@@ -217,6 +217,7 @@ class LocalMA(ModelAverage):
 
             def fit(index, seeds, **more):
                 """Networks on the observations ``index`` (all: None), as one stack."""
+                bar.total = max(bar.total, bar.n + options.steps * len(seeds))  # smaller penalties, too, may be tried
                 sample = (x, f, target) if index is None else (x[index], f[index], target[index])
                 train_on = self._fit_default if self.network is None else self._fit_bodies
                 return train_on(*sample, loss, options if index is None else self._options(len(index)), seeds, dtype, bar, more)
@@ -277,10 +278,9 @@ class LocalMA(ModelAverage):
 
         n = len(index)
         groups = None if groups is None else groups[index]
-        cv = cross_validate(logits, f[index].unsqueeze(0), target[index].unsqueeze(0), loss, grid(n), seeds=[seed], groups=groups)
-        columns = {"loss": cv.loss, "difference": cv.difference, "standard_error": cv.standard_error}
-        self.cv_results_ = {"shrinkage": cv.shrinkage} | {name: values[0] for name, values in columns.items()}
-        self.cv_results_["chosen"] = np.arange(len(cv.shrinkage)) == cv.chosen[0]
+        one = f[index].unsqueeze(0), target[index].unsqueeze(0)
+        cv = cross_validate(logits, *one, loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=groups)
+        self.cv_results_ = cv.columns(0)
         return rescale(cv.shrinkage[cv.chosen[0]], n, len(target))
 
     def _fit_bootstrap(self, fit, F, y, loss, shrinkage, seed, dtype, groups):

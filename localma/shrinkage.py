@@ -2,7 +2,8 @@ r"""How far to shrink localized weights towards global ones: cross-validation of
 
 A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from the paper's method (none) to global
 weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best of these beats them by one
-standard error. Everything here is for many samples at once. The book derives it in "When global weights are right" (``book/beyond/adaptive``).
+standard error. Penalties below the grid, with which small samples overfit, must show as much. Everything here is for many samples at once.
+The book derives it in "When global weights are right" (``book/beyond/adaptive``).
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ __all__ = ["CrossValidation", "ShrunkStack", "cross_validate", "fit_shrunk_stack
 FOLDS = 5
 #: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move.
 MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
+#: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best of them.
+SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
 #: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
 MOST = 3000
 #: Networks that are averaged once the penalty is chosen.
 MEMBERS = 5
 
 
-def grid(n: int) -> np.ndarray:
+def grid(n: int, multiples: Sequence[float] = MULTIPLES) -> np.ndarray:
     """The finite candidates for n observations, increasing."""
-    return np.array(MULTIPLES) * Options().resolve(n).penalty
+    return np.array(multiples) * Options().resolve(n).penalty
 
 
 def soften(weights: np.ndarray) -> np.ndarray:
@@ -67,9 +70,9 @@ def rescale(shrinkage, seen: int, n: int):
 class CrossValidation:
     """What the held-out observations said of L penalties and of global weights, for R samples.
 
-    ``shrinkage`` (L + 1,) are the candidates, infinity (global weights) last; ``loss`` (R, L + 1) their mean held-out losses,
-    ``difference`` those minus the loss of global weights, and ``standard_error`` that of the difference, from the n pairs;
-    ``chosen`` (R,) the index of the choice.
+    ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their mean held-out losses,
+    ``difference`` those minus the loss of global weights, and ``standard_error`` that of the difference, from the n pairs; all three are NaN
+    for a smaller penalty that a sample had no reason to try. ``chosen`` (R,) is the index of the choice.
     """
 
     shrinkage: np.ndarray
@@ -78,6 +81,12 @@ class CrossValidation:
     standard_error: np.ndarray
     chosen: np.ndarray
 
+    def columns(self, r: int) -> dict[str, np.ndarray]:
+        """Of sample r, the candidates that it tried."""
+        tried = ~np.isnan(self.loss[r])
+        table = {"shrinkage": self.shrinkage} | {name: getattr(self, name)[r] for name in ("loss", "difference", "standard_error")}
+        return {name: values[tried] for name, values in (table | {"chosen": np.arange(len(tried)) == self.chosen[r]}).items()}
+
 
 def cross_validate(
     fit: Callable[..., Tensor],
@@ -85,6 +94,7 @@ def cross_validate(
     y: Tensor,
     loss: Loss,
     shrinkage: np.ndarray,
+    smaller: np.ndarray | Sequence[float] = (),
     *,
     seeds: Sequence[int],
     folds: int = FOLDS,
@@ -102,6 +112,9 @@ def cross_validate(
     loss : Loss
     shrinkage : array of shape (L,)
         Increasing.
+    smaller : array, optional
+        Penalties below those, increasing: tried for the samples whose best is the first of ``shrinkage``, taken where the best of them beats it by one
+        standard error.
     seeds : sequence of int, length R
         Of each sample's folds and networks.
     folds : int
@@ -118,7 +131,6 @@ def cross_validate(
         If there are fewer observations, or groups of them, than two per fold.
     """
     R, n, M = F.shape[:3]
-    L = len(shrinkage)
     of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     draws = int(of.max()) + 1 if n else 0
     if draws < 2 * folds:
@@ -143,37 +155,55 @@ def cross_validate(
     start_t = torch.as_tensor(start, dtype=F.dtype, device=F.device)
     # a fold's networks start from the same values at every penalty, so that penalties are compared like with like
     fold_seeds = np.stack([np.random.SeedSequence(int(s)).generate_state(folds) for s in seeds])
-    penalties = torch.as_tensor(shrinkage, dtype=F.dtype, device=F.device)
-    at_once = max(1, 2**26 // (folds * L * n * M))
-    local = torch.empty(R, L, n, dtype=torch.float64)
-    for first in range(0, R, at_once):
-        rows = np.arange(first, min(first + at_once, R))
-        shape = (len(rows), folds, L)
-        logits = fit(
-            torch.as_tensor(rows.repeat(folds * L)),
-            np.repeat(fold_seeds[rows], L, 1).ravel(),
-            penalties.expand(shape).reshape(-1),
-            torch.as_tensor(soften(start[rows]), dtype=F.dtype, device=F.device).unsqueeze(2).expand(*shape, M).reshape(-1, M),
-            (~held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
-        )
-        for i, r in enumerate(rows):
-            mine = logits.unflatten(0, shape)[i].double()
-            value = loss.of_logits(mine, G[r].expand_as(mine), y[r].double().expand(folds, L, n))
-            local[r] = torch.where(held[r].unsqueeze(1), value, torch.zeros_like(value)).sum(0).cpu()
+
+    def held_out(samples: np.ndarray, shrinkage) -> np.ndarray:
+        """Losses (samples, penalties, n), each observation's by the networks that did not see it."""
+        L = len(shrinkage)
+        penalties = torch.as_tensor(shrinkage, dtype=F.dtype, device=F.device)
+        at_once = max(1, 2**26 // (folds * L * n * M))
+        found = torch.empty(len(samples), L, n, dtype=torch.float64)
+        for first in range(0, len(samples), at_once):
+            rows = samples[first : first + at_once]
+            shape = (len(rows), folds, L)
+            logits = fit(
+                torch.as_tensor(rows.repeat(folds * L)),
+                np.repeat(fold_seeds[rows], L, 1).ravel(),
+                penalties.expand(shape).reshape(-1),
+                torch.as_tensor(soften(start[rows]), dtype=F.dtype, device=F.device).unsqueeze(2).expand(*shape, M).reshape(-1, M),
+                (~held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
+            )
+            for i, r in enumerate(rows):
+                mine = logits.unflatten(0, shape)[i].double()
+                value = loss.of_logits(mine, G[r].expand_as(mine), y[r].double().expand(folds, L, n))
+                found[first + i] = torch.where(held[r].unsqueeze(1), value, torch.zeros_like(value)).sum(0).cpu()
+        # a penalty that led to no finite loss is out of the race
+        return torch.where(found.isfinite(), found, torch.full_like(found, math.inf)).numpy()
+
+    def standard_error(values: np.ndarray) -> np.ndarray:
+        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, of)
+
+    def smallest(loss: np.ndarray) -> np.ndarray:
+        """Where the mean loss of each row is smallest; of equals the larger penalty."""
+        return loss.shape[1] - 1 - loss[:, ::-1].argmin(1)
+
     w = start_t.double().unsqueeze(-1)
     constant = loss.of_weights(w, G.unsqueeze(1).expand(-1, folds, -1, -1), y.double().unsqueeze(1).expand(-1, folds, -1))
-    constant = torch.where(held, constant, torch.zeros_like(constant)).sum(1).cpu()
-    # a penalty that led to no finite loss is out of the race
-    local = torch.where(local.isfinite(), local, torch.full_like(local, math.inf))
-    everything = torch.cat([local, constant.unsqueeze(1)], 1).numpy()
+    constant = torch.where(held, constant, torch.zeros_like(constant)).sum(1, keepdim=True).cpu().numpy()
+    rows, below = np.arange(R), len(smaller)
+    tried = np.concatenate([np.full((R, below, n), np.nan), held_out(rows, shrinkage), constant], 1)
     with np.errstate(invalid="ignore"):
-        paired = everything - everything[:, -1:]
-        mean, difference = everything.mean(-1), paired.mean(-1)
-        error = paired.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(paired, of)
-    rows = np.arange(R)
-    best = L - 1 - mean[:, -2::-1].argmin(1)  # of equals the larger penalty
-    enough = difference[rows, best] < -error[rows, best]
-    return CrossValidation(np.append(shrinkage, math.inf), mean, difference, error, np.where(enough, best, L))
+        best = below + smallest(tried[:, below:-1].mean(-1))
+        edge = np.flatnonzero(best == below) if below else rows[:0]
+        if len(edge):
+            tried[edge, :below] = held_out(edge, smaller)
+            low = smallest(tried[edge, :below].mean(-1))
+            gain = tried[edge, low] - tried[edge, below]
+            best[edge] = np.where(gain.mean(-1) < -standard_error(gain), low, below)
+        paired = tried - tried[:, -1:]
+        difference, error = paired.mean(-1), standard_error(paired)
+        enough = difference[rows, best] < -error[rows, best]
+    candidates = np.concatenate([smaller, shrinkage, [math.inf]])
+    return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
 
 
 def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -250,7 +280,7 @@ def fit_shrunk_stack(
             x, f, target, loss, seeds=seeds, penalties=penalties, start=start, sample_weight=sample_weight, options=options, **settings
         ).logits(x)
 
-    chosen = cross_validate(fit, *seen[1:], loss, grid(index.shape[1]), seeds=seeds)
+    chosen = cross_validate(fit, *seen[1:], loss, grid(index.shape[1]), grid(index.shape[1], SMALLER), seeds=seeds)
     shrinkage = rescale(chosen.shrinkage[chosen.chosen], index.shape[1], n)
     gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
     rows = torch.arange(R).repeat_interleave(members)

@@ -154,9 +154,9 @@ def test_folds_hold_out_persons(monkeypatch):
     assert cv.difference[0, -1] == 0
     for weight in seen[0]:
         assert not set(person[weight == 1]) & set(person[weight == 0])
-    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(cv.shrinkage) - 1))
+    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(counts.experiment.MULTIPLES)))
     average = LocalMA(loss="poisson", random_state=1, progress=False).fit(data.X, data.y, F=data.F, groups=person)
-    np.testing.assert_allclose(average.cv_results_["difference"], cv.difference[0], atol=1e-5)
+    np.testing.assert_allclose(average.cv_results_["difference"], cv.columns(0)["difference"], atol=1e-5)
 
 
 def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):

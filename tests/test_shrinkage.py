@@ -99,6 +99,41 @@ def test_folds_are_held_out():
     torch.testing.assert_close(weight, same)
 
 
+@pytest.mark.parametrize(
+    ("gain", "persons", "taken"),
+    [(0.006, 80, True), (0.001, 80, False), (-0.006, 80, False), (0.006, 10, False)],
+    ids=["clear", "within the noise", "a loss", "ten persons only"],
+)
+def test_smaller_penalties_must_show_a_gain_of_one_standard_error(gain, persons, taken):
+    """They are tried where the smallest of the list is best, and only there."""
+    noise = np.random.default_rng(0).standard_normal(persons)
+    noise = torch.as_tensor(np.repeat(0.03 * (noise - noise.mean()), 80 // persons))
+    y = (torch.arange(80) % 2).double().expand(2, 80)
+    F = torch.tensor([0.0, 1.0]).double().expand(2, 80, 2)  # global weights lose 1/4 each time
+    asked = []
+
+    def fit(rows, seeds, penalties, start, sample_weight):
+        """Logits that lose 0.1 at penalty 1; at 2 the first sample loses more and the second less; at smaller ones the gain, with noise."""
+        asked.append(sorted({(int(r), round(float(p), 2)) for r, p in zip(rows, penalties, strict=True)}))
+        p, first = penalties[:, None], (rows == 0)[:, None]
+        lost = 0.1 + torch.where(p > 1, torch.where(first, 0.05, -0.05), 0.0) - (p < 1) * (gain + noise)
+        miss = lost.clamp(min=1e-9).sqrt()
+        return torch.stack([torch.zeros_like(miss), torch.logit((y[0] - miss).abs())], 1)
+
+    groups = np.repeat(np.arange(persons), 80 // persons)
+    result = cross_validate(fit, F, y, LOSSES["squared"], np.array([1.0, 2.0]), [0.01, 0.1], seeds=[3, 4], groups=groups)
+    assert asked == [[(0, 1.0), (0, 2.0), (1, 1.0), (1, 2.0)], [(0, 0.01), (0, 0.1)]]
+    np.testing.assert_array_equal(result.shrinkage, [0.01, 0.1, 1, 2, np.inf])
+    chosen = result.shrinkage[result.chosen]
+    np.testing.assert_array_equal(chosen, [0.1 if taken else 1, 2], err_msg="of equals the larger")
+    assert np.isfinite(result.loss[0]).all()
+    assert np.isnan(result.loss[1, :2]).all()
+    for r, count in enumerate((5, 3)):
+        columns = result.columns(r)
+        assert {len(values) for values in columns.values()} == {count}
+        assert columns["shrinkage"][columns["chosen"]] == chosen[r]
+
+
 def test_groups_stay_together_and_count_as_one_draw():
     _, y, F = (torch.as_tensor(a, dtype=torch.float64) for a in world(60))
     groups = np.repeat([f"person {k}" for k in range(20)], 3)

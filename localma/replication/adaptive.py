@@ -28,7 +28,7 @@ from localma.replication.simulation import (
     true_mean,
     true_weights,
 )
-from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, fit_shrunk_stack, grid, member_seeds, soften
+from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, grid, member_seeds, soften
 from localma.training import Options, fit_stack
 
 __all__ = ["SLOPES", "run"]
@@ -77,7 +77,7 @@ def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = 
     -------
     dict of arrays of shape (replications,)
         Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation chose it (the last is
-        global weights).
+        global weights, negative ones are the smaller penalties); "Adaptive, bold" takes smaller penalties without evidence of a standard error.
     """
     (X, F, y), seeds, test = _sample(cell, rows, seed, part)
     sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
@@ -85,6 +85,7 @@ def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = 
         return _bands(cell, sample, seeds, test[:, :500], bootstrap)
     fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
     found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
+    found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
     if part == "scan":
         plain = fit_stack(*sample, LOSS, seeds=seeds)
         found["LocalMA"] = plain.weights(fresh).cpu().numpy()
@@ -92,9 +93,23 @@ def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = 
             w = _members(sample, seeds, torch.full((len(y),), penalty), fit.global_weights)(fresh)
             found[f"fixed {k}"] = w.cpu().numpy()
     out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in _errors(w, test, cell).items()}
-    chosen = fit.cross_validation.chosen
-    out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(len(MULTIPLES) + 1)}
+    chosen = fit.cross_validation.chosen - len(SMALLER)
+    out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + 1)}
     return out
+
+
+def _bold(sample, seeds, fit, fresh, careful):
+    """Weights as ``careful``, but below the list the smallest held-out loss decides, whether it beats the list's end by a standard error or not."""
+    cv, end = fit.cross_validation, len(SMALLER)
+    rows = np.flatnonzero(cv.chosen == end)
+    low = end - cv.loss[rows, end::-1].argmin(1)
+    rows, low = rows[low < end], low[low < end]
+    weights = careful.copy()
+    if len(rows):
+        penalties = torch.as_tensor(cv.shrinkage[low])
+        some = _members([a[rows] for a in sample], seeds[rows], penalties, fit.global_weights[rows])
+        weights[rows] = some(fresh[rows]).cpu().numpy()
+    return weights
 
 
 def _members(sample, seeds, penalties, gw):
@@ -170,6 +185,7 @@ def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Pat
         "folds": FOLDS,
         "members": MEMBERS,
         "multiples": MULTIPLES,
+        "smaller multiples": SMALLER,
         "penalty at n = 100": Options().resolve(100).penalty,
         "LocalMA": CONFIGURATION,
     }

@@ -15,7 +15,7 @@ from localma.losses import LOSSES
 from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
 from localma.replication.counts.methods import METHODS, chosen, cross_validate_persons, deviance, predict, tensors, tune
 from localma.replication.runner import run_parts, summarise, write_results
-from localma.shrinkage import MEMBERS, MULTIPLES, fit_shrunk_stack, member_seeds, rescale, soften, subset
+from localma.shrinkage import MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, member_seeds, rescale, soften, subset
 from localma.training import Options, fit_stack
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
@@ -74,12 +74,13 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
             cross_validate_persons(*(a[r, i] for a in sample), data.person[r, i], s)
             for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
         ]
-        difference = np.concatenate([cv.difference for cv in together])
+        judged = slice(len(SMALLER), None)  # smaller penalties are tried in some repetitions only
+        difference = np.concatenate([cv.difference[:, judged] for cv in together])
         choice = np.concatenate([cv.chosen for cv in together])
         everyone = np.arange(R)
         shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)
         # every penalty on the whole sample: one network each for the truth, five for those that were chosen
-        L, start = len(shrinkage) - 1, torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
+        L, start = len(MULTIPLES), torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
 
         def fit(which, seeds, penalties, sample=sample, start=start, X_test=X_test, data=data):
             stack = fit_stack(
@@ -92,16 +93,16 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
             return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
 
         each = everyone.repeat(L)
-        truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[:-1], R)).reshape(R, L, -1)
+        truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[judged][:-1], R)).reshape(R, L, -1)
         members = everyone.repeat(MEMBERS)
         finite = np.minimum(shrinkage[choice], shrinkage[-2])
         average = fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members]).reshape(R, MEMBERS, -1).mean(1)
         predictions = {
             "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
-            "CV persons": np.where((choice == L)[:, None], gw, average),
+            "CV persons": np.where(np.isinf(shrinkage[choice])[:, None], gw, average),
         }
         base = deviance(data.y_test, gw)
-        found |= {f"rows.{n}": rows.cross_validation.difference, f"persons.{n}": difference}
+        found |= {f"rows.{n}": rows.cross_validation.difference[:, judged], f"persons.{n}": difference}
         found[f"test.{n}"] = np.column_stack([deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)])
         for method, a in predictions.items():
             found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))

@@ -22,7 +22,7 @@ from localma.direct import DirectModel
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.counts.data import SIZES, Draw, fit_forest, repeat
-from localma.shrinkage import CrossValidation, cross_validate, grid
+from localma.shrinkage import SMALLER, CrossValidation, cross_validate, grid
 from localma.training import Options, fit_stack
 
 METHODS = (
@@ -137,7 +137,8 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
         return fit_stack(x, f, target, loss, seeds=seeds, penalties=penalties, start=start, sample_weight=sample_weight).logits(x)
 
-    return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(len(y)), seeds=[seed], groups=person)
+    n = len(y)
+    return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person)
 
 
 def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -> pd.DataFrame:
