@@ -217,7 +217,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monk
 
 
 def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monkeypatch):
-    """Global weights, from the training rows in their order, and each company: what was stored is what was scored."""
+    """Global weights, from the training rows in their order, and each company, up to half precision."""
     table, out = tried
     monkeypatch.setattr(cifar10, "files", lambda package: out)
     (out / "results").mkdir(exist_ok=True)
@@ -234,9 +234,11 @@ def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monk
         rows = np.random.default_rng([0, 1, r]).permutation(len(y))[:200]
         w = global_weights(F[rows], y[rows], LOSSES["cross_entropy"])
         scores.append(cifar10._scores(w, F_test, y_test))
-    np.testing.assert_array_equal(np.mean(scores, 0), [found[200, "GW", metric] for metric in ("accuracy", "log loss")])
+    accuracy, loss = np.mean(scores, 0)
+    assert accuracy == pytest.approx(found[200, "GW", "accuracy"], abs=100 / len(y_test))
+    assert loss == pytest.approx(found[200, "GW", "log loss"], rel=1e-3)
     for m, company in enumerate(OWN):
-        assert found[0, f"company {company}", "log loss"] == cifar10._scores(np.eye(4)[m], F_test, y_test)[1]
+        assert found[0, f"company {company}", "log loss"] == pytest.approx(cifar10._scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3)
     with pytest.raises(ValueError, match='part must be "test" or "train", but is \'validation\''):
         cifar10.load_predictions("validation")
 

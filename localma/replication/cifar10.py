@@ -59,10 +59,9 @@ class Material:
 
     data: Cifar10
     family: str  #: whose networks: "tflite", "torchvision", or "pixels" for the made-up images
-    F: np.ndarray  #: (50000, 4, 10), class probabilities for the training images
+    F: np.ndarray  #: (50000, 4, 10), float32, class probabilities for the training images
     F_test: np.ndarray
     C: tuple[float, ...]  #: the penalty that each company chose
-    kept: tuple[np.ndarray, ...] = ()  #: F and F_test in half precision, as they are committed
 
 
 def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS) -> np.ndarray:
@@ -96,17 +95,6 @@ def companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray],
     told = [_company(m, X[m], labels, X_test[m], seed, others) for m in range(4)]
     F, F_test = (np.stack([company[k] for company in told], 1) for k in (0, 1))
     return F, F_test, tuple(company[2] for company in told)
-
-
-def _whole(half: np.ndarray) -> np.ndarray:
-    """Class probabilities out of half precision, scaled to sum to one again."""
-    return half / half.sum(-1, keepdims=True, dtype=float)
-
-
-def _material(data: Cifar10, family: str, F: np.ndarray, F_test: np.ndarray, C: tuple[float, ...]) -> Material:
-    """No committed number is finer than the committed predictions, so the averages can be run again from these."""
-    kept = F.astype(np.float16), F_test.astype(np.float16)
-    return Material(data, family, *map(_whole, kept), C, kept)
 
 
 def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed: int, others: int):
@@ -159,7 +147,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         rng = np.random.default_rng(0)
         looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
         X, X_test = ([images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in (data.images, data.test_images))
-        return _material(data, "pixels", *companies(X, data.labels, X_test, seed=seed))
+        return Material(data, "pixels", *companies(X, data.labels, X_test, seed=seed))
     family = choose_family()
     key = hashlib.sha256(f"{data.checksum} {family} {seed} {OTHERS} {PENALTIES}".encode()).hexdigest()[:16]
     path = cache_folder() / "companies" / f"{key}.npz"
@@ -172,7 +160,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"F": F, "F_test": F_test, "C": C})
     with np.load(path) as file:
-        return _material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
+        return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
 
 
 def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:
@@ -360,8 +348,8 @@ def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
 
 def save_predictions(path: Path, things: Material) -> None:
     """What the companies say about all images, in half precision, with the labels: no image. Rows are in the order of the data set's own files."""
-    F_train, F = things.kept
-    arrays = {"F": F, "y": things.data.test_labels, "F_train": F_train, "y_train": things.data.labels}
+    halves = {"F": things.F_test.astype(np.float16), "F_train": things.F.astype(np.float16)}
+    arrays = halves | {"y": things.data.test_labels, "y_train": things.data.labels}
     write_arrays(path, arrays | {"images": things.data.origin, "networks": things.family}, compressed=True)
 
 
@@ -378,7 +366,7 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     F : array of shape (n, 4, 10)
-        Class probabilities; half precision was kept, so rows are scaled to sum to one again.
+        Class probabilities; half precision was kept, so rows are scaled to sum to one again, and an image in ten thousand may fall on the other side.
     y : array of shape (n,)
         True classes.
 
@@ -395,4 +383,5 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'part must be "test" or "train", but is {part!r}')
     end = "_train" * (part == "train")
     with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
-        return _whole(arrays[f"F{end}"]), arrays[f"y{end}"].astype(int)
+        F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
+    return F / F.sum(-1, keepdims=True), y
