@@ -9,7 +9,7 @@ from localma.replication.toxicity import METHODS
 
 
 def test_columns_and_verdicts_of_the_committed_tables():
-    words = {"agrees", "differs", "cannot tell"}
+    words = {"agrees", "differs", "cannot tell", "by design"}
     for name, count in (("housing", 10 * 5), ("toxicity", 5 * 6), ("cifar10", 4)):
         table, _ = load_results(name)
         found = getattr(findings, name)(table)
@@ -45,6 +45,7 @@ def cells(kind="network", **means):
         (3, "agrees", {}),
         (3, "differs", {"LocalMA": (3, 2.5, 2)}),
         (3, "cannot tell", {"LocalMA": (3, 3.01, 3)}),
+        (3, "cannot tell", {"LocalMA": (3, 2, 2.01)}),
         (4, "agrees", {}),
         (4, "differs", {"GW": (4, 2.7, 2.6)}),
         (5, "agrees", {}),
@@ -71,6 +72,13 @@ def test_rents_of_forests_have_a_claim_of_their_own(verdict, direct):
     assert found.loc[5, "verdict"] == verdict
 
 
+def test_measured_says_how_deep_a_valley_is_and_how_far_the_forest_leads():
+    found = findings.housing(cells("forest", DirectModel=(2.9, 1.9, 2.6))).set_index("finding")["measured"]
+    one, *_ = found[3].split("; ")
+    assert one == "LocalMA falls and rises, lowest at 0.5, above that by 1.0000 (0.0141) at 0.1 and 0.5000 (0.0141) at 0.9"
+    assert found[5].endswith("in per cent of it: from -3.8 (0.4) at 0.9 to +5.3 (0.5) at 0.5")
+
+
 def test_where_and_over_whom_the_lead_is_smallest():
     found = findings.housing(cells(GW=(4, 2.02, 4.2))).set_index("finding")
     assert found.loc[5, "measured"] == "clearly best at rho = 0.1, 0.9; smallest lead at 0.5 over GW, +0.0200 (0.0100)"
@@ -93,7 +101,7 @@ def test_toxic_sentences():
     agree = sentences({"LocalMA": 0.05, "DirectModel": 0.1, "BestPTM": 0.0, "EWMA": 0.001, "GW": -0.002}, (0.02, 0.01, -0.02))
     found = findings.toxicity(agree)
     assert (found.verdict == "agrees").all()
-    assert found.measured.iloc[-1] == "best at 2 of 3 shares, beaten at 1"
+    assert found.measured.iloc[-1] == "best at 2 of 3 shares, beaten at 1; smallest lead -0.020 (0.001) over GW at 0.1"
     differ = sentences({"LocalMA": -0.05, "DirectModel": -0.1, "BestPTM": 0.03, "EWMA": -0.02, "GW": 0.05}, (0.02, -0.01, -0.02))
     assert (findings.toxicity(differ).verdict == "differs").all()
     close = sentences({"LocalMA": 0.002, "DirectModel": 0.0, "BestPTM": 0.01, "EWMA": 0.011, "GW": -0.009}, (0.002, 0.001, 0.02))
@@ -134,7 +142,7 @@ def photographs(**changes):
         (2, "differs", {"GW_accuracy,": (2.0, 0.1)}),
         (2, "differs", {"GW_accuracy,": (-2.0, 0.1)}),
         (2, "cannot tell", {"GW_accuracy,": (0.5, 0.1)}),
-        (3, "agrees", {}),
+        (3, "by design", {}),
         (4, "agrees", {}),
         (4, "differs", {"LocalMA_gain_over_GW": (-1.0, 0.1)}),
         (4, "cannot tell", {"LocalMA_gain_over_GW": (0.1, 0.1)}),
@@ -150,7 +158,7 @@ def test_the_smallest_lead_is_named():
     assert (found.measured, found.value, found.mcse) == ("smallest lead: over EWMA at n = 100", 3.0, 0.1)
     depends = photographs()
     depends.loc[depends["method"] == "company B", "n"] = 100
-    assert findings.cifar10(depends)["verdict"].iloc[2] == "cannot tell"
+    assert findings.cifar10(depends)["verdict"].iloc[2] == "differs"
 
 
 def test_table_5_stands_beside_its_replication():
