@@ -110,7 +110,9 @@ def test_constraints_are_exact_and_complete():
 def test_tracked_files_are_small_and_name_no_machine():
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     paths = [ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()]
-    assert [path.name for path in paths if path.stat().st_size > 1_000_000] == []
+    stored = [path for path in paths if path.name.endswith("-predictions.npz")]  # of which averages can be computed again
+    assert sum(path.stat().st_size for path in stored) < 10_000_000
+    assert [path.name for path in paths if path.stat().st_size > 1_000_000 and path not in stored] == []
     # Spelled in pieces, so that this file does not find itself.
     machine = re.compile(r"(?<![\w.])/(?:" + "|".join(["work", "tmp", "root", "home", "Users"]) + r")/|" + r"\.\./" + "shared")
     colour = re.compile(r"\\u001b\[[\d;]*m")  # in a notebook's output it would stick to the path
