@@ -7,33 +7,60 @@ only rent, coordinates and district are known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from localma.datasets.find import Source, find, sha256
+from localma.datasets.tables import read_table, row_in_file
 
-__all__ = ["TABLES", "Housing", "load_housing"]
+__all__ = ["ROWS", "TABLES", "Housing", "load_housing"]
 
-_ADVICE = (
+_PAPER = (
     "The paper's table is number 100086 (中国租房信息数据集) at www.idatascience.cn: download it there by hand, put "
     "中国租房信息数据集.csv into a folder housing below the data folder, and ask for table='paper'."
 )
+
+
+def _advice(what: str) -> str:
+    return (
+        f"The file is {what} No licence is stated there, so this package carries no copy, and one made anew has another checksum. {_PAPER}"
+    )
+
+
 #: File of each table.
 TABLES = {
     "lianjia2023": Source(
-        "housing/bj_sh_lianjia_ids.csv.gz", "dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1", advice=_ADVICE
+        "housing/bj_sh_lianjia_ids.csv.gz",
+        "dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1",
+        advice=_advice(
+            "a collection of Lianjia's listings of 2023: data/bj.csv, joined on ID with data/floor.csv, and data/sh.csv of the GitHub repository "
+            "heyewuyue1/PythonCorseWork at commit ce295d3daaf18a83d947eda679a7497143831250, with the district of each block looked up."
+        ),
     ),
     "lianjia2019": Source(
-        "housing/sh_lianjia2019_detail.csv", "35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629", advice=_ADVICE
+        "housing/sh_lianjia2019_detail.csv",
+        "35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629",
+        advice=_advice(
+            "a table of Lianjia's pages of July 2019: house_whole_info.csv of the GitHub repository Penkace/lianjiawang at commit "
+            "d0a1f2a463e24a56c07b3db12eb974b4f40ea731, with the covariates as numbers and without 14 repeated rows."
+        ),
     ),
     "coordinates": Source(
-        "housing/source100086_rent_coords.csv.gz", "a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913", advice=_ADVICE
+        "housing/source100086_rent_coords.csv.gz",
+        "a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913",
+        advice=_advice(
+            "rents and coordinates out of the maps pic/beijing_heat.html, shanghai_heat.html and shenzhen_heat.html of the GitHub repository "
+            "zixinzeng-jennifer/house-rent at commit 7f586076241aaffbc3c1ace82d83096c4e7eb785; districts by the polygons data/bj.geojson, sh.geojson and "
+            "sz.geojson of Word2VecT/Lianjia-Spider-Demo at commit c26e48a08bb7d95efb5104f764adfd6df269bdec."
+        ),
     ),
-    "paper": Source("housing/中国租房信息数据集.csv", advice=_ADVICE),
+    "paper": Source("housing/中国租房信息数据集.csv", advice=_PAPER),
 }
+#: Rows of a table that has no checksum, those of other cities too.
+ROWS = {"paper": 18_886}
 #: Columns that a table must have: ours and the file's. Covariates in the order of :attr:`Housing.features`.
 COVARIATES = {
     "lianjia2023": {name: name for name in ("rooms", "area", "total_floor", "faces_E", "faces_S", "faces_W", "faces_N")},
@@ -104,6 +131,7 @@ class Housing:
     district: np.ndarray  #: (n,), in Latin letters without tones; "" where it is not known
     coordinates: np.ndarray  #: (n, 2), longitude and latitude; NaN where not known, or far outside the city
     checksum: str  #: of the file, the first 12 digits; of nothing ("") if synthetic
+    ceiling: float  #: 99th percentile of all rents in the file, those of other cities too
 
     @property
     def synthetic(self) -> bool:
@@ -120,8 +148,7 @@ class Housing:
 
     def rows(self, keep: np.ndarray) -> Housing:
         """Some of the rows: an index or a mask."""
-        parts = (self.rent[keep], self.X[keep], self.features, self.city[keep], self.district[keep], self.coordinates[keep])
-        return Housing(self.table, *parts, self.checksum)
+        return replace(self, **{name: getattr(self, name)[keep] for name in ("rent", "X", "city", "district", "coordinates")})
 
     def only(self, city: str) -> Housing:
         """One city, without the covariates that are missing throughout it and without the rows that miss one of the others.
@@ -138,8 +165,7 @@ class Housing:
         here = self.rows(self.city == city)
         known = ~np.isnan(here.X).all(0)
         features = tuple(name for name, k in zip(here.features, known, strict=True) if k)
-        parts = (here.rent, here.X[:, known], features, here.city, here.district, here.coordinates)
-        whole = Housing(self.table, *parts, self.checksum)
+        whole = replace(here, X=here.X[:, known], features=features)
         return whole.rows(~np.isnan(whole.X).any(1))
 
 
@@ -178,47 +204,47 @@ def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = Fal
     if synthetic:
         return _made_up(seed)
     place = find(TABLES[table], path)
-    frame = _read(place)
     covariates = COVARIATES[table]
     others = (
         {"rent": "价格", "district": "区", "city": "城市", "lng": "lng", "lat": "lat"}
         if table == "paper"
         else {"rent": "rent", "district": "district"}
     )
-    missing = [column for column in (*covariates.values(), *others.values()) if column not in frame]
-    if missing:
+    frame = read_table(place, (*covariates.values(), *others.values()), f"Is it the table {table!r}? {TABLES[table].advice}")
+    if table in ROWS and len(frame) != ROWS[table]:
         raise ValueError(
-            f"{place} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}. Is it the table {table!r}? {TABLES[table].advice}"
+            f"{place} has {len(frame):,} rows, but the table {table!r} has {ROWS[table]:,}: half a download or another version; "
+            f"download it again. {TABLES[table].advice}"
         )
     city = (
         frame[others["city"]].map(_city) if table == "paper" else frame["city"] if "city" in frame else pd.Series("Shanghai", frame.index)
     )
+    rents = _numbers(frame[others["rent"]], place)
+    counted = np.isfinite(rents) & (rents > 0)
+    ceiling = float(np.quantile(rents[counted], 0.99)) if counted.any() else np.nan
     kept = city.isin(_BOX)
+    if not kept.any():
+        there = ", ".join(map(str, city.unique()[:5]))
+        raise ValueError(
+            f"{place}, column {others.get('city', 'city')!r}: no row of Beijing or Shanghai (北京, 上海), but of {there}; "
+            f"is it another table? {TABLES[table].advice}"
+        )
     frame, city = frame[kept], city[kept].to_numpy(str)
-    if not len(frame):
-        raise ValueError(f"{place} has no row of Beijing or Shanghai")
     X = np.column_stack([_numbers(frame[column], place) for column in covariates.values()])
     rent = _numbers(frame[others["rent"]], place)
-    good = rent > 0  # false for NaN
-    district = np.array([_district(name, place) for name in frame[others["district"]]])
+    good = np.isfinite(rent) & (rent > 0)
+    if not good.any():
+        raise ValueError(
+            f"{place}, column {others['rent']!r}: no row of Beijing or Shanghai has a rent above 0; write plain numbers, yuan a month. "
+            f"{TABLES[table].advice}"
+        )
+    district = _districts(frame[others["district"]], place)
     lng, lat = (_numbers(frame[c], place) if c in frame else np.full(len(frame), np.nan) for c in ("lng", "lat"))
     for name, (west, east, south, north) in _BOX.items():
         astray = (city == name) & ~((lng > west) & (lng < east) & (lat > south) & (lat < north))
         lng[astray] = lat[astray] = np.nan
-    data = Housing(table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12])
+    data = Housing(table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12], ceiling)
     return data.rows(good)
-
-
-def _read(place: Path) -> pd.DataFrame:
-    """A CSV in UTF-8, or in the encoding that Chinese spreadsheets write."""
-    for encoding in ("utf-8-sig", "gb18030"):
-        try:
-            return pd.read_csv(place, encoding=encoding)
-        except UnicodeDecodeError:
-            continue
-        except (EOFError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise ValueError(f"{place} cannot be read as a CSV file, it may be half a download: {error}. {_ADVICE}") from error
-    raise ValueError(f"{place} is neither UTF-8 nor GB18030 text. {_ADVICE}")
 
 
 def _numbers(column: pd.Series, place: Path) -> np.ndarray:
@@ -227,7 +253,10 @@ def _numbers(column: pd.Series, place: Path) -> np.ndarray:
     values = pd.to_numeric(given, errors="coerce")
     bad = values.isna() & column.notna()
     if bad.any():
-        raise ValueError(f"{place}, column {column.name!r}, row {bad.idxmax() + 2}: {column[bad].iloc[0]!r} is not a number")
+        raise ValueError(
+            f"{place}, column {column.name!r}, row {row_in_file(bad)}: {column[bad].iloc[0]!r} is not a number; "
+            "write plain numbers, such as 27000, without commas or units"
+        )
     return values.to_numpy(float, copy=True)
 
 
@@ -235,13 +264,16 @@ def _city(name) -> str:
     return _CITIES.get(str(name).strip().removesuffix("市"), str(name))
 
 
-def _district(name, place: Path) -> str:
-    if not isinstance(name, str):
-        return ""
-    short = name.strip().removesuffix("区").removesuffix("县").removesuffix("新")
-    if short not in _DISTRICTS:
-        raise ValueError(f"{place} has the unknown district {name!r}; known are those of Beijing and Shanghai: {', '.join(_DISTRICTS)}")
-    return _DISTRICTS[short]
+def _districts(column: pd.Series, place: Path) -> np.ndarray:
+    """In Latin letters; "" where the table names none."""
+    short = column.map(lambda name: str(name).strip().removesuffix("区").removesuffix("县").removesuffix("新"), na_action="ignore")
+    bad = short.notna() & ~short.isin(_DISTRICTS)
+    if bad.any():
+        raise ValueError(
+            f"{place}, column {column.name!r}, row {row_in_file(bad)}: the district {column[bad].iloc[0]!r} is not known; "
+            f"write one of Beijing or Shanghai: {', '.join(_DISTRICTS)}; or leave it empty"
+        )
+    return short.map(_DISTRICTS).astype(object).fillna("").to_numpy(str)
 
 
 def _made_up(seed: int) -> Housing:
@@ -266,4 +298,5 @@ def _made_up(seed: int) -> Housing:
     centre = np.array([[116.4, 39.9], [121.47, 31.23]])[(city == "Shanghai").astype(int)]
     angle = 2 * np.pi * which / 5
     place = centre + 0.1 * np.column_stack([np.cos(angle), np.sin(angle)]) * which[:, None] / 2 + 0.02 * rng.standard_normal((n, 2))
-    return Housing("synthetic", np.exp(log_rent).round(), X, tuple(COVARIATES["paper"]), city, district, place, "")
+    rent = np.exp(log_rent).round()
+    return Housing("synthetic", rent, X, tuple(COVARIATES["paper"]), city, district, place, "", float(np.quantile(rent, 0.99)))

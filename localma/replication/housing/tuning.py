@@ -9,13 +9,23 @@ import pandas as pd
 import torch
 
 from localma.replication.housing.experiment import load_tables, prepare_all
-from localma.replication.housing.methods import City, Split, direct_networks, evaluate, networks, seeds_of, split
+from localma.replication.housing.methods import (
+    CLOSEST,
+    CONFIGURATION,
+    DIRECT,
+    City,
+    Split,
+    direct_networks,
+    evaluate,
+    networks,
+    seeds_of,
+    split,
+)
 from localma.replication.runner import run_parts, write_results
 
-_NETWORKS = tuple({"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300)))
 GRID = {
-    "PTM": _NETWORKS,
-    "DirectModel": _NETWORKS,
+    "PTM": DIRECT,
+    "DirectModel": DIRECT,
     "LocalMA": tuple(
         {"learning_rate": rate, "penalty": penalty}
         for rate in (0.03, 0.1, 0.3, 1.0)
@@ -102,6 +112,8 @@ def tune(
     """
     pilots = pilots or (10 if full else 2)
     tables = {t: data for t, data in load_tables(full, synthetic=synthetic, seed=seed, path=path).items() if t != "paper"}
+    if not tables:
+        raise ValueError(f"the pilots need one of the tables {', '.join(CONFIGURATION)}; the paper's own takes the settings of {CLOSEST}")
     cities = prepare_all(tables)
     cells = {f"{key}-{rho:g}": (city, rho) for key, city in cities.items() for rho in SHARES}
     name = "housing-tuning" + "-synthetic" * synthetic
