@@ -22,6 +22,7 @@ def test_snippet_for_practitioners_is_short():
 
 
 def test_picture_of_the_readme_is_the_figure_of_the_landing_page():
-    assert PICTURE.read_bytes() == figure(), "run `make picture`"
+    same = PICTURE.read_bytes() == figure()  # a comparison of its own: pytest would spell out where the bytes differ, for many minutes
+    assert same, "run `make picture`"
     assert PICTURE.stat().st_size < 150_000
     assert f"({PICTURE.relative_to(ROOT).as_posix()})" in (ROOT / "README.md").read_text()
