@@ -281,9 +281,9 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
 def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
     """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
-    Three of each: with the table's setting; "Default", with one that nobody chose for rents: the package's penalty (``LocalMA(shrinkage=None)``); and
-    "Adaptive", where each sample chooses for itself: the penalty by :func:`localma.shrinkage.fit_shrunk_stack`, the direct network's learning rate and
-    steps by :func:`choose_direct`. ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
+    Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by :func:`localma.shrinkage.fit_shrunk_stack`,
+    the direct network's learning rate and steps by :func:`choose_direct`. ``DefaultLocalMA`` has the package's automatic penalty, which nobody chose for rents (``LocalMA(shrinkage=None)``);
+    ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
     """
     M = len(city.districts)
     splits = [split(city, rho, r, seed=seed) for r in repetitions]
