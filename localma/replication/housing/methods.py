@@ -281,8 +281,9 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
 def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
     """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
-    Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by :func:`localma.shrinkage.fit_shrunk_stack`,
-    the direct network's learning rate and steps by :func:`choose_direct`. ``DefaultLocalMA`` has the package's automatic penalty, which nobody chose for rents (``LocalMA(shrinkage=None)``);
+    Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by
+    :func:`localma.shrinkage.fit_shrunk_stack`, the direct network's learning rate and steps by :func:`choose_direct`.
+    ``DefaultLocalMA`` has the package's automatic penalty, which nobody chose for rents (``LocalMA(shrinkage=None)``);
     ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
     """
     M = len(city.districts)
