@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +44,28 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """torchvision, or None if it is not installed.
+
+    Its compiled part may be for another build of torch, CUDA's beside one without, say. Networks need nothing of that part but two names; without these
+    neither torchvision can be imported nor what looks at it, such as transformers.
+    """
+    names = torch.library.Library("torchvision", "FRAGMENT")  # held as long as the tests run
+    try:
+        import torchvision
+    except ModuleNotFoundError:
+        torchvision = None
+    except RuntimeError:  # operator torchvision::nms does not exist
+        for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
+        for name in ("nms", "qnms"):
+            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    yield torchvision
+    del names
 
 
 @pytest.fixture(scope="session")

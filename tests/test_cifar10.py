@@ -165,8 +165,9 @@ def test_the_stand_ins_see_an_image():
 
 
 @pytest.mark.parametrize("name", list(networks.TORCHVISION))
-def test_the_papers_networks_with_random_weights(name):
-    pytest.importorskip("torchvision", reason="torchvision is not installed: the paper's own networks cannot be tried")
+def test_the_papers_networks_with_random_weights(torchvision, name):
+    if torchvision is None:
+        pytest.skip("torchvision is not installed: the paper's own networks cannot be tried")
     embed, _ = networks._torchvision(name, pretrained=False)
     found = embed(np.zeros((2, 32, 32, 3), np.uint8))
     assert found.shape == (2, {"ResNet18": 512, "DenseNet121": 1024, "GoogLeNet": 1024, "EfficientNetB0": 1280}[name])
@@ -248,15 +249,18 @@ def test_before_the_networks_see_all_images_the_run_says_so(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cifar10, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(cifar10, "load_cifar10", lambda synthetic: load_cifar10(synthetic=True))
-    monkeypatch.setattr(cifar10, "choose_family", lambda: "tflite")
     monkeypatch.setattr(cifar10, "features", stop)
-    cifar10.material.cache_clear()
-    with pytest.raises(KeyboardInterrupt):
-        cifar10.material()
-    said = capsys.readouterr().out
-    assert "60,000 images" in said
-    assert all(name in said for name in networks.FAMILIES["tflite"])
+    made_up = load_cifar10(synthetic=True)
+    count = {cifar10: len(made_up.labels) + len(made_up.test_labels), cifar10_tuning: len(made_up.labels)}
+    for module, images in count.items():
+        monkeypatch.setattr(module, "load_cifar10", lambda synthetic: made_up)
+        monkeypatch.setattr(module, "choose_family", lambda: "tflite")
+        module.material.cache_clear()
+        with pytest.raises(KeyboardInterrupt):
+            module.material()
+        said = capsys.readouterr().out
+        assert f"first {images:,} images go" in said
+        assert all(name in said for name in networks.FAMILIES["tflite"])
 
 
 def test_a_run_in_one_process_trains_the_companies_once(monkeypatch):

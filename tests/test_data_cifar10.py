@@ -151,11 +151,18 @@ def test_the_real_file_where_there_is_one():
 def test_what_torchvision_lacks_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    assert networks.available("torchvision").endswith("pip install torchvision")
+    assert networks.available("torchvision").endswith("pip install torchvision, of the build of your torch")
     models = ModuleType("torchvision.models")
-    models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(url=f"https://weights.org/{name}.pth"))
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+
+    def lost(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    models.__getattr__ = lost  # as its import fails beside a torch of another build
+    assert "does not go with this torch (operator torchvision::nms does not exist)" in networks.available("torchvision")
+    del models.__getattr__
+    models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(url=f"https://weights.org/{name}.pth"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "densenet121.pth").touch()

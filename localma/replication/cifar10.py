@@ -152,15 +152,19 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     key = hashlib.sha256(f"{data.checksum} {family} {seed} {OTHERS} {PENALTIES}".encode()).hexdigest()[:16]
     path = cache_folder() / "companies" / f"{key}.npz"
     if not path.exists():
-        print(f"cifar10: first all 60,000 images go through {', '.join(FAMILIES[family])}: many minutes, unless kept in {cache_folder()}")
-        X, X_test = (
-            [features(name, images, checksum=data.checksum) for name in FAMILIES[family]] for images in (data.images, data.test_images)
-        )
+        X, X_test = seen(family, data.images, data.test_images, checksum=data.checksum)
         F, F_test, C = companies(X, data.labels, X_test, seed=seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"F": F, "F_test": F_test, "C": C})
     with np.load(path) as file:
         return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
+
+
+def seen(family: str, *sets: np.ndarray, checksum: str) -> list[list[np.ndarray]]:
+    """Features of each set of images by each network of a family."""
+    count = sum(len(images) for images in sets)
+    print(f"cifar10: first {count:,} images go through {', '.join(FAMILIES[family])}: many minutes, unless kept in {cache_folder()}")
+    return [[features(name, images, checksum=checksum) for name in FAMILIES[family]] for images in sets]
 
 
 def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:

@@ -22,7 +22,7 @@ from localma.datasets.cifar10 import load_cifar10
 from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.replication import cifar10
-from localma.replication.networks import FAMILIES, choose_family, features
+from localma.replication.networks import choose_family
 from localma.replication.runner import run_parts, write_results
 
 __all__ = ["GRID", "held_out", "run", "winner"]
@@ -60,7 +60,7 @@ def material(synthetic: bool = False, seed: int = 0) -> cifar10.Material:
     if synthetic:
         X = [data.images.reshape(-1, 3072).astype(np.float32)[:, m::50] for m in range(4)]
     else:
-        X = [features(name, data.images, checksum=data.checksum) for name in FAMILIES[family]]
+        [X] = cifar10.seen(family, data.images, checksum=data.checksum)
     F, F_held, C = cifar10.companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
     data = replace(data, images=data.images[rest], labels=data.labels[rest], test_images=data.images[held], test_labels=data.labels[held])
     return cifar10.Material(data, family, F, F_held, C)

@@ -54,7 +54,9 @@ def available(family: str) -> str:
         try:
             from torchvision.models import get_model_weights
         except ImportError:
-            return "torchvision is not installed: pip install torchvision"
+            return "torchvision is not installed: pip install torchvision, of the build of your torch"
+        except RuntimeError as error:  # its compiled part is looked for on import
+            return f"torchvision does not go with this torch ({error}): install the two together, of one build"
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
         missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
