@@ -133,6 +133,18 @@ def test_own_files_are_known_by_their_content(own):
     assert list(load_toxicity(["en"], path=own).text) == ["aa", "bb", "cc", "dd"]
 
 
+def test_own_files_in_the_folder_come_before_the_collected_one_in_the_cache(own, nowhere):
+    """Place by place: what lies damaged in a later one is nobody's concern; in one and the same place the collected file comes first."""
+    for folder in ("cache", "data"):
+        place = nowhere / folder / module.COLLECTED.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"half a file")
+        if folder == "cache":
+            assert load_toxicity(["he", "en"]).origin == "textdetox"
+    with pytest.raises(ValueError, match="damaged, half a download or another version"):
+        load_toxicity(["he", "en"])
+
+
 @pytest.mark.parametrize(
     ("texts", "toxic", "message"),
     [

@@ -139,11 +139,12 @@ def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys)
     [
         (["housing", "--encoder", "ngrams"], "housing does not know --encoder; python -m localma.replication housing --help"),
         (["theory", "--synthetic"], "theory does not know --synthetic"),
-        (["toxicity", "--tune"], "toxicity does not know --tune"),
+        (["counts", "--tune"], "counts does not know --tune"),
         (["toxicity", "--encoder", "bert"], "encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"),
         (["toxicity", "--case", "yi"], "cases contains 'yi'; choose from he, hi"),
         (["housing", "--repetitions", "0"], "--repetitions: must be at least 1"),
         (["housing", "--tune", "--repetitions", "3"], "--repetitions has no meaning here"),
+        (["toxicity", "--tune", "--share", "0.5"], "--share has no meaning here"),
         (["theory", "--device", "meta"], "it computes on a CPU only: leave --device meta out"),
     ],
 )
@@ -165,7 +166,7 @@ def test_every_experiment_takes_what_the_command_line_offers(name, monkeypatch, 
         takes = inspect.signature(command._function(place)).parameters
         assert {"seed", "out", "jobs"} <= takes.keys()
     takes = inspect.signature(command._function(experiment.run)).parameters
-    renamed = {"scenario": "scenarios", "case": "cases"}
+    renamed = {"scenario": "scenarios", "case": "cases", "share": "shares"}
     assert {renamed.get(option, option) for option in experiment.options} <= takes.keys()
 
 

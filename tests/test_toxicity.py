@@ -15,7 +15,9 @@ from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.replication import encoders, load_results, runner, toxicity
 from localma.replication.__main__ import main
-from localma.replication.toxicity import experiment, methods
+from localma.replication.toxicity import experiment, methods, tuning
+
+pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +223,7 @@ def test_fine_tuning_learns_labels_and_weights(monkeypatch):
 
 
 def test_fine_tuning_starts_at_equal_weights_and_is_decided_by_its_seed(monkeypatch):
-    texts = np.array(["alpha beta gamma", "kilo lima mike"] * 16, dtype=object)
+    texts = np.array(["alpha beta gamma", "kilos limas mike"] * 16, dtype=object)
     F, y = np.broadcast_to(np.eye(2), (32, 2, 2)), np.tile([1, 0], 16)
     untrained = finetune_a_tiny_one(monkeypatch, epochs=1, batch=16, rate=0.0)(texts, F, y)(texts)
     np.testing.assert_array_equal(untrained, 0.5)
@@ -231,28 +233,36 @@ def test_fine_tuning_starts_at_equal_weights_and_is_decided_by_its_seed(monkeypa
     assert np.abs(other - one).max() > 1e-3
 
 
-def test_the_path_of_a_gpu_on_a_cpu(monkeypatch):
-    """The whole run with every network fine-tuned, as ``--device cuda`` does it, with a tiny encoder and few steps."""
+def test_batches_are_random_and_of_one_length():
+    texts = ["x" * k for k in np.random.default_rng(0).integers(1, 100, 700)]
+    first, again, other = (encoders.shuffled_batches(texts, 8, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert sorted(torch.cat(first).tolist()) == list(range(700))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert len(first) == 88
+    spread = [np.ptp([len(texts[i]) for i in rows]) for rows in first]
+    assert np.median(spread) < 10
+
+
+def test_a_run_that_fine_tunes(monkeypatch, tmp_path):
+    """The whole run with every network fine-tuned, as on a GPU, with a tiny encoder and few steps."""
     network = tiny()
     for module in (encoders, experiment):
         monkeypatch.setattr(module, "load_encoder", lambda name: (Words(), copy.deepcopy(network)))
     monkeypatch.setattr(encoders, "FINETUNING", {"epochs": 1, "batch": 32, "rate": 1e-3})
-    data = few(rows=40, synthetic=True)
-    companies = experiment._companies(
-        {c: experiment._sentences(data, c, "tinybert", "cpu", finetuned=True) for c in ("zh", "en", "fr", "uk", "he")},
-        "tinybert",
-        ["he"],
-        seed=0,
-        device="cpu",
-        workers=None,
-    )
-    hebrew = data.only("he")
-    out = toxicity.compare_methods(
-        None, companies["probability-he"], hebrew.toxic, toxicity.splits(40, 2), 0.5, texts=hebrew.text, encoder="tinybert"
-    )
-    assert companies["probability-he"].shape == (40, 4)
-    assert companies["unknown"].shape == (5, 2)
-    assert all(np.isfinite(values).all() and len(values) == 2 for values in out.values())
+    monkeypatch.setattr(experiment, "load_toxicity", lambda *args, **options: few(*args, rows=40, **options))
+    what = {"encoder": "tinybert", "cases": ["he"], "shares": [0.5, 0.25, 0.5], "repetitions": 2, "synthetic": True}
+    table = toxicity.run(full=False, finetune=True, out=tmp_path, **what)
+    assert table.query("metric == 'accuracy'").groupby("share").size().to_dict() == {0.25: 7, 0.5: 7}
+    assert table["mean"].notna().all()
+    provenance = json.loads((tmp_path / "toxicity-tinybert-finetuned-synthetic.json").read_text())
+    assert provenance["configuration"]["training"] == experiment.FINETUNING
+    assert provenance["chosen"]["tinybert"]["end_to_end"]
+    assert len(provenance["chosen"]["tinybert"]["unknown_share"]) == 7
+    with pytest.raises(ValueError, match=r"shares contains 1.5; each must lie between 0 and 1"):
+        toxicity.run(full=False, **what | {"shares": [0.5, 1.5]})
+    with pytest.raises(ValueError, match="finetune = True needs an encoder that is a network"):
+        toxicity.run(full=False, finetune=True, **what | {"encoder": "ngrams"})
 
 
 def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
@@ -270,8 +280,8 @@ def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
             experiment.run(synthetic=True, **options)
         return caught.value.args[0]
 
-    assert training(encoder="tinybert", device="cuda") == encoders.FINETUNING
-    assert training(encoder="tinybert")["steps"] == training(encoder="ngrams", device="cuda")["steps"] == methods.STEPS
+    assert training(encoder="tinybert", device="cuda") == training(encoder="tinybert", finetune=True) == encoders.FINETUNING
+    assert training(encoder="tinybert")["networks"] == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
 
 
 # --- the run -------------------------------------------------------------------------------------------------------------------------------
@@ -281,7 +291,8 @@ def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
 def small(monkeypatch):
     """A hundred and fifty sentences of each language, two penalties, twenty steps."""
     monkeypatch.setattr(methods, "GRID", (0.3, 3.0))
-    monkeypatch.setattr(methods, "STEPS", 20)
+    for role, settings in methods.SETTINGS.items():
+        monkeypatch.setitem(methods.SETTINGS, role, settings | {"steps": 20, "width": 16})
     monkeypatch.setattr(experiment, "load_toxicity", few)
 
 
@@ -366,7 +377,7 @@ def test_unknown_names_are_refused():
 def test_a_language_with_one_label_is_refused():
     data = load_toxicity(synthetic=True)
     with pytest.raises(ValueError, match=r"the 'he' sentences are all toxic; a classifier needs both"):
-        experiment._sentences(data.take(data.toxic == 1), "he", "ngrams", "cpu", False)
+        experiment.read_sentences(data.take(data.toxic == 1), "he", "ngrams")
 
 
 # --- committed results -----------------------------------------------------------------------------------------------------------------------
@@ -395,6 +406,20 @@ def test_the_other_encoder_saw_the_same_sentences():
     np.testing.assert_array_equal(*majority)
 
 
+def test_the_fine_tuned_run_saw_the_same_splits():
+    table, provenance = load_results("toxicity-finetuned")
+    assert provenance["chosen"]["minilm"]["end_to_end"]
+    assert provenance["configuration"]["training"] == encoders.FINETUNING
+    assert provenance["configuration"]["data"] == load_results("toxicity")[1]["configuration"]["data"]
+    repetitions = provenance["configuration"]["replications"]
+    assert repetitions >= 10
+    toxic = toxicity.predictions("minilm").only("he").toxic
+    for share in provenance["configuration"]["shares"]:
+        share_toxic = toxic[toxicity.splits(len(toxic), repetitions)[:, round(share * len(toxic)) :]].mean(1)
+        cell = table.query("share == @share and method == 'Majority' and metric == 'accuracy'")["mean"].item()
+        np.testing.assert_allclose(cell, np.maximum(share_toxic, 1 - share_toxic).mean(), rtol=1e-5)
+
+
 def test_averages_can_be_run_again_from_the_committed_predictions():
     """Equal weights and the best company need the predictions alone: what the table says of them comes out again."""
     table, _ = load_results("toxicity")
@@ -411,5 +436,80 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
         toxicity.predictions("minilm").only("he", "xx")
 
 
-def test_no_text_is_shown_by_its_shape():
-    assert toxicity.mask("alpha be c delta", words=3) == "a···· b· c …"
+def test_a_masked_sentence_shows_no_letter():
+    lengths = toxicity.letters("alpha be abcdefghijklm c", words=5)
+    assert lengths.tolist() == [5, 2, 13, 1, 0]
+    assert toxicity.mask(lengths, words=3) == "····· ·· ·········· …"
+    assert toxicity.mask(lengths) == "····· ·· ·········· ·"
+
+
+# --- how the settings were chosen --------------------------------------------------------------------------------------------------------
+
+
+def test_the_settings_are_what_the_rule_picks():
+    table, provenance = load_results("toxicity-tuning")
+    chosen = toxicity.choose(table)
+    assert {role: {name: one[name] for name in methods.SETTINGS[role]} for role, one in chosen.items()} == methods.SETTINGS
+    assert provenance["chosen"] == chosen
+    assert provenance["configuration"]["data"]["origin"] == "collected"
+    assert provenance["configuration"]["pilot_languages"] == ["ar", "am"], "no language of the experiment"
+    assert not set(experiment.PILOT) & {*toxicity.COMPANIES, *(code for case in toxicity.CASES.values() for code in case)}
+    for role, beyond in tuning.BEYOND.items():
+        rows = table.query("role == @role")
+        assert len(rows) == len(tuning.GRID + beyond) * len(methods.GRID)
+        assert rows["beyond"].sum() == len(beyond) * len(methods.GRID)
+        for one in beyond:  # a step from the winner
+            assert len(one.items() - chosen[role].items()) == 1
+    # the run's own pilot, with these settings, comes to the same penalties by the same numbers
+    _, run = load_results("toxicity")
+    for role, one in chosen.items():
+        assert run["chosen"]["minilm"]["penalty"][role] == one["penalty"]
+        rows = table.query("role == @role")
+        for name in methods.SETTINGS[role]:
+            rows = rows[rows[name] == one[name]]
+        by_language = run["chosen"]["minilm"]["pilot_log_loss"][role]
+        np.testing.assert_allclose(np.mean([by_language["ar"], by_language["am"]], axis=0), rows["log_loss"], atol=1e-3)  # threads differ
+
+
+def test_the_choice_is_the_lowest_loss_of_each_role():
+    rows = [
+        ("classifier", 16, 50, 128, 0.1, 1.0, 0.6, False),
+        ("classifier", 64, 50, 128, 0.1, 1.0, 0.5, False),
+        ("classifier", 256, 50, 128, 0.1, 1.0, 0.4, True),
+        ("weights", 16, 100, 512, 0.01, 0.3, 0.7, False),
+    ]
+    columns = ["role", "width", "steps", "batch_size", "learning_rate", "penalty", "log_loss", "beyond"]
+    chosen = toxicity.choose(pd.DataFrame(rows, columns=columns))
+    assert chosen["classifier"] == {"width": 64, "steps": 50, "batch_size": 128, "learning_rate": 0.1, "penalty": 1.0}
+    assert chosen["weights"]["penalty"] == 0.3
+
+
+def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
+    candidates = tuning.GRID[:1] + tuning.GRID[-1:]
+    monkeypatch.setattr(tuning, "GRID", tuple(one | {"steps": 20, "width": 16} for one in candidates))
+    monkeypatch.setattr(tuning, "BEYOND", {"classifier": (), "weights": ()})
+    asked = []
+
+    def load(languages, **options):
+        asked.append(languages)
+        return few(languages, **options)
+
+    monkeypatch.setattr(tuning, "load_toxicity", load)
+    table = toxicity.tune(encoder="ngrams", synthetic=True, out=tmp_path)
+    assert asked == [["zh", "en", "fr", "uk", "ar", "am"]]
+    assert len(table) == 2 * 2 * 2
+    assert (table.groupby("role")["behind"].min() == 0).all()
+    assert np.isfinite(table["mcse"]).all()
+    names = [p.name for p in sorted(tmp_path.iterdir())]
+    assert names == ["toxicity-tuning-ngrams-synthetic.csv", "toxicity-tuning-ngrams-synthetic.json"]
+    with pytest.raises(ValueError, match="encoder = 'bert' is not known"):
+        toxicity.tune(encoder="bert")
+
+
+def test_the_pilot_scores_what_the_networks_say(problem):
+    """A model that is always right earns its log loss, whatever the penalty: weights between it and itself do not matter."""
+    x, _, y = problem
+    right = np.where(y == 1, 0.9, 0.1)
+    scores = toxicity.pilot(x, np.stack([right, right], -1), y, repetitions=2)
+    np.testing.assert_allclose(scores["log_loss"], -np.log(0.9), rtol=1e-5)
+    np.testing.assert_array_equal(scores["accuracy"], 1)

@@ -161,9 +161,13 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     if given is not None and given.is_file() and (given.suffix == ".parquet" or given.stem in LANGUAGES):
         raise ValueError(f"path = {given} is one language of the data set; give the folder that holds it, {given.parent}")
     try:
-        place = find(COLLECTED, path)
+        place = find(
+            COLLECTED, path, otherwise=_own_sources(languages[0])
+        )  # the collected file does not come before a place that has the own files
     except FileNotFoundError as error:
         return _own_files(languages, path, error)
+    if place.name in {Path(own.name).name for own in _own_sources(languages[0])}:
+        return _own_files(languages, path)
     frame = _read(place, ("lang", "text", "toxic", "source", "dup"))
     french = frame["lang"] == "fr"
     frame = pd.concat([frame[~french], _balanced(frame[french & (frame["dup"] == 0)], seed)])
@@ -191,7 +195,7 @@ def _own_sources(code: str, url: str | None = None) -> tuple[Source, ...]:
     return tuple(Source(f"toxicity/textdetox/{name}", url=url, advice=ADVICE) for name in names)
 
 
-def _own_files(languages, path, not_found: FileNotFoundError) -> Toxicity:
+def _own_files(languages, path, not_found: FileNotFoundError | None = None) -> Toxicity:
     frames, sums = [], []
     for code in languages:
         first, *others = _own_sources(code, ADDRESS.format(code=code))

@@ -40,7 +40,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "toxicity": Experiment(
         "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
         "toxicity:run",
-        ("repetitions", "encoder", "case", "synthetic"),
+        ("repetitions", "encoder", "case", "share", "finetune", "synthetic"),
+        tune="toxicity:tune",
     ),
     "cifar10": Experiment(
         "Section 5.3: photographs of ten classes, from four networks that know four of them each",
@@ -59,6 +60,11 @@ OPTIONS: dict[str, dict] = {
     "scenario": {"type": int, "choices": (1, 2), "nargs": "+", "help": "only these scenarios (default both)"},
     "encoder": {"metavar": "NAME", "help": "of the sentences: tinybert, minilm or ngrams; the files are named after it"},
     "case": {"metavar": "NAME", "nargs": "+", "help": "only these cases: he, hi, hin, he+hin, he+hi (default the scale's)"},
+    "share": {"type": float, "metavar": "S", "nargs": "+", "help": "only these shares to learn from (default the scale's)"},
+    "finetune": {
+        "action": "store_true",
+        "help": "train the encoders end to end, as is done on a GPU, here too: hours; the files are named NAME-finetuned",
+    },
     "synthetic": {"action": "store_true", "help": "made-up data of the same shape, for a trial; the files are named NAME-synthetic"},
 }
 
@@ -130,7 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     for name in EXPERIMENTS if options.name == "all" else [options.name]:
         tune = getattr(options, "tune", False)
-        words = [name, "tuning" * tune, getattr(options, "encoder", ""), "synthetic" * getattr(options, "synthetic", False)]
+        flags = [word * getattr(options, flag, False) for flag, word in (("finetune", "finetuned"), ("synthetic", "synthetic"))]
+        words = [name, "tuning" * tune, getattr(options, "encoder", ""), *flags]
         written = "-".join(word for word in words if word)
         token = SCALE.set(options.scale)
         try:
@@ -176,11 +183,16 @@ def _arguments(function: Callable, name: str, options: argparse.Namespace) -> di
 
         given.setdefault("replications", simulation.FULL if full else simulation.QUICK)
         given["scenarios"] = tuple(given.pop("scenario", (1, 2)))
-    if "case" in given:
-        given["cases"] = given.pop("case")
+    given |= {f"{option}s": given.pop(option) for option in ("case", "share") if option in given}
     takes = inspect.signature(function).parameters
-    for option in ("repetitions", "encoder"):
-        if option in given and option not in takes:
+    for option, word in {
+        "repetitions": "repetitions",
+        "encoder": "encoder",
+        "case": "cases",
+        "share": "shares",
+        "finetune": "finetune",
+    }.items():
+        if word in given and word not in takes:
             raise ValueError(f"--{option} has no meaning here: leave it out")
     if options.device != "cpu" and "device" not in takes:
         if options.name != "all":

@@ -66,6 +66,8 @@ def load_encoder(name: str):
         raise ValueError(
             f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
         ) from error
+    except ImportError as error:  # a torchvision of another build than torch is enough for that
+        raise ValueError(f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for") from error
     network.encoder.layer = network.encoder.layer[:4]
     return tokenizer, network.eval()
 
@@ -95,6 +97,14 @@ def batches_by_length(texts, size: int) -> list[np.ndarray]:
     """Indices in batches of sentences of about one length, so that little is padded."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     return np.split(order, range(size, len(order), size))
+
+
+def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Indices of all sentences in batches at random, each of about one length: every so many batches' worth is sorted before it is cut, as padding costs."""
+    length = torch.tensor([len(text) for text in texts])
+    pools = torch.randperm(len(texts), generator=generator).split(16 * size)
+    batches = [rows for pool in pools for rows in pool[length[pool].argsort()].split(size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 
 def ngrams(texts) -> np.ndarray:
@@ -191,7 +201,7 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
     )  # copies: F may be a view that cannot be written
     epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
     steps = epochs * -(-len(texts) // batch)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"], fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0))
 
     def tokens(rows, texts):
@@ -200,13 +210,14 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of dropout
-        for _ in range(epochs):
-            for rows in torch.randperm(len(texts), generator=generator).split(batch):
+        with tqdm(total=steps, desc="fine-tuning", unit="step", delay=5, leave=False) as bar:
+            for rows in (rows for _ in range(epochs) for rows in shuffled_batches(texts, batch, generator)):
                 optimizer.zero_grad()
                 loss.of_logits(model(tokens(rows, texts)).T, G[:, rows.to(device)], None).mean().backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
+                bar.update()
     model.eval()
 
     @torch.inference_mode()

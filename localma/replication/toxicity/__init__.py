@@ -3,25 +3,31 @@
 Each of four companies trains a text classifier on its own language. The minority languages' sentences are split at random, again and again, into a part that
 weights (or a direct model) are learned from and a test.
 
-``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions that it leaves.
+``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions that it leaves;
+``tuning`` how the networks' settings were chosen.
 The book's chapter "Toxic or not" (``book/data/toxicity``) tells the story.
 """
 
-from localma.replication.toxicity.experiment import CASES, COMPANIES, SHARES, Predictions, mask, predictions, run
-from localma.replication.toxicity.methods import METHODS, compare_methods, home_accuracy, learn, pilot, splits
+from localma.replication.toxicity.experiment import CASES, COMPANIES, SHARES, Predictions, letters, mask, predictions, run
+from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, home_accuracy, learn, pilot, splits
+from localma.replication.toxicity.tuning import choose, tune
 
 __all__ = [
     "CASES",
     "COMPANIES",
     "METHODS",
+    "SETTINGS",
     "SHARES",
     "Predictions",
+    "choose",
     "compare_methods",
     "home_accuracy",
     "learn",
+    "letters",
     "mask",
     "pilot",
     "predictions",
     "run",
     "splits",
+    "tune",
 ]

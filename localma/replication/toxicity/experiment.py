@@ -36,6 +36,7 @@ class Predictions(NamedTuple):
     toxic: np.ndarray  #: (n,), 0 or 1
     probability: np.ndarray  #: (n, 4), of toxic, by the models of ``COMPANIES``
     summary: np.ndarray  #: (n, 32): principal components of the encoder's numbers, each of variance one
+    masked: np.ndarray  #: (n,), the sentence as :func:`mask` shows it
 
     def candidates(self) -> np.ndarray:
         """Class probabilities as averages take them, (n, 4, 2)."""
@@ -69,21 +70,39 @@ def predictions(encoder: str = "minilm") -> Predictions:
             raise ValueError(f"encoder = {encoder!r} has no committed predictions; there are {', '.join(known)}")
         probability = arrays[f"{encoder}-probability"].astype(np.float64)
         summary = arrays[f"{encoder}-summary"].astype(np.float32) / 32
-        return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary)
+        masked = np.array([mask(lengths) for lengths in arrays["letters"]])
+        return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary, masked)
 
 
-def mask(text: str, words: int = 6) -> str:
-    """The shape of a sentence without its words: first letters and dots, cut after a few words.
+def letters(text: str, words: int = 9) -> np.ndarray:
+    """How many letters the first words of a sentence have, zero where there are no more words; (words,), at most 255.
 
     Examples
     --------
-    >>> from localma.replication.toxicity import mask
-    >>> mask("no word of this can be read any more")
-    'n· w··· o· t··· c·· b· …'
+    >>> from localma.replication.toxicity import letters
+    >>> letters("no word can be read", words=7)
+    array([2, 4, 3, 2, 4, 0, 0], dtype=uint8)
     """
-    parts = text.split()
-    shown = " ".join(word[0] + "·" * min(len(word) - 1, 9) for word in parts[:words])
-    return shown + (" …" if len(parts) > words else "")
+    found = [min(len(word), 255) for word in text.split()[:words]]
+    return np.array(found + [0] * (words - len(found)), dtype=np.uint8)
+
+
+def mask(lengths: Sequence[int], words: int = 6) -> str:
+    """The shape of a sentence without its letters: a dot for each, words of more than ten cut short, and what follows the first few words left out.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        From :func:`letters`.
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity import letters, mask
+    >>> mask(letters("no word of this can be read any more"))
+    '·· ···· ·· ···· ··· ·· …'
+    """
+    shown = " ".join("·" * min(int(n), 10) for n in lengths[:words] if n)
+    return shown + (" …" if any(lengths[words:]) else "")
 
 
 class _Sentences(NamedTuple):
@@ -93,7 +112,8 @@ class _Sentences(NamedTuple):
     x: np.ndarray | None  # encoded; None where networks are fine-tuned
 
 
-def _sentences(data: Toxicity, code: str, encoder: str, device: str, finetuned: bool) -> _Sentences:
+def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu", finetuned: bool = False) -> _Sentences:
+    """One language's sentences, each once, and encoded if the encoder is frozen."""
     part = data.only(code)
     if len(classes := np.unique(part.toxic)) < 2:
         raise ValueError(f"the {code!r} sentences are all {'toxic' if classes[0] else 'not toxic'}; a classifier needs both")
@@ -101,7 +121,14 @@ def _sentences(data: Toxicity, code: str, encoder: str, device: str, finetuned: 
     return _Sentences(part.take(rows), None if finetuned else encode(list(part.text), encoder, device=device)[rows])
 
 
-def _classifier(known: _Sentences, asked: _Sentences, encoder: str, *, penalty: float, seed: int, device: str, workers) -> np.ndarray:
+def ask_companies(known: dict[str, _Sentences], asked: _Sentences, encoder: str, *, penalty: float, settings=None, **more) -> np.ndarray:
+    """Probability of toxic for the sentences ``asked`` by each company's classifier, (n, 4)."""
+    settings = settings or methods.SETTINGS["classifier"]
+    columns = [_classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES]
+    return np.stack(columns, -1)
+
+
+def _classifier(known: _Sentences, asked: _Sentences, encoder: str, *, penalty: float, settings: dict, seed: int, device: str, workers):
     """Probability of toxic for the sentences ``asked`` by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
     F = np.broadcast_to(DICTATORS, (n, 2, 2))
@@ -112,7 +139,8 @@ def _classifier(known: _Sentences, asked: _Sentences, encoder: str, *, penalty: 
     rows = np.arange(len(x))[None]
     F = np.broadcast_to(DICTATORS, (len(x), 2, 2))
     padded = np.concatenate([y, np.zeros(len(asked.x), int)])
-    return learn(x, F, padded, rows[:, :n], rows[:, n:], penalty=penalty, seed=seed, device=device, workers=workers)[0, :, 1].astype(float)
+    how = {"penalty": penalty, "settings": settings, "seed": seed, "device": device, "workers": workers}
+    return learn(x, F, padded, rows[:, :n], rows[:, n:], **how)[0, :, 1].astype(float)
 
 
 def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> list[dict]:
@@ -137,6 +165,8 @@ def run(
     repetitions: int | None = None,
     encoder: str | None = None,
     cases: Sequence[str] | None = None,
+    shares: Sequence[float] | None = None,
+    finetune: bool | None = None,
     seed: int = 0,
     device: str = "cpu",
     jobs: int = 1,
@@ -155,9 +185,13 @@ def run(
         A key of :data:`~localma.replication.encoders.ENCODERS`. Where one is asked for, the files are named ``toxicity-ENCODER``.
     cases : sequence of str, optional
         Keys of ``CASES``.
+    shares : sequence of float, optional
+        Of the sentences that are learned from, instead of the scale's.
+    finetune : bool, optional
+        Train the encoders end to end, repetition by repetition, in place of small networks on top of one that is frozen. Default: on a GPU only; elsewhere a
+        repetition takes many minutes. Where it is asked for, "finetuned" is part of the files' names.
     seed : int
     device : str
-        On "cuda" networks are fine-tuned end to end, elsewhere they are frozen.
     jobs : int
         Parts of the run that are computed side by side.
     path : path, optional
@@ -173,22 +207,26 @@ def run(
         Columns encoder, case, share, n, method, metric, mean, sd, mcse, replications. Case "home" is the companies' accuracy in their own language; metric
         "fall" is accuracy at the largest share minus accuracy at the smallest, "lead" LocalMA's accuracy minus the method's.
     """
-    name = "toxicity" + f"-{encoder}" * (encoder is not None) + "-synthetic" * synthetic
+    name = "toxicity" + f"-{encoder}" * (encoder is not None) + "-finetuned" * bool(finetune) + "-synthetic" * synthetic
     encoder = encoder or ("minilm" if full and not synthetic else "ngrams")
     repetitions = (FULL if full else QUICK) if repetitions is None else repetitions
     cases = tuple(cases or (CASES if full else ("he",)))
-    shares = SHARES if full else (0.9, 0.5, 0.1)
+    shares = tuple(dict.fromkeys(shares or (SHARES if full else (0.9, 0.5, 0.1))))
     if encoder not in ENCODERS:
         raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
     if wrong := [case for case in cases if case not in CASES]:
         raise ValueError(f"cases contains {wrong[0]!r}; choose from {', '.join(CASES)}")
+    if wrong := [share for share in shares if not 0 < share < 1]:
+        raise ValueError(f"shares contains {wrong[0]:g}; each must lie between 0 and 1")
+    if finetune and encoder == "ngrams":
+        raise ValueError("finetune = True needs an encoder that is a network: choose minilm or tinybert")
     if repetitions < 1:
         raise ValueError(f"repetitions must be at least 1, but is {repetitions}")
     minorities = tuple(dict.fromkeys(code for case in cases for code in CASES[case]))
     data = load_toxicity([*COMPANIES, *minorities, *PILOT], path=path, synthetic=synthetic, seed=seed)
     if data.banner:
         print(data.banner)
-    finetuned = device.startswith("cuda") and encoder != "ngrams"
+    finetuned = (device.startswith("cuda") if finetune is None else finetune) and encoder != "ngrams"
     configuration = {
         "seed": seed,
         "replications": repetitions,
@@ -200,11 +238,10 @@ def run(
         "training": dict(FINETUNING)
         if finetuned
         else {
-            "width": methods.WIDTH,
-            "steps": methods.STEPS,
-            "batch_size": methods.BATCH,
-            "learning_rate": methods.RATE,
+            "networks": methods.SETTINGS,
             "penalty_grid": list(methods.GRID),
+            "chosen": "networks by toxicity --tune, penalties by this run's pilot: lowest log loss on held-out sentences of the pilot languages",
+            "pilot_languages": list(PILOT),
         },
     }
     # what a part depends on besides its key: a run with other cases picks the same parts up
@@ -217,10 +254,10 @@ def run(
 
     def sentences():
         if not encoded:
-            encoded.update({code: _sentences(data, code, encoder, device, finetuned) for code in (*COMPANIES, *minorities, *PILOT)})
+            encoded.update({code: read_sentences(data, code, encoder, device, finetuned) for code in (*COMPANIES, *minorities, *PILOT)})
         return encoded
 
-    def ask_companies(key):
+    def companies_part(key):
         return _companies(sentences(), encoder, minorities, **common)
 
     def compare(key):
@@ -236,7 +273,7 @@ def run(
 
     with tempfile.TemporaryDirectory() as temporary:
         kept = {"out": Path(out or temporary), "configuration": settings, "unit": "part", "jobs": jobs}
-        parts, seconds = run_parts(name, [(first, 1)], ask_companies, **kept)
+        parts, seconds = run_parts(name, [(first, 1)], companies_part, **kept)
         companies = parts[first]  # which the other parts need
         parts, more = run_parts(name, [(key, 1) for key in cells], compare, **kept)
     rows = []
@@ -267,15 +304,16 @@ def run(
 
 def _chosen(companies: dict, minorities) -> dict:
     """What the companies' part says of itself, for the provenance."""
-    roles = [role for role in ("classifier", "weights") if f"pilot-{role}" in companies]
-    chosen = {
-        "penalty": {"classifier": float(companies["penalty"][0]), "weights": float(companies["penalty"][1])},
-        "pilot_log_loss": {role: [round(float(v), 4) for v in companies[f"pilot-{role}"]] for role in roles},
-    }
+    chosen = {}
+    if "pilot-classifier" in companies:  # not where all of the encoder is trained
+        roles = ("classifier", "weights")
+        lines = {role: [[round(float(v), 4) for v in line] for line in companies[f"pilot-{role}"]] for role in roles}
+        chosen["penalty"] = {role: float(c) for role, c in zip(roles, companies["penalty"], strict=True)}
+        chosen["pilot_log_loss"] = {role: dict(zip(PILOT, lines[role], strict=True)) for role in roles}
     if "unknown" in companies:
         for k, (name, digits) in enumerate((("unknown_share", 5), ("pieces_per_sentence", 1))):
             values = companies["unknown"][:, k]
-            chosen[name] = {code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities), values, strict=True)}
+            chosen[name] = {code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities, *PILOT), values, strict=True)}
     return chosen
 
 
@@ -286,16 +324,15 @@ def _companies(known: dict[str, _Sentences], encoder: str, minorities, *, seed, 
     frozen = known[COMPANIES[0]].x is not None
     if frozen:
         trial = [known[code] for code in PILOT]
-        out["pilot-classifier"] = np.mean([pilot(p.x, None, p.data.toxic, **more) for p in trial], axis=0)
-        out["penalty"][0] = methods.GRID[int(out["pilot-classifier"].argmin())]
+        out["pilot-classifier"] = np.stack([pilot(p.x, None, p.data.toxic, **more)["log_loss"].mean(1) for p in trial])
+        out["penalty"][0] = methods.GRID[int(out["pilot-classifier"].mean(0).argmin())]
 
     def ask(asked):
-        columns = [_classifier(known[code], asked, encoder, penalty=out["penalty"][0], **more) for code in COMPANIES]
-        return np.stack(columns, -1)
+        return ask_companies(known, asked, encoder, penalty=out["penalty"][0], **more)
 
     if frozen:
-        out["pilot-weights"] = np.mean([pilot(p.x, ask(p), p.data.toxic, **more) for p in trial], axis=0)
-        out["penalty"][1] = methods.GRID[int(out["pilot-weights"].argmin())]
+        out["pilot-weights"] = np.stack([pilot(p.x, ask(p), p.data.toxic, **more)["log_loss"].mean(1) for p in trial])
+        out["penalty"][1] = methods.GRID[int(out["pilot-weights"].mean(0).argmin())]
         for code in COMPANIES:
             out[f"home-{code}"] = home_accuracy(known[code].x, known[code].data.toxic, penalty=out["penalty"][0], **more)
             out[f"n-{code}"] = np.array(len(known[code].data))
@@ -304,11 +341,12 @@ def _companies(known: dict[str, _Sentences], encoder: str, minorities, *, seed, 
         # no committed number is finer than these, so the averages can be run again from what is committed
         out[f"probability-{code}"] = ask(known[code]).astype(np.float16).astype(float)
         out[f"toxic-{code}"] = known[code].data.toxic
+        out[f"letters-{code}"] = np.stack([letters(text) for text in known[code].data.text])
         if frozen:
             out[f"summary-{code}"] = (32 * ((known[code].x - center) @ axes)).round().clip(-127, 127).astype(np.int8)
     if encoder != "ngrams":
         tokenizer, _ = load_encoder(encoder)
-        out["unknown"] = np.array([unknown_share(known[code].data.text, tokenizer) for code in (*COMPANIES, *minorities)])
+        out["unknown"] = np.array([unknown_share(known[code].data.text, tokenizer) for code in (*COMPANIES, *minorities, *PILOT)])
     return out
 
 
@@ -329,6 +367,7 @@ def _write_predictions(path: Path, companies: dict, encoder: str, minorities) ->
     arrays = {
         "language": np.repeat(list(minorities), [len(companies[f"toxic-{code}"]) for code in minorities]),
         "toxic": whole("toxic", np.uint8),
+        "letters": whole("letters", np.uint8),
         f"{encoder}-probability": whole("probability", np.float16),
         f"{encoder}-summary": whole("summary", np.int8),
     }

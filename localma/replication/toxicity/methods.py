@@ -18,17 +18,24 @@ from localma.training import Options, fit_stack
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
 #: Networks are trained in chunks of so many repetitions.
 CHUNK = 25
-#: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights.
-GRID = (0.1, 0.3, 1.0, 3.0, 10.0)
-#: One hidden layer of 16 units, 100 steps, the whole sample learned from; penalties are ``c (100 / n)^(3/4)``, as the package's default is with c = 0.01.
-WIDTH, STEPS, BATCH, RATE = 16, 100, 512, 0.03
+#: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights: constants c of ``c (100 / n)^(3/4)``, the package's default being 0.01.
+GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+#: How classifiers (the companies' and the direct model) and weight networks of one hidden layer are trained: the choice of ``toxicity --tune``, on languages
+#: that nothing else uses.
+SETTINGS = {
+    "classifier": {"width": 64, "steps": 400, "batch_size": 512, "learning_rate": 0.003},
+    "weights": {"width": 64, "steps": 100, "batch_size": 512, "learning_rate": 0.003},
+}
+#: Of a pilot language's sentences, what is learned from.
+PILOT_SHARES = (0.1, 0.7)
 CE = LOSSES["cross_entropy"]
 DICTATORS = np.eye(2, dtype=np.float32)
 
 
-def options(n: int, penalty: float) -> Options:
+def options(n: int, penalty: float, settings: dict) -> Options:
     """How a network is trained on n sentences."""
-    return Options(steps=STEPS, batch_size=min(n, BATCH), learning_rate=RATE, penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0)
+    how = {name: settings[name] for name in ("steps", "learning_rate")}
+    return Options(**how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0)
 
 
 def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
@@ -44,8 +51,18 @@ def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
 
 
 def learn(
-    x: np.ndarray, F: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, *, penalty=0.1, seed=0, device="cpu", workers=None
-):
+    x: np.ndarray,
+    F: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    penalty: float = 0.1,
+    settings: dict = SETTINGS["weights"],
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+) -> np.ndarray:
     """Fit a network for each of R repetitions, as one stack, and return the weights that it gives on the test rows.
 
     Parameters
@@ -58,7 +75,9 @@ def learn(
     train, test : arrays of shape (R, k) and (R, m)
         Row numbers.
     penalty : float
-        The constant c of :func:`options`.
+        The constant c of ``GRID``.
+    settings : dict with keys width, steps, batch_size, learning_rate
+        One of ``SETTINGS``, or as it is.
     seed : int
         Of the networks: repetition r has seed + r.
 
@@ -81,7 +100,7 @@ def learn(
     n = train.shape[1]
     sample = (torch.as_tensor(np.asarray(a, np.float32)[train], device=device) for a in (x, F, y))
     seeds = range(seed, seed + len(train))
-    fit = fit_stack(*sample, CE, seeds=seeds, width=WIDTH, options=options(n, penalty), workers=workers)
+    fit = fit_stack(*sample, CE, seeds=seeds, width=settings["width"], options=options(n, penalty, settings), workers=workers)
     return np.concatenate([_weights(fit, x, test[:, part], device) for part in _slices(test.shape[1], 2000)], axis=1)
 
 
@@ -120,12 +139,25 @@ def home_accuracy(
     test = order.reshape(folds, size)
     train = np.stack([np.delete(order.reshape(folds, size), k, axis=0).ravel() for k in range(folds)])
     F = np.broadcast_to(DICTATORS, (len(y), 2, 2))
-    p = learn(x, F, y, train, test, penalty=penalty, seed=seed, device=device, workers=workers)[..., 1]
+    how = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device, "workers": workers}
+    p = learn(x, F, y, train, test, **how)[..., 1]
     return ((p > 0.5) == y[test]).mean(1)
 
 
 def compare_methods(
-    x, probability, y, order, share: float, *, penalty=None, seed: int = 0, device: str = "cpu", workers=None, texts=None, encoder=None
+    x,
+    probability,
+    y,
+    order,
+    share: float,
+    *,
+    penalty: dict | None = None,
+    settings: dict | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers=None,
+    texts=None,
+    encoder=None,
 ) -> dict:
     """Accuracy and log loss of every method in every repetition, for one share.
 
@@ -141,7 +173,9 @@ def compare_methods(
     share : float
         Of the sentences that are learned from.
     penalty : dict with keys "classifier" and "weights", optional
-        Constants of :func:`options`; :func:`pilot` chooses them. Default 0.1 for both.
+        Constants c of ``GRID``; :func:`pilot` chooses them. Default 0.1 for both.
+    settings : dict with keys "classifier" and "weights", optional
+        As for :func:`learn`; default ``SETTINGS``.
     texts, encoder : optional
         To fine-tune the encoder on the texts instead, end to end.
 
@@ -167,16 +201,17 @@ def compare_methods(
     F = np.stack([1 - probability, probability], -1)
     dictators = np.broadcast_to(DICTATORS, (n, 2, 2))
     penalty = penalty or {"classifier": 0.1, "weights": 0.1}
+    settings = settings or SETTINGS
 
     def fit(candidates, role):
         parts = []
         for rows in _slices(len(order), CHUNK):
+            here = {"seed": seed + rows.start, "device": device}
             if texts is not None:
-                found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], seed=seed + rows.start, device=device)
+                found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], **here)
             else:
-                found = learn(
-                    x, candidates, y, train[rows], test[rows], penalty=penalty[role], seed=seed + rows.start, device=device, workers=workers
-                )
+                how = {"penalty": penalty[role], "settings": settings[role], "workers": workers}
+                found = learn(x, candidates, y, train[rows], test[rows], **how, **here)
             parts.append(found.astype(float))
         return np.concatenate(parts)
 
@@ -204,15 +239,16 @@ def _log_loss(p, truth):
 
 def pilot(
     x: np.ndarray,
-    probability: dict[float, np.ndarray] | None,
+    probability: np.ndarray | None,
     y: np.ndarray,
     *,
+    settings: dict | None = None,
     repetitions: int = 5,
     seed: int = 0,
-    device="cpu",
-    workers=None,
-):
-    """Log loss on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a large share.
+    device: str = "cpu",
+    workers: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a large share learned from.
 
     Parameters
     ----------
@@ -220,21 +256,33 @@ def pilot(
     probability : array of shape (n, M), or None
         The companies' predictions, to choose the penalty of weight networks. None: of classifiers.
     y : array of shape (n,)
+    settings : dict, optional
+        As for :func:`learn`; default those of ``SETTINGS``.
 
     Returns
     -------
-    array of shape (len(GRID),)
+    dict of arrays of shape (len(GRID), repetitions)
+        ``log_loss`` and ``accuracy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication import toxicity
+    >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    >>> toxicity.pilot(x, None, (x[:, 0] > 0).astype(int), repetitions=2)["log_loss"].shape
+    (7, 2)
     """
     n = len(y)
+    settings = settings or SETTINGS["classifier" if probability is None else "weights"]
     F = np.broadcast_to(DICTATORS, (n, 2, 2)) if probability is None else np.stack([1 - probability, probability], -1)
     P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
     order = splits(n, repetitions, seed=seed + 10**6)
-    found = []
-    for penalty in GRID:
-        losses = []
-        for share in (0.1, 0.7):
-            k = round(share * n)
-            w = learn(x, F, y, order[:, :k], order[:, k:], penalty=penalty, seed=seed, device=device, workers=workers)
-            losses.append(_log_loss((w * P[order[:, k:]]).sum(-1), y[order[:, k:]]).mean())
-        found.append(np.mean(losses))
-    return np.array(found)
+    how = {"settings": settings, "seed": seed, "device": device, "workers": workers}
+    scores = {"log_loss": np.zeros((len(GRID), repetitions)), "accuracy": np.zeros((len(GRID), repetitions))}
+    for share in PILOT_SHARES:
+        train, test = np.split(order, [round(share * n)], axis=1)
+        for row, penalty in enumerate(GRID):
+            p = (learn(x, F, y, train, test, penalty=penalty, **how) * P[test]).sum(-1)
+            scores["log_loss"][row] += _log_loss(p, y[test]) / len(PILOT_SHARES)
+            scores["accuracy"][row] += ((p > 0.5) == y[test]).mean(-1) / len(PILOT_SHARES)
+    return scores
