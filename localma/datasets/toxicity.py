@@ -161,9 +161,8 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     if given is not None and given.is_file() and (given.suffix == ".parquet" or given.stem in LANGUAGES):
         raise ValueError(f"path = {given} is one language of the data set; give the folder that holds it, {given.parent}")
     try:
-        place = find(
-            COLLECTED, path, otherwise=_own_sources(languages[0])
-        )  # the collected file does not come before a place that has the own files
+        # place by place: a collected file further on does not hide the own files
+        place = find(COLLECTED, path, otherwise=_own_sources(languages[0]))
     except FileNotFoundError as error:
         return _own_files(languages, path, error)
     if place.name in {Path(own.name).name for own in _own_sources(languages[0])}:

@@ -121,24 +121,23 @@ def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu",
     return _Sentences(part.take(rows), None if finetuned else encode(list(part.text), encoder, device=device)[rows])
 
 
-def ask_companies(known: dict[str, _Sentences], asked: _Sentences, encoder: str, *, penalty: float, settings=None, **more) -> np.ndarray:
-    """Probability of toxic for the sentences ``asked`` by each company's classifier, (n, 4)."""
+def ask_companies(known: dict[str, _Sentences], asked: Sequence[_Sentences], encoder: str, *, penalty: float, settings=None, **more):
+    """Probability of toxic by each company's classifier, which is trained once: for each of the languages ``asked`` an array (n, 4)."""
     settings = settings or methods.SETTINGS["classifier"]
     columns = [_classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES]
-    return np.stack(columns, -1)
+    return np.split(np.stack(columns, -1), np.cumsum([len(part.data) for part in asked])[:-1])
 
 
-def _classifier(known: _Sentences, asked: _Sentences, encoder: str, *, penalty: float, settings: dict, seed: int, device: str, workers):
-    """Probability of toxic for the sentences ``asked`` by a model trained on ``known``."""
+def _classifier(known: _Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str, workers) -> np.ndarray:
+    """Probability of toxic for the sentences ``asked``, one language after the other, by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
-    F = np.broadcast_to(DICTATORS, (n, 2, 2))
     if known.x is None:
-        weights = finetune(encoder, known.data.text, F, y, seed=seed, device=device)
-        return weights(asked.data.text)[:, 1].astype(float)
-    x = np.concatenate([known.x, asked.x])
+        weights = finetune(encoder, known.data.text, np.broadcast_to(DICTATORS, (n, 2, 2)), y, seed=seed, device=device)
+        return weights(np.concatenate([part.data.text for part in asked]))[:, 1].astype(float)
+    x = np.concatenate([known.x, *(part.x for part in asked)])
     rows = np.arange(len(x))[None]
     F = np.broadcast_to(DICTATORS, (len(x), 2, 2))
-    padded = np.concatenate([y, np.zeros(len(asked.x), int)])
+    padded = np.concatenate([y, np.zeros(len(x) - n, int)])
     how = {"penalty": penalty, "settings": settings, "seed": seed, "device": device, "workers": workers}
     return learn(x, F, padded, rows[:, :n], rows[:, n:], **how)[0, :, 1].astype(float)
 
@@ -327,11 +326,13 @@ def _companies(known: dict[str, _Sentences], encoder: str, minorities, *, seed, 
         out["pilot-classifier"] = np.stack([pilot(p.x, None, p.data.toxic, **more)["log_loss"].mean(1) for p in trial])
         out["penalty"][0] = methods.GRID[int(out["pilot-classifier"].mean(0).argmin())]
 
-    def ask(asked):
-        return ask_companies(known, asked, encoder, penalty=out["penalty"][0], **more)
+    asked = (*(PILOT if frozen else ()), *minorities)
+    answers = ask_companies(known, [known[code] for code in asked], encoder, penalty=out["penalty"][0], **more)
+    answers = dict(zip(asked, answers, strict=True))
 
     if frozen:
-        out["pilot-weights"] = np.stack([pilot(p.x, ask(p), p.data.toxic, **more)["log_loss"].mean(1) for p in trial])
+        scores = [pilot(p.x, answers[code], p.data.toxic, **more) for code, p in zip(PILOT, trial, strict=True)]
+        out["pilot-weights"] = np.stack([one["log_loss"].mean(1) for one in scores])
         out["penalty"][1] = methods.GRID[int(out["pilot-weights"].mean(0).argmin())]
         for code in COMPANIES:
             out[f"home-{code}"] = home_accuracy(known[code].x, known[code].data.toxic, penalty=out["penalty"][0], **more)
@@ -339,7 +340,7 @@ def _companies(known: dict[str, _Sentences], encoder: str, minorities, *, seed, 
         center, axes = _principal_axes(np.concatenate([p.x for p in trial]))
     for code in minorities:
         # no committed number is finer than these, so the averages can be run again from what is committed
-        out[f"probability-{code}"] = ask(known[code]).astype(np.float16).astype(float)
+        out[f"probability-{code}"] = answers[code].astype(np.float16).astype(float)
         out[f"toxic-{code}"] = known[code].data.toxic
         out[f"letters-{code}"] = np.stack([letters(text) for text in known[code].data.text])
         if frozen:

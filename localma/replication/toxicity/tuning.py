@@ -115,7 +115,7 @@ def tune(
             known(*COMPANIES, *PILOT)
             winner = choose(tables[0])["classifier"]
             how = {"penalty": winner.pop("penalty"), "settings": winner, "seed": seed, "device": "cpu", "workers": None}
-            companies.update({code: ask_companies(sentences, sentences[code], encoder, **how) for code in PILOT})
+            companies.update(zip(PILOT, ask_companies(sentences, known(*PILOT), encoder, **how), strict=True))
     table = pd.concat(tables, ignore_index=True)
     write_results(name, table, Path(out), configuration=configuration, seconds=took, more={"chosen": choose(table)})
     return table
