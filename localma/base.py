@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from localma.candidates import align_classes, name_models, predict_candidates
 from localma.losses import Loss, resolve_loss
 
-__all__ = ["LossEstimator", "ModelAverage", "predicts_probabilities", "resolve_seed"]
+__all__ = ["LossEstimator", "ModelAverage", "first_smallest", "predicts_probabilities", "resolve_seed"]
 
 
 def resolve_seed(random_state) -> int:
@@ -29,6 +29,20 @@ def resolve_seed(random_state) -> int:
     except ValueError:
         pass
     raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
+
+
+def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray:
+    """Where the smallest value stands; of those that are equal up to this share of it, the first, so that no rounding error decides.
+
+    Examples
+    --------
+    >>> from localma.base import first_smallest
+    >>> int(first_smallest([2.0, 0.3, 0.1 + 0.2, 0.3 - 1e-16]))
+    1
+    """
+    values = np.asarray(values)
+    least = values.min(axis, keepdims=True)
+    return (values <= least + rounding * np.abs(least)).argmax(axis)
 
 
 def predicts_probabilities(estimator) -> bool:
@@ -127,7 +141,7 @@ class LossEstimator(BaseEstimator):
         return np.searchsorted(self.classes_, y)
 
     def _decode(self, probabilities) -> np.ndarray:
-        return self.classes_[probabilities.argmax(1)]
+        return self.classes_[first_smallest(-probabilities, 1)]
 
     def score(self, X, y, F=None) -> float:
         """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y (R2 for squared loss)."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from localma.base import ModelAverage
+from localma.base import ModelAverage, first_smallest
 from localma.devices import one_thread
 from localma.losses import LOSSES, Loss
 
@@ -157,7 +157,7 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     with one_thread(G.numel() < 2**22):
         ends = [_newton(w, G, y, loss, iterations, tolerance) for w in starts]
     values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
-    return torch.stack(ends)[values.argmin(0), torch.arange(B)].reshape(*lead, M).numpy()
+    return torch.stack(ends)[first_smallest(values.numpy(), 0), torch.arange(B)].reshape(*lead, M).numpy()
 
 
 def _newton(w, G, y, loss, iterations, tolerance):
@@ -275,7 +275,7 @@ class BestModel(_Constant):
 
     def _fit_weights(self, X, F, y, loss):
         self.losses_ = np.array([loss(y, F[:, m]).mean() for m in range(self.n_models_)])
-        winner = int(self.losses_.argmin())
+        winner = int(first_smallest(self.losses_))
         self.best_ = self.model_names_[winner]
         self.weights_ = np.eye(self.n_models_)[winner]
 

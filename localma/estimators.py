@@ -30,7 +30,7 @@ from localma.network import (
     split_parameters,
     start_at,
 )
-from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
+from localma.shrinkage import FOLDS, MEMBERS, SMALLER, TRAINING, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
 from localma.training import Options, StackFit, fit_stack
 
 __all__ = ["FitInfo", "LocalMA"]
@@ -195,8 +195,7 @@ class LocalMA(ModelAverage):
         if options.validation_fraction and (groups is not None or shrinkage == "cv" or self.bootstrap):
             given = options.validation_fraction
             raise ValueError(f"validation_fraction = {given} mixes what groups, folds and bootstraps keep apart; set 0")
-        seed = resolve_seed(self.random_state)
-        dtype = resolve_dtype(self.dtype, y, *([X] if X.ndim == 2 else []))
+        seed, dtype = resolve_seed(self.random_state), resolve_dtype(self.dtype, y, *([X] if X.ndim == 2 else []))
         check_device(self.device)
         if self.network is not None and not callable(self.network):  # modules are callable
             raise TypeError(f"network must be a torch.nn.Module or a function of M that makes one, not {type(self.network).__name__}")
@@ -210,7 +209,7 @@ class LocalMA(ModelAverage):
             return
         f, target = (torch.tensor(a, dtype=dtype, device=self.device) for a in (F, y))
         x = X if self.network is not None else torch.tensor(X, dtype=dtype, device=self.device)
-        networks = members + self.bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
+        networks = members + self.bootstrap + (FOLDS * len(grid(n)) if shrinkage == "cv" else 0)
         with tqdm(
             total=options.steps * networks, desc="LocalMA", unit="step", unit_scale=True, delay=5, leave=False, disable=not self.progress
         ) as bar:
@@ -245,7 +244,8 @@ class LocalMA(ModelAverage):
 
     def _options(self, n):
         rate = self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
-        return Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience).resolve(n)
+        epsilon = Options.epsilon if self._resolve_shrinkage(n)[0] is None else TRAINING.epsilon
+        return Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience, epsilon).resolve(n)
 
     def _resolve_shrinkage(self, n):
         """(None, "cv" or a number, how many networks to average)."""

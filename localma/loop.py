@@ -90,7 +90,7 @@ def train(
                 index = order[:, start : start + batch_size]
                 yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
 
-    optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, eps=options.epsilon, fused=True)
     schedule = one_cycle(options.steps)
     best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
     best_step = torch.full((B,), options.steps, device=device)

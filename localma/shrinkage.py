@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from tqdm import tqdm
 
+from localma.base import first_smallest
 from localma.baselines import global_weights
 from localma.losses import Loss
 from localma.training import Options, StackFit, fit_stack
@@ -32,6 +33,11 @@ MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
 SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
 #: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
 MOST = 3000
+#: Adam divides a gradient by its own size, so close to global weights, where no direction pays, steps would follow the sign of rounding errors.
+#: With this much more in the denominator (the criterion has no unit) they shrink with the gradient, and training is a continuous function of the data.
+TRAINING = Options(epsilon=1e-3)
+#: Losses that differ by a smaller share are equal: so much rounding in the networks' arithmetic does.
+ROUNDING = 1e-6
 #: Networks that are averaged once the penalty is chosen.
 MEMBERS = 5
 
@@ -183,8 +189,8 @@ def cross_validate(
         return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, of)
 
     def smallest(loss: np.ndarray) -> np.ndarray:
-        """Where the mean loss of each row is smallest; of equals the larger penalty."""
-        return loss.shape[1] - 1 - loss[:, ::-1].argmin(1)
+        """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
+        return loss.shape[1] - 1 - first_smallest(loss[:, ::-1], 1, ROUNDING)
 
     w = start_t.double().unsqueeze(-1)
     constant = loss.of_weights(w, G.unsqueeze(1).expand(-1, folds, -1, -1), y.double().unsqueeze(1).expand(-1, folds, -1))
@@ -201,7 +207,8 @@ def cross_validate(
             best[edge] = np.where(gain.mean(-1) < -standard_error(gain), low, below)
         paired = tried - tried[:, -1:]
         difference, error = paired.mean(-1), standard_error(paired)
-        enough = difference[rows, best] < -error[rows, best]
+        # models that are alike gain nothing but rounding errors
+        enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
     candidates = np.concatenate([smaller, shrinkage, [math.inf]])
     return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
 
@@ -247,7 +254,7 @@ def fit_shrunk_stack(
     seeds: Sequence[int],
     width: int = 16,
     depth: int = 1,
-    options: Options | None = None,
+    options: Options = TRAINING,
     members: int = MEMBERS,
     workers: int | None = None,
     progress: tqdm | None = None,
@@ -269,7 +276,6 @@ def fit_shrunk_stack(
     """
     R, n, _ = X.shape
     settings = {"width": width, "depth": depth, "workers": workers, "progress": progress}
-    options = options or Options()
 
     index = torch.as_tensor(np.stack([subset(n, int(s)) for s in seeds]))
     seen = tuple(torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in (X, F, y))

@@ -43,6 +43,8 @@ class Options:
     validation_fraction : float or "auto"
         Share held out to choose the best step. Auto: 0, since the penalty and the cycle regularise, while the step that looks best on few
         observations often is not (in S1 with n = 1500 a tenth held out triples the risk).
+    epsilon : float
+        Adam divides a gradient by its own running size plus this (Kingma & Ba 2015, Algorithm 1).
     patience : int or None
         Stop after so many evaluations without improvement (there are about 100 in a fit). None: run the whole cycle.
 
@@ -50,7 +52,7 @@ class Options:
     --------
     >>> from localma.training import Options
     >>> Options(steps=50).resolve(100)
-    Options(steps=50, batch_size=100, learning_rate=0.1, penalty=0.01, validation_fraction=0.0, patience=None)
+    Options(steps=50, batch_size=100, learning_rate=0.1, penalty=0.01, validation_fraction=0.0, patience=None, epsilon=1e-08)
     """
 
     steps: int | str = "auto"
@@ -59,6 +61,7 @@ class Options:
     penalty: float | str = "auto"
     validation_fraction: float | str = "auto"
     patience: int | None = None
+    epsilon: float = 1e-8
 
     def resolve(self, n: int) -> Options:
         """The same options with every "auto" replaced, checked for a sample of ``n`` observations."""
@@ -83,6 +86,8 @@ class Options:
         # a number that compares false with everything (NaN) fails these as well
         if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
             raise ValueError(f"learning_rate must be a positive number, but is {self.learning_rate!r}")
+        if not (isinstance(self.epsilon, Real) and 0 < self.epsilon < math.inf):
+            raise ValueError(f"epsilon must be a positive number, but is {self.epsilon!r}")
         if not (isinstance(self.penalty, Real) and 0 <= self.penalty < math.inf):
             raise ValueError(f'penalty must be a non-negative number or "auto", but is {self.penalty!r}')
         if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):

@@ -765,3 +765,27 @@ def test_command_writes_the_table_and_can_be_resumed(tmp_path, monkeypatch):
 def test_stage_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_neighbours_as_near_as_the_last_one_all_count():
+    """With covariates on a grid many are equally near, and which of them a search finds first depends on the order of the rows."""
+    rng = np.random.default_rng(0)
+    X, F = rng.integers(0, 4, (200, 2)).astype(float), rng.standard_normal((200, 3))
+    y = F[np.arange(200), X[:, 0].astype(int) % 3] + rng.standard_normal(200)
+    order = rng.permutation(200)
+    here, there = (LocalSelection(size=7).fit(X[rows], y[rows], F=F[rows]) for rows in (np.arange(200), order))
+    np.testing.assert_array_equal(here.weights(X), there.weights(X))
+    assert LocalSelection().fit(X, y, F=F).size_ == LocalSelection().fit(X[order], y[order], F=F[order]).size_
+
+
+def test_models_that_differ_by_rounding_are_one_choice():
+    """The first of them is taken, whichever the last digit favours."""
+    rng = np.random.default_rng(1)
+    y = rng.standard_normal(50)
+    f, X = y + rng.standard_normal(50), y[:, None]
+    for sign in (-1, 1):
+        F = np.stack([f, f * (1 + sign * 1e-15), f + 3], 1)
+        assert BestModel().fit(X, y, F=F).weights_.tolist() == [1, 0, 0]
+        assert GreedySelection().fit(X, y, F=F).path_[0] == 0
+        assert (LocalSelection(form="partition").fit(X, y, F=F).weights(X)[:, 0] == 1).all()
+        assert RightProbability().fit(X, y, F=F).weights(X)[:, 1].max() == 0

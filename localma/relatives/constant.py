@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from localma.base import resolve_seed
+from localma.base import first_smallest, resolve_seed
 from localma.baselines import _Constant
 from localma.losses import LOSSES
 from localma.network import check_whole
@@ -256,8 +256,8 @@ class GreedySelection(_Constant):
         total, path, values = np.zeros_like(F[:, 0]), [], []
         for taken in range(1, self.rounds + 1):
             trials = [loss(y, (total + F[:, m]) / taken).mean() for m in range(F.shape[1])]
-            path.append(int(np.argmin(trials)))
+            path.append(int(first_smallest(trials)))
             values.append(trials[path[-1]])
             total = total + F[:, path[-1]]
-        self.path_ = np.array(path[: int(np.argmin(values)) + 1])
+        self.path_ = np.array(path[: int(first_smallest(values)) + 1])
         self.weights_ = np.bincount(self.path_, minlength=F.shape[1]) / len(self.path_)

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 
-from localma.base import resolve_seed
+from localma.base import first_smallest, resolve_seed
 from localma.devices import one_thread
 from localma.losses import LOSSES
 from localma.relatives.common import LEAST_VARIANCE, choose, log_likelihood, losses_of_models, softmax
@@ -82,7 +82,7 @@ def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
             for i, (A, _) in enumerate(fit_path(basis[train], F[train], y[train], loss, objective, path)):
                 a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A), F[test])
                 value[i] += loss(y[test], a).sum()
-        path = path[: int(np.argmin(value)) + 1]
+        path = path[: int(first_smallest(value)) + 1]
     *_, (A, variance) = fit_path(basis, F, y, loss, objective, path)
     return A, variance, path[-1]
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
-from localma.base import ModelAverage
+from localma.base import ModelAverage, first_smallest
 from localma.relatives.common import losses_of_models, need_squared
 from localma.training import standardization
 
@@ -130,10 +130,10 @@ class RightProbability(Local):
 
     def _fit_rule(self, Z, F, y, loss):
         if loss.is_classification:
-            right = F.argmax(2) == y[:, None]
+            right = first_smallest(-F) == y[:, None]
             n = len(y)
             return [self._learn(Z, c) if 0 < c.sum() < n else (c.sum() + 1) / (n + 2) for c in right.T]
-        return self._learn(Z, losses_of_models(loss, y, F).argmin(1))
+        return self._learn(Z, first_smallest(losses_of_models(loss, y, F)))
 
     def _learn(self, Z, label):
         if len(np.unique(label)) > 1:

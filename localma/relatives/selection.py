@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.model_selection import KFold
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KDTree
 
-from localma.base import resolve_seed
+from localma.base import first_smallest, resolve_seed
 from localma.network import check_whole
 from localma.relatives.common import choose, losses_of_models
 from localma.relatives.local import Local
@@ -25,15 +25,16 @@ class LocalSelection(Local):
         Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut one after the other at
         the covariate and the place where separate choices gain most.
     size : int or "cv"
-        k, or how often cells are cut (depth 2 means up to four cells). "cv": k by leave-one-out, among 5, 10, 20, 40, ... and the whole
-        sample; the depth, 0 to 4, by five-fold cross-validation. Both include the choice of one model for all.
+        k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells). "cv": k by
+        leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold cross-validation. Both include the choice of
+        one model for all.
     random_state : int, RandomState or None
         For the folds.
 
     Attributes
     ----------
     rule_ : object
-        Neighbours: scikit-learn's index and the losses. Partition: nested (covariate, cut, below, above), with model numbers as leaves.
+        Neighbours: scikit-learn's tree and the losses. Partition: nested (covariate, cut, below, above), with model numbers as leaves.
     size_ : int
 
     Notes
@@ -70,14 +71,14 @@ class LocalSelection(Local):
         if self.form == "partition":
             self.size_ = self._depth(Z, losses) if self.size == "cv" else self.size
             return grow(Z, losses, self.size_)
-        index = NearestNeighbors().fit(Z)
+        index = KDTree(Z)
         if self.size == "cv":
             n = len(y)
             options = [k for k in 5 * 2 ** np.arange(8) if k < n - 1]
-            best = [_selected(losses, index.kneighbors(n_neighbors=k, return_distance=False)) for k in options]  # without the point itself
-            everyone = (losses.sum(0) - losses).argmin(1) if n > 1 else losses.argmin(1)
+            best = [_selected(index, losses, Z, k + 1, losses) for k in options]  # without the point itself
+            everyone = first_smallest(losses.sum(0) - losses) if n > 1 else first_smallest(losses)
             value = [losses[np.arange(n), chosen].mean() for chosen in [*best, everyone]]
-            self.size_ = int([*options, n][int(np.argmin(value))])
+            self.size_ = int([*options, n][int(first_smallest(value))])
         elif self.size > len(y):
             raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
         else:
@@ -92,25 +93,27 @@ class LocalSelection(Local):
                 for i, depth in enumerate(options):
                     chosen = cell_choice(grow(Z[train], losses[train], depth), Z[test])
                     value[i] += losses[test, chosen].sum()
-        return options[int(np.argmin(value))]
+        return options[int(first_smallest(value))]
 
     def _rule_weights(self, Z):
         if self.form == "partition":
             chosen = cell_choice(self.rule_, Z)
         else:
             index, losses = self.rule_
-            chosen = np.concatenate(
-                [
-                    _selected(losses, index.kneighbors(part, self.size_, return_distance=False))
-                    for part in np.array_split(Z, -(-len(Z) // 1000))
-                ]
-            )
+            chosen = _selected(index, losses, Z, self.size_)
         return np.eye(self.n_models_)[chosen]
 
 
-def _selected(losses, neighbours):
-    """The model with the smallest mean loss over each row of neighbours, (n,)."""
-    return losses[neighbours].mean(1).argmin(1)
+def _selected(index, losses, Z, k, own=0.0):
+    """The model with the smallest loss over the k nearest neighbours of each row, all that are as near as the k-th among them, less its ``own``."""
+    chosen = []
+    for part in np.array_split(np.arange(len(Z)), -(-len(Z) // 1000)):
+        radius = index.query(Z[part], k)[0][:, -1] * (1 + 1e-9)
+        near = index.query_radius(Z[part], radius)
+        starts = np.cumsum([0, *map(len, near[:-1])])
+        total = np.add.reduceat(losses[np.concatenate(near)], starts) - (own if np.ndim(own) == 0 else own[part])
+        chosen.append(first_smallest(total))
+    return np.concatenate(chosen)
 
 
 def grow(Z, losses, depth, least=5):
@@ -126,11 +129,11 @@ def grow(Z, losses, depth, least=5):
         value = below.min(1) + (total - below).min(1)
         place = np.arange(1, n)
         value[(z[1:] <= z[:-1]) | (place < least) | (place > n - least)] = np.inf
-        at = int(value.argmin())
+        at = int(first_smallest(value))
         if value[at] < best:
             best, cut = value[at], (j, 0.5 * (z[at] + z[at + 1]))
     if cut is None:
-        return int(total.argmin())
+        return int(first_smallest(total))
     side = Z[:, cut[0]] <= cut[1]
     return (*cut, grow(Z[side], losses[side], depth - 1, least), grow(Z[~side], losses[~side], depth - 1, least))
 
