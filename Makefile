@@ -2,27 +2,33 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+BOOK   := $(VENV)/.book
+TEST   := $(VENV)/.test
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks picture results bench colab address clean
+.PHONY: help setup book serve test lint format notebooks picture results bench robust colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(READY)  ## Create .venv with the exact versions of constraints.txt
+setup: $(TEST)  ## Create .venv with the exact versions of constraints.txt
 
-# torch goes first and alone, so that no other package's needs can pull in another build of it. The stamp keeps
-# its own time: a file in the environment, newer than the two files that decide what is in it.
-$(READY): pyproject.toml constraints.txt
+# What the book needs, and on top of it what the tests need. torch goes first and alone, so that no other package's needs can pull in another
+# build of it. The stamps keep their own time: files in the environment, newer than the two files that decide what is in it.
+$(BOOK): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[book,test]'
+	$(PIP) torch setuptools
+	$(PIP) --no-build-isolation -e '.[book]'
 	@touch $@
 
-book: $(READY)  ## Run the chapters and build the HTML; a second build takes seconds
+$(TEST): $(BOOK)
+	$(PIP) --no-build-isolation -e '.[book,test]'
+	@touch $@
+
+book: $(BOOK)  ## Run the chapters and build the HTML; a second build takes seconds
 	@$(BIN)/python book/_tools/build.py
 
 serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
@@ -30,32 +36,36 @@ serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 
 # Two workers with one thread each for everything but the chapters, which run one after the other on all cores,
 # because their time is compared with the one that their header cards promise.
-test: $(READY)  ## Run every test: package, notebooks, book, project
+test: $(TEST)  ## Run every test: package, notebooks, book, project
 	@status=0; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not chapter" || status=1; \
 	$(BIN)/python -m pytest -q -m chapter || status=1; \
 	exit $$status
 
-lint: $(READY)  ## Check the code and the text of the book
+lint: $(TEST)  ## Check the code and the text of the book
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python book/_tools/lint.py
 
-format: $(READY)  ## Let ruff put the code in order
+format: $(TEST)  ## Let ruff put the code in order
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-notebooks: $(READY)  ## Bring every .ipynb in step with its .md, outputs included
+notebooks: $(BOOK)  ## Bring every .ipynb in step with its .md, outputs included
 	@$(BIN)/python book/_tools/notebooks.py
 
-picture: $(READY)  ## Make the README's picture from the landing page's figure
+picture: $(BOOK)  ## Make the README's picture from the landing page's figure
 	@$(BIN)/python book/_tools/readme_picture.py
 
-results: $(READY)  ## Run every experiment at full scale into localma/replication/results
+results: $(BOOK)  ## Run every experiment at full scale into localma/replication/results
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
 
-bench: $(READY)  ## Measure the batched engine against a plain loop
+bench: $(BOOK)  ## Measure the batched engine against a plain loop
 	$(BIN)/python -m localma.replication bench
+
+# Hours: it keeps what is done, and goes on there. ARGS="--chapters digits --shifts 5" and so on; --help lists them.
+robust: $(BOOK)  ## Run the chapters under other arithmetic, other versions, other seeds
+	@$(BIN)/python book/_tools/robust.py $(ARGS)
 
 # No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
 colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)
@@ -63,7 +73,7 @@ colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)
 	$(PYTHON) -m pytest -q -o filterwarnings=default --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/nbval.cfg book
 
-address: $(READY)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
+address: $(BOOK)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
 	@$(BIN)/python book/_tools/address.py $(URL)
 
 clean:  ## Remove everything that is made (the environment included)

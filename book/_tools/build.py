@@ -2,28 +2,19 @@
 
 Chapters run once and are cached by their code. The cache knows nothing of the package that the chapters import, so it
 is dropped when the package has changed. A failed build is repeated from the sources: Sphinx reports the warnings
-of a page only when it reads that page, and a second build would otherwise pass.
+of a page only when it reads that page, and a second build would otherwise pass. Where a chapter fails, all other pages are built, and the
+chapter is run once more to say in one line what failed and what the numbers are on this machine.
 """
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 from shutil import rmtree
 
+from chapters import ROOT, chapters, fingerprint
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "_build"
-
-
-def fingerprint(folder):
-    """Hash every file of the package, data included."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def build():
@@ -49,10 +40,20 @@ def build():
         if process.returncode:
             for log in sorted((OUT / "html" / "reports").rglob("*.log")):
                 print(f"\n{log.relative_to(ROOT)}\n{log.read_text()}", file=sys.stderr)
+                failed = [path for path in chapters() if log.name.startswith(f"{path.stem}.")]
+                print(*[f"{path.relative_to(ROOT)}:{line}" for path in failed for line in failures(path)], sep="\n", file=sys.stderr)
+            print(f"The book is not in order (above). The pages that are: {OUT / 'html' / 'index.html'}", file=sys.stderr)
             return process.returncode
         good.touch()
         print(f"The book is ready. Open {OUT / 'html' / 'index.html'}")
         return 0
+
+
+def failures(path):
+    """What fails in a chapter here: line of the text, assert, numbers."""
+    from robust import HERE, placed, run
+
+    return [f"{failure['line']}: {failure['text']}" for failure in placed(path, run(path, HERE))]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the tools and the tests know about chapters: where they are and how they are read."""
 
+import hashlib
 from pathlib import Path
 
 import jupytext
@@ -26,3 +27,12 @@ def cells(notebook):
 def code(notebook):
     """The code alone: outputs stay true as long as it is unchanged."""
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def fingerprint(folder):
+    """Digest of every file in a folder, data included."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
