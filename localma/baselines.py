@@ -155,13 +155,21 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
         vertices = 0.98 * torch.eye(M, dtype=torch.float64) + 0.02 / M
         starts += [v.expand(B, M) for v in vertices]
     with one_thread(G.numel() < 2**22):
-        ends = [_newton(w, G, y, loss, iterations, tolerance) for w in starts]
+        ends, gaps = map(torch.stack, zip(*[_newton(w, G, y, loss, iterations, tolerance) for w in starts], strict=True))
     values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
-    return torch.stack(ends)[first_smallest(values.numpy(), 0), torch.arange(B)].reshape(*lead, M).numpy()
+    best = first_smallest(values.numpy(), 0), torch.arange(B)
+    if bool((gaps[best] > 1e-8).any()):
+        warnings.warn(
+            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still {float(gaps[best].max()):.1e} of "
+            "the loss's scale. A loss with kinks has no such bound; otherwise check F and y for extreme values",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return ends[best].reshape(*lead, M).numpy()
 
 
 def _newton(w, G, y, loss, iterations, tolerance):
-    """Sequential quadratic programming on the simplex for a stack of problems (B, M, n)."""
+    """Sequential quadratic programming on the simplex for a stack of problems (B, M, n): weights (B, M), duality gaps (B,) in the loss's scale."""
     F = loss.linear(G)
     unit = loss.scale(G, y)
 
@@ -182,7 +190,7 @@ def _newton(w, G, y, loss, iterations, tolerance):
         gradient = (D * first.unsqueeze(-2)).mean(-1)
         gap = -gradient.min(-1).values
         if bool((gap <= tolerance * unit).all()):
-            return w
+            break
         H = (D * second.clamp_min(0).unsqueeze(-2)) @ D.transpose(-2, -1) / y.shape[-1]
         # a floor on the curvature keeps directions bounded in which the loss is flat or concave
         H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(w.shape[-1], dtype=w.dtype)
@@ -204,14 +212,7 @@ def _newton(w, G, y, loss, iterations, tolerance):
         last_gap = gap
         w = torch.where(moves.unsqueeze(-1), candidate, w)
         current = torch.where(moves, trial, current)
-    if bool((gap > 1e-8 * unit).any()):
-        warnings.warn(
-            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still {float((gap / unit).max()):.1e} of "
-            "the loss's scale. A loss with kinks has no such bound; otherwise check F and y for extreme values",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return w
+    return w, gap / unit
 
 
 class _Constant(ModelAverage):

@@ -9,6 +9,8 @@ import pytest
 import robust
 from chapters import ROOT, chapters
 
+import build
+
 CHAPTER = """---
 jupytext:
   text_representation:
@@ -58,6 +60,10 @@ def test_failures_are_noted_with_line_and_numbers_and_the_rest_goes_on(chapter):
     assert [(f["line"], f["one"]) for f in found] == [(32, False), (33, False)]
     assert found[0]["text"] == "assert k < 2: too many: 2"
     assert found[1]["text"].startswith("ZeroDivisionError: ")
+
+
+def test_a_failed_build_says_line_and_numbers(chapter):
+    assert build.failures(chapter) == ["32: assert k < 2: too many: 2", "33: ZeroDivisionError: division by zero"]
 
 
 def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
