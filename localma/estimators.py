@@ -30,7 +30,7 @@ from localma.network import (
     split_parameters,
     start_at,
 )
-from localma.shrinkage import FOLDS, MEMBERS, SMALLER, TRAINING, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset
+from localma.shrinkage import FOLDS, MEMBERS, SMALLER, cross_validate, grid, member_seeds, rescale, soften, start_weights, subset, training
 from localma.training import Options, StackFit, fit_stack
 
 __all__ = ["FitInfo", "LocalMA"]
@@ -244,7 +244,7 @@ class LocalMA(ModelAverage):
 
     def _options(self, n):
         rate = self.learning_rate if self.learning_rate != "auto" else (Options.learning_rate if self.network is None else 1e-3)
-        epsilon = Options.epsilon if self._resolve_shrinkage(n)[0] is None else TRAINING.epsilon
+        epsilon = Options.epsilon if self._resolve_shrinkage(n)[0] is None else training(n).epsilon
         return Options(self.steps, self.batch_size, rate, self.penalty, self.validation_fraction, self.patience, epsilon).resolve(n)
 
     def _resolve_shrinkage(self, n):

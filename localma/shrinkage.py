@@ -33,9 +33,6 @@ MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
 SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
 #: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
 MOST = 3000
-#: Adam divides a gradient by its own size, so close to global weights, where no direction pays, steps would follow the sign of rounding errors.
-#: With this much more in the denominator (the criterion has no unit) they shrink with the gradient, and training is a continuous function of the data.
-TRAINING = Options(epsilon=1e-3)
 #: Losses that differ by a smaller share are equal: so much rounding in the networks' arithmetic does.
 ROUNDING = 1e-6
 #: Networks that are averaged once the penalty is chosen.
@@ -45,6 +42,16 @@ MEMBERS = 5
 def grid(n: int, multiples: Sequence[float] = MULTIPLES) -> np.ndarray:
     """The finite candidates for n observations, increasing."""
     return np.array(multiples) * Options().resolve(n).penalty
+
+
+def training(n: int) -> Options:
+    """How to train on n observations: :class:`Options` with a larger epsilon, a tenth of the automatic penalty.
+
+    Adam divides a gradient by its own size, so close to global weights, where no direction pays, steps would follow the signs of rounding errors. With
+    this much more in the denominator (neither criterion nor penalty has a unit) they shrink with the gradient, and what is learned is a
+    continuous function of the data. A gradient below it is small beside that of the penalty on a weight of a tenth.
+    """
+    return Options(epsilon=0.1 * Options().resolve(n).penalty)
 
 
 def soften(weights: np.ndarray) -> np.ndarray:
@@ -254,7 +261,7 @@ def fit_shrunk_stack(
     seeds: Sequence[int],
     width: int = 16,
     depth: int = 1,
-    options: Options = TRAINING,
+    options: Options | None = None,
     members: int = MEMBERS,
     workers: int | None = None,
     progress: tqdm | None = None,
@@ -282,9 +289,8 @@ def fit_shrunk_stack(
 
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a[rows] for a in seen)
-        return fit_stack(
-            x, f, target, loss, seeds=seeds, penalties=penalties, start=start, sample_weight=sample_weight, options=options, **settings
-        ).logits(x)
+        how = {"penalties": penalties, "start": start, "sample_weight": sample_weight, "options": options or training(x.shape[1])}
+        return fit_stack(x, f, target, loss, seeds=seeds, **how, **settings).logits(x)
 
     chosen = cross_validate(fit, *seen[1:], loss, grid(index.shape[1]), grid(index.shape[1], SMALLER), seeds=seeds)
     shrinkage = rescale(chosen.shrinkage[chosen.chosen], index.shape[1], n)
@@ -300,7 +306,7 @@ def fit_shrunk_stack(
         seeds=np.concatenate([member_seeds(int(s), members) for s in seeds]),
         penalties=torch.as_tensor(finite, dtype=F.dtype, device=F.device)[rows],
         start=torch.as_tensor(soften(gw), dtype=F.dtype, device=F.device)[rows],
-        options=options,
+        options=options or training(n),
         **settings,
     )
     return ShrunkStack(shrinkage, gw, stack, chosen)

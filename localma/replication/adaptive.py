@@ -28,7 +28,7 @@ from localma.replication.simulation import (
     true_mean,
     true_weights,
 )
-from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, TRAINING, fit_shrunk_stack, grid, member_seeds, soften
+from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, grid, member_seeds, soften, training
 from localma.training import Options, fit_stack
 
 __all__ = ["SLOPES", "run"]
@@ -121,7 +121,7 @@ def _members(sample, seeds, penalties, gw):
         seeds=np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds]),
         penalties=penalties.to(sample[0])[rows],
         start=torch.as_tensor(soften(gw)).to(sample[0])[rows],
-        options=TRAINING,
+        options=training(sample[0].shape[1]),
     )
     return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
 
@@ -149,7 +149,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
             penalties=penalties,
             start=torch.as_tensor(soften(gw[:, b])).to(X),
             sample_weight=torch.as_tensor(counts[:, b]).to(X),
-            options=TRAINING,
+            options=training(n),
         )
         w = stack.weights(fresh).double().cpu().numpy()
         total, total_square = total + w, total_square + w**2
@@ -190,7 +190,7 @@ def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Pat
         "smaller multiples": SMALLER,
         "penalty at n = 100": Options().resolve(100).penalty,
         "LocalMA": CONFIGURATION,
-        "epsilon": TRAINING.epsilon,
+        "epsilon at n = 100": training(100).epsilon,
     }
     networks = {"tables": FOLDS * len(MULTIPLES) + MEMBERS, "scan": (FOLDS + MEMBERS) * len(MULTIPLES) + MEMBERS + 1}
     networks["bands"] = networks["tables"] + bootstrap

@@ -15,7 +15,7 @@ from localma.losses import LOSSES
 from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
 from localma.replication.counts.methods import METHODS, chosen, cross_validate_persons, deviance, predict, tensors, tune
 from localma.replication.runner import run_parts, summarise, write_results
-from localma.shrinkage import MEMBERS, MULTIPLES, SMALLER, TRAINING, fit_shrunk_stack, member_seeds, rescale, soften, subset
+from localma.shrinkage import MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, member_seeds, rescale, soften, subset, training
 from localma.training import Options, fit_stack
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
@@ -89,7 +89,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
                 seeds=seeds,
                 penalties=torch.as_tensor(penalties, dtype=torch.float32),
                 start=start[which],
-                options=TRAINING,
+                options=training(sample[0].shape[1]),
             )
             return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
 

@@ -22,7 +22,7 @@ from localma.direct import DirectModel
 from localma.losses import LOSSES
 from localma.network import mlp
 from localma.replication.counts.data import SIZES, Draw, fit_forest, repeat
-from localma.shrinkage import SMALLER, TRAINING, CrossValidation, cross_validate, grid
+from localma.shrinkage import SMALLER, CrossValidation, cross_validate, grid, training
 from localma.training import Options, fit_stack
 
 METHODS = (
@@ -136,7 +136,7 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
         how = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
-        return fit_stack(x, f, target, loss, seeds=seeds, options=TRAINING, **how).logits(x)
+        return fit_stack(x, f, target, loss, seeds=seeds, options=training(len(X)), **how).logits(x)
 
     n = len(y)
     return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person)
