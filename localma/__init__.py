@@ -7,12 +7,9 @@ References
 Gao, He & Yang (2026), *Combining pre-trained models via localized model averaging*, arXiv:2605.13421.
 """
 
-from localma.baselines import BestModel, EqualWeights, GlobalMA
-from localma.direct import DirectModel
-from localma.estimators import LocalMA
+from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load
+from localma.engine import WeightNetwork, mlp
 from localma.losses import LOSSES, Loss, tweedie
-from localma.network import WeightNetwork, mlp
-from localma.storage import load
 
 __version__ = "0.1.0"
 

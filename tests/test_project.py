@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import graphlib
 import importlib
 import inspect
 import re
@@ -132,18 +133,49 @@ def imported(path):
             yield from (f"{start}.{name.name}" for name in node.names)
 
 
+#: From the ground up. A module may import from its own floor and from those below; "" is `localma` itself, the door that users take.
+FLOORS = (
+    ("checks", "files", "losses"),
+    ("engine",),
+    ("averages",),
+    ("",),
+    ("datasets", "plots", "relatives", "theory"),
+    ("replication",),
+)
+
+
+def place(module):
+    """The file of a module."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    return path if path.exists() else ROOT / module.replace(".", "/") / "__init__.py"
+
+
+def needs(module):
+    """The package's modules that a module imports, wherever it does so."""
+    for name in imported(place(module)):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name:
+            yield name
+
+
+def floor(module):
+    return next(level for level, parts in enumerate(FLOORS) if [*module.split("."), ""][1] in parts)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards(module):
-    """The core knows nothing of papers, pictures or books; nothing in the package knows the book."""
-    path = ROOT / (module.replace(".", "/") + ".py")
-    path = path if path.exists() else ROOT / module.replace(".", "/") / "__init__.py"
-    names = list(imported(path))
-    top = {name.split(".")[0] for name in names}
+    """replication -> relatives, theory -> averages -> engine -> losses, checks, files; nothing in the package knows the book."""
+    top = {name.split(".")[0] for name in imported(place(module))}
     assert top & {"book", "tests", "pytest", "jupytext", "sphinx"} == set()
-    upper = ("localma.replication", "localma.plots", "localma.theory", "localma.datasets")
-    if not module.startswith(upper):
-        assert [name for name in names if name.startswith(upper)] == []
+    assert [name for name in needs(module) if floor(name) > floor(module)] == []
+    if not module.startswith(("localma.replication", "localma.plots", "localma.theory", "localma.datasets")):
         assert top & {"matplotlib", "seaborn", "statsmodels", "transformers", "torchvision"} == set(), "the core needs six packages"
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Imports inside functions count, too."""
+    graphlib.TopologicalSorter({module: set(needs(module)) - {module} for module in MODULES}).prepare()
 
 
 def test_package_imports_without_the_extras(tmp_path):

@@ -9,10 +9,11 @@ The constant ones know one set of weights: :class:`BatesGranger`, :class:`Inform
 :class:`HierarchicalStacking`, :class:`FeatureStacking`, :class:`RightProbability`, :class:`LocalSelection`, :class:`QuantileAverage`.
 """
 
+from localma.losses import pinball
 from localma.relatives.constant import AdaptiveMixing, BatesGranger, GreedySelection, InformationWeights, NonNegativeStacking
 from localma.relatives.gates import HierarchicalStacking, MixtureOfExperts
 from localma.relatives.local import FeatureStacking, RightProbability
-from localma.relatives.quantile import QuantileAverage, pinball
+from localma.relatives.quantile import QuantileAverage
 from localma.relatives.selection import LocalSelection
 
 __all__ = [

@@ -6,7 +6,7 @@ import numpy as np
 
 from localma.losses import LOSSES, Loss
 
-__all__ = ["choose", "log_likelihood", "losses_of_models", "need_squared", "softmax"]
+__all__ = ["log_likelihood", "losses_of_models", "need_squared", "softmax"]
 
 # A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is as good.
 LEAST_VARIANCE = 1e-12
@@ -50,12 +50,6 @@ def need_squared(method: str, loss: Loss) -> None:
     """Raise ValueError for any loss but the squared one."""
     if loss != LOSSES["squared"]:
         raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
-
-
-def choose(name: str, value, options) -> None:
-    """Raise ValueError unless ``value`` is one of the options."""
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, but is {value!r}")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

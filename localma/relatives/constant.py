@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from localma.base import first_smallest, resolve_seed
-from localma.baselines import _Constant
+from localma.averages.constant import _Constant
+from localma.checks import check_whole, choose, resolve_seed
+from localma.engine import first_smallest
 from localma.losses import LOSSES
-from localma.network import check_whole
-from localma.relatives.common import choose, log_likelihood, losses_of_models, need_squared, softmax, variances
+from localma.relatives.common import log_likelihood, losses_of_models, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
 

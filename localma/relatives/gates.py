@@ -7,10 +7,10 @@ import torch
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 
-from localma.base import first_smallest, resolve_seed
-from localma.devices import one_thread
+from localma.checks import choose, resolve_seed
+from localma.engine import first_smallest, one_thread
 from localma.losses import LOSSES
-from localma.relatives.common import LEAST_VARIANCE, choose, log_likelihood, losses_of_models, softmax
+from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, softmax
 from localma.relatives.local import Local, linear_basis
 
 __all__ = ["HierarchicalStacking", "MixtureOfExperts"]

@@ -7,9 +7,10 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
-from localma.base import ModelAverage, first_smallest
+from localma.averages import ModelAverage
+from localma.engine import first_smallest
+from localma.engine.tiles import standardization
 from localma.relatives.common import losses_of_models, need_squared
-from localma.training import standardization
 
 __all__ = ["FeatureStacking", "RightProbability"]
 

@@ -1,55 +1,21 @@
-"""Averages of quantile models: the pinball loss, and local weights under it by a linear programme."""
+"""Averages of quantile models: local weights under the pinball loss, by a linear programme."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-import torch
 from scipy import sparse
 from scipy.optimize import linprog
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
-from localma.base import resolve_seed
-from localma.losses import Loss
-from localma.network import check_whole
+from localma.checks import check_whole, resolve_seed
+from localma.losses import pinball
 from localma.relatives.local import Local
 
-__all__ = ["QuantileAverage", "pinball"]
+__all__ = ["QuantileAverage"]
 
 CELLS = (1, 2, 4, 8)  # what cells="cv" chooses from
-
-
-def _pinball(level, y, a):
-    return torch.maximum(level * (y - a), (level - 1) * (y - a))
-
-
-def pinball(level: float = 0.5) -> Loss:
-    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, and no loss for a mean.
-
-    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation).
-
-    Parameters
-    ----------
-    level : float
-        Between 0 and 1.
-
-    References
-    ----------
-    Koenker and Bassett (1978), Regression quantiles.
-
-    Examples
-    --------
-    >>> from localma.relatives import pinball
-    >>> pinball(0.9)([1.0, 0.0], [0.0, 1.0])
-    array([0.9, 0.1])
-    """
-    level = float(level)
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, but is {level}")
-    return Loss(f"pinball({level:g})", partial(_pinball, level))
 
 
 class QuantileAverage(Local):

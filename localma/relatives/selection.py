@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KDTree
 
-from localma.base import first_smallest, resolve_seed
-from localma.network import check_whole
-from localma.relatives.common import choose, losses_of_models
+from localma.checks import check_whole, choose, resolve_seed
+from localma.engine import first_smallest
+from localma.relatives.common import losses_of_models
 from localma.relatives.local import Local
 
 __all__ = ["LocalSelection"]

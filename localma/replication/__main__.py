@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from localma.devices import check_device
+from localma.engine import check_device
 from localma.replication.runner import SCALE, interrupted
 
 

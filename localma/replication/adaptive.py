@@ -13,7 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.baselines import global_weights
+from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, global_weights, grid, training
+from localma.engine.shrinkage import MEMBERS, member_seeds
+from localma.engine.simplex import soften
+from localma.engine.validation import FOLDS, SMALLER
 from localma.losses import LOSSES
 from localma.replication.runner import run_parts, summarise, write_results
 from localma.replication.simulation import (
@@ -28,8 +31,6 @@ from localma.replication.simulation import (
     true_mean,
     true_weights,
 )
-from localma.shrinkage import FOLDS, MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, grid, member_seeds, soften, training
-from localma.training import Options, fit_stack
 
 __all__ = ["SLOPES", "run"]
 

@@ -10,11 +10,10 @@ import time
 import numpy as np
 import torch
 
-from localma.loop import one_cycle
+from localma.engine import Options, fit_stack, mlp
+from localma.engine.loop import one_cycle
 from localma.losses import LOSSES
-from localma.network import mlp
 from localma.replication.simulation import CELLS, CHUNK, SIZES, draw
-from localma.training import Options, fit_stack
 
 __all__ = ["run"]
 

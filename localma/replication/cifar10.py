@@ -25,11 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from localma.baselines import global_weights
+from localma.averages import LocalMA
 from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
 from localma.datasets.find import cache_folder
-from localma.devices import one_thread
-from localma.estimators import LocalMA
+from localma.engine import global_weights, one_thread
 from localma.files import write_arrays
 from localma.losses import LOSSES
 from localma.replication.networks import FAMILIES, choose_family, features, weight_network

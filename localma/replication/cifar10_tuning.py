@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from localma.baselines import global_weights
 from localma.datasets.cifar10 import load_cifar10
-from localma.devices import one_thread
+from localma.engine import global_weights, one_thread
 from localma.losses import LOSSES
 from localma.replication import cifar10
 from localma.replication.networks import choose_family

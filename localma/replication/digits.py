@@ -17,9 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from localma.baselines import global_weights
+from localma.engine import fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.training import fit_stack
 
 __all__ = ["METHODS", "OWN", "SIZES", "Repetitions", "companies", "compare_methods", "repeat", "split", "verdicts"]
 

@@ -17,11 +17,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from localma.baselines import global_weights
-from localma.devices import one_thread
+from localma.engine import fit_stack, global_weights, one_thread
 from localma.losses import LOSSES
 from localma.replication import digits
-from localma.training import fit_stack
 
 __all__ = [
     "Net",

@@ -26,10 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma import relatives as kin
-from localma.baselines import BestModel, EqualWeights, GlobalMA
-from localma.devices import one_thread
-from localma.direct import DirectModel
-from localma.estimators import LocalMA
+from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA
+from localma.engine import one_thread
 from localma.losses import LOSSES
 from localma.replication import counts, digits, simulation
 from localma.replication.runner import run_parts, summarise, write_results

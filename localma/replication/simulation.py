@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.baselines import global_weights
+from localma.engine import Options, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.runner import run_parts, summarise, write_results
-from localma.training import Options, fit_stack
 
 __all__ = [
     "CELLS",

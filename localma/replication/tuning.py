@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from localma.engine import Options, fit_stack
 from localma.losses import LOSSES
 from localma.replication.runner import run_parts, write_results
 from localma.replication.simulation import CELLS, SIZES, Cell, draw
-from localma.training import Options, fit_stack
 
 __all__ = ["GRID", "run"]
 

@@ -20,8 +20,8 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
-from localma.base import ModelAverage
-from localma.baselines import global_weights
+from localma.averages import ModelAverage
+from localma.engine import global_weights
 from localma.losses import PROBABILITY_FLOOR, Loss
 from localma.theory.lipschitz import lipschitz_constant
 from localma.theory.tails import tail_index

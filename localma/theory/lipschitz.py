@@ -12,14 +12,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from localma import losses
-from localma.domains import DOMAINS
-from localma.losses import Loss, resolve_loss
+from localma.losses import Loss, families, resolve_loss
+from localma.losses.domains import DOMAINS
 
 __all__ = ["lipschitz_constant"]
 
 #: Losses with curvature phi''(a) = 2 a^(-p), by the function that computes them: the deviances with variance function mu^p.
-POWERS = {losses._squared: 0.0, losses._poisson: 1.0, losses._gamma: 2.0}
+POWERS = {families._squared: 0.0, families._poisson: 1.0, families._gamma: 2.0}
 GRID = 2001, 201  # predictions and responses at which a loss of unknown form is looked at
 
 
@@ -95,7 +94,7 @@ def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, floa
 
 
 def _power(loss: Loss) -> float | None:
-    if isinstance(loss.value, partial) and loss.value.func is losses._tweedie:
+    if isinstance(loss.value, partial) and loss.value.func is families._tweedie:
         return float(loss.value.args[0])
     return POWERS.get(loss.value)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from localma.baselines import global_weights
+from localma.engine import global_weights
 from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
 
 __all__ = ["Decomposition", "decompose", "in_sample_risk", "oracle_prediction", "oracle_risk"]
@@ -47,7 +47,7 @@ def oracle_prediction(loss: str | Loss, F, mu) -> np.ndarray:
     For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss: the derivative
     of :math:`D_\varphi(\mu, a)` in a is :math:`\varphi''(a)(a - \mu)`, so the divergence falls as a moves towards ``mu`` and rises
     beyond. For cross-entropy it is a convex programme at each point. Since probabilities sum to one, the
-    Kullback-Leibler divergence is half the sum of K Poisson deviances, so :func:`localma.baselines.global_weights` solves all n
+    Kullback-Leibler divergence is half the sum of K Poisson deviances, so :func:`localma.engine.global_weights` solves all n
     programmes in one call, within 1e-8 of the optimum (in units of the loss's scale), or with a ConvergenceWarning.
 
     Parameters

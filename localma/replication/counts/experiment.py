@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, training
+from localma.engine.shrinkage import MEMBERS, member_seeds
+from localma.engine.simplex import soften
+from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
 from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
 from localma.replication.counts.methods import METHODS, chosen, cross_validate_persons, deviance, predict, tensors, tune
 from localma.replication.runner import run_parts, summarise, write_results
-from localma.shrinkage import MEMBERS, MULTIPLES, SMALLER, fit_shrunk_stack, member_seeds, rescale, soften, subset, training
-from localma.training import Options, fit_stack
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
 FOLD_METHODS = ("CV rows", "CV persons")

@@ -17,13 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from localma.baselines import global_weights
-from localma.direct import DirectModel
+from localma.averages import DirectModel
+from localma.engine import CrossValidation, Options, cross_validate, fit_stack, global_weights, grid, mlp, training
+from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
-from localma.network import mlp
 from localma.replication.counts.data import SIZES, Draw, fit_forest, repeat
-from localma.shrinkage import SMALLER, CrossValidation, cross_validate, grid, training
-from localma.training import Options, fit_stack
 
 METHODS = (
     "LocalMA",
@@ -123,7 +121,7 @@ def tensors(data: Draw, n: int):
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
-    """:func:`localma.shrinkage.cross_validate` for one sample, a person's years held out together, as ``LocalMA.fit(..., groups=person)`` does.
+    """:func:`localma.engine.cross_validate` for one sample, a person's years held out together, as ``LocalMA.fit(..., groups=person)`` does.
 
     Parameters
     ----------

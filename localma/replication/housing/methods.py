@@ -17,12 +17,9 @@ import pandas as pd
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from localma.baselines import global_weights
 from localma.datasets.housing import Housing
-from localma.direct import fit_direct_stack
+from localma.engine import Options, fit_direct_stack, fit_shrunk_stack, fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.shrinkage import fit_shrunk_stack
-from localma.training import Options, fit_stack
 
 METHODS = ("LocalMA", "GW", "EWMA", "DirectModel", "BestPTM")
 #: Districts of which half of D2 is removed.
@@ -173,7 +170,7 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     splits : list of R Split
     seeds : array of shape (R, M)
     settings : dict, optional
-        Of ``localma.training.Options``; default those of the city's table.
+        Of ``localma.engine.Options``; default those of the city's table.
 
     Returns
     -------
@@ -282,7 +279,7 @@ def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, devic
     """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
     Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by
-    :func:`localma.shrinkage.fit_shrunk_stack`, the direct network's learning rate and steps by :func:`choose_direct`.
+    :func:`localma.engine.fit_shrunk_stack`, the direct network's learning rate and steps by :func:`choose_direct`.
     ``DefaultLocalMA`` has the package's automatic penalty, which nobody chose for rents (``LocalMA(shrinkage=None)``);
     ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
     """

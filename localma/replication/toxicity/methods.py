@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from localma.baselines import global_weights
+from localma.engine import Options, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.encoders import finetune
-from localma.training import Options, fit_stack
 
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
 #: Networks are trained in chunks of so many repetitions.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from localma.datasets import load_toxicity
-from localma.devices import one_thread
+from localma.engine import one_thread
 from localma.replication.encoders import ENCODERS
 from localma.replication.runner import run_parts, write_results
 from localma.replication.toxicity import methods

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy.special import expit, logit
 
+from localma.engine import Options, fit_stack
 from localma.losses import LOSSES
-from localma.training import Options, fit_stack
 
 __all__ = ["CELLS", "FUNCTIONS", "OPTIONS", "interpolant", "measure"]
 

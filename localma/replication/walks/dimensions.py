@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+from localma.engine import fit_stack
 from localma.losses import LOSSES
-from localma.training import fit_stack
 
 __all__ = ["CASES", "CELLS", "WIDTHS", "measure", "world"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from localma.devices import one_thread
-from localma.loop import train
-from localma.network import MLPStack, initial_values, layer_sizes
-from localma.training import Options, standardization
+from localma.engine import Options, one_thread, train
+from localma.engine.networks import initial_values, layer_sizes
+from localma.engine.stacks import MLPStack
+from localma.engine.tiles import standardization
 
 __all__ = [
     "CELLS",

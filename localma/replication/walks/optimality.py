@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from localma import theory
+from localma.engine import Options, fit_stack
 from localma.losses import LOSSES
 from localma.replication import simulation
-from localma.training import Options, fit_stack
 
 __all__ = ["CELLS", "B", "benchmark", "fit", "grid", "lipschitz_mean", "lipschitz_models", "measure", "schedule", "world"]
 

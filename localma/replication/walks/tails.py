@@ -13,9 +13,9 @@ import torch
 from scipy import stats
 
 from localma import theory
+from localma.engine import Options, fit_stack
 from localma.losses import LOSSES
 from localma.replication import simulation
-from localma.training import Options, fit_stack
 
 __all__ = ["CELLS", "NOISES", "measure"]
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from localma import theory
-from localma.devices import one_thread
-from localma.loop import one_cycle
-from localma.network import MLPStack, initial_values, layer_sizes
+from localma.engine import one_thread
+from localma.engine.loop import one_cycle
+from localma.engine.networks import initial_values, layer_sizes
+from localma.engine.stacks import MLPStack
 from localma.replication.walks import optimality
 
 __all__ = ["BOX", "CELLS", "WORLD", "follow", "gaps", "measure", "start", "supremum"]

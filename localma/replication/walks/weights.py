@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from localma import theory
-from localma.baselines import global_weights
+from localma.engine import Options, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication import simulation
-from localma.training import Options, fit_stack
 
 __all__ = ["CELLS", "CHANGES", "SOFTMAX_LINEAR", "invisible_twin", "measure", "support_points"]
 

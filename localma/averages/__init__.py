@@ -1,0 +1,9 @@
+"""Averages of one sample behind scikit-learn's interface: local, global and equal weights, the best single model, and a directly trained one."""
+
+from localma.averages.base import ModelAverage
+from localma.averages.constant import BestModel, EqualWeights, GlobalMA
+from localma.averages.direct import DirectModel
+from localma.averages.local import FitInfo, LocalMA
+from localma.averages.storage import load
+
+__all__ = ["BestModel", "DirectModel", "EqualWeights", "FitInfo", "GlobalMA", "LocalMA", "ModelAverage", "load"]

@@ -1,0 +1,106 @@
+"""Averages with constant weights, which a localized one is measured against: global weights, equal weights, the best single model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from localma.averages.base import ModelAverage
+from localma.engine import first_smallest, global_weights
+
+__all__ = ["BestModel", "EqualWeights", "GlobalMA"]
+
+
+class _Constant(ModelAverage):
+    """Averages whose weights are the same everywhere: ``weights_`` of shape (M,)."""
+
+    def __init__(self, models=None, *, loss="squared"):
+        self.models = models
+        self.loss = loss
+
+    def _weights(self, X):
+        return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()
+
+
+class EqualWeights(_Constant, saved=True):
+    """Equal-weights model averaging (EWMA): 1/M each, nothing estimated.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Examples
+    --------
+    >>> from localma import EqualWeights
+    >>> EqualWeights([lambda X: X[:, 0], lambda X: -X[:, 0]]).fit([[1.0], [2.0]], [0.0, 0.0]).predict([[5.0]])
+    array([0.])
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
+
+
+class BestModel(_Constant, saved=True):
+    """The single candidate with the smallest mean loss on the data of the fit.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Attributes
+    ----------
+    best_ : str
+        The winner's name.
+    losses_ : array of shape (M,)
+        Mean loss of each candidate.
+    weights_ : array of shape (M,)
+        One for the winner, zero for the others.
+
+    Notes
+    -----
+    The paper's BestPTM is the best model on the *test* set, an oracle: fit on the test data for that.
+
+    Examples
+    --------
+    >>> from localma import BestModel
+    >>> best = BestModel([("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]).fit([[1.0], [2.0]], [1.0, 2.0])
+    >>> best.best_
+    'up'
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.losses_ = np.array([loss(y, F[:, m]).mean() for m in range(self.n_models_)])
+        winner = int(first_smallest(self.losses_))
+        self.best_ = self.model_names_[winner]
+        self.weights_ = np.eye(self.n_models_)[winner]
+
+
+class GlobalMA(_Constant, saved=True):
+    """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
+
+    The book's chapter "Global baselines" (``book/method/baselines``) derives its optimality conditions and its price.
+    Exact for squared loss; for the others within 1e-8 of the optimum (in units of the loss's scale), see
+    :func:`localma.engine.global_weights`.
+
+    Parameters
+    ----------
+    models, loss
+        As in :class:`localma.LocalMA`.
+
+    Attributes
+    ----------
+    weights_ : array of shape (M,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma import GlobalMA
+    >>> x = np.linspace(0, 1, 50)
+    >>> gw = GlobalMA([lambda X: X[:, 0], lambda X: 1 - X[:, 0]]).fit(x[:, None], 0.25 + 0.5 * x)
+    >>> gw.weights_.round(3)
+    array([0.75, 0.25])
+    """
+
+    def _fit_weights(self, X, F, y, loss):
+        self.weights_ = global_weights(F, y, loss)

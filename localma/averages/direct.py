@@ -1,0 +1,139 @@
+"""What averages of any kind are measured against: a model trained directly on the target sample."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from tqdm import tqdm
+
+from localma.averages.base import LossEstimator, predicts_probabilities
+from localma.checks import resolve_seed
+from localma.engine import Options, train
+from localma.engine.devices import resolve_dtype
+from localma.engine.direct import DEFAULT
+from localma.engine.networks import check_output, module_input
+from localma.engine.stacks import ModuleStack
+from localma.engine.tiles import standardization
+from localma.losses import LOSSES
+
+__all__ = ["DirectModel"]
+
+
+class DirectModel(LossEstimator):
+    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same tables.
+
+    Parameters
+    ----------
+    learner : scikit-learn estimator or torch.nn.Module
+        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
+        output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they are if it has an embedding layer.
+    loss : str, Loss or callable
+        What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
+    training : localma.engine.Options, optional
+        For a module. Default: 500 steps with a peak learning rate of 0.01.
+    progress : bool
+        A progress bar for a module whose training takes longer than five seconds.
+    random_state : int, RandomState or None
+        For a module's batches and dropout; an int makes the fit reproducible.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from localma import DirectModel
+    >>> DirectModel(LinearRegression()).fit([[0.0], [1.0]], [1.0, 3.0]).predict([[2.0]]).round(6)
+    array([5.])
+    """
+
+    def __init__(self, learner=None, *, loss="squared", training=None, progress=True, random_state=None):
+        self.learner = learner
+        self.loss = loss
+        self.training = training
+        self.progress = progress
+        self.random_state = random_state
+
+    def fit(self, X, y, F=None):
+        """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
+        array, target = self._validate_sample(X, y)
+        loss = self._resolve_loss()
+        if loss.is_classification:
+            self.classes_ = np.unique(target)
+        if isinstance(self.learner, nn.Module):
+            self._fit_module(array, self._encode(target) if loss.is_classification else target, loss)
+        elif hasattr(self.learner, "fit"):
+            self.learner_ = clone(self.learner).fit(X, target)
+        else:
+            raise TypeError(f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}")
+        return self
+
+    def _fit_module(self, X, y, loss):
+        seed = resolve_seed(self.random_state)
+        dtype = resolve_dtype("auto", y, *([X] if X.ndim == 2 else []))
+        learner = copy.deepcopy(self.learner).to(dtype)
+        x = module_input(learner, X)
+        self.shift_ = None
+        if x.is_floating_point():  # not tokens
+            mean, scale = standardization(x.reshape(1, len(x), -1))
+            self.shift_ = (mean.reshape(x.shape[1:]), scale.reshape(x.shape[1:]))
+            x = self._standardize(x)
+        outputs = len(self.classes_) if loss.is_classification else 1
+        check_output("learner", learner, x, outputs, "one logit per class" if loss.is_classification else "one number")
+        # a module starts near zero, so zero should mean "predict the mean of y"
+        if loss.prediction == "positive":
+            self.response_ = (float(np.log(max(np.mean(y), 1e-12))), 1.0)
+        else:
+            self.response_ = (float(np.mean(y)), float(np.std(y)) or 1.0)
+        target = torch.tensor(y, dtype=dtype).unsqueeze(0)
+        unit = float(np.var(y)) or 1.0
+
+        def criterion(output, target):
+            if loss.is_classification:
+                return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
+            value = loss.value(target, self._mean(output[:, 0], loss))
+            return value / unit if loss == LOSSES["squared"] else value
+
+        if not isinstance(self.training, (Options, type(None))):
+            raise TypeError(f"training must be a localma.engine.Options or None, not {type(self.training).__name__}")
+        options = (self.training or DEFAULT).resolve(len(y))
+        generators = [torch.Generator().manual_seed(seed)]
+        bar = tqdm(total=options.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
+        with bar, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, generators, bar)
+        self.learner_ = learner.eval()
+
+    def _standardize(self, x):
+        return x if self.shift_ is None else (x - self.shift_[0]) / self.shift_[1]
+
+    def _mean(self, output, loss):
+        a = self.response_[0] + self.response_[1] * output
+        return a.exp() if loss.prediction == "positive" else a
+
+    def _output(self, X):
+        x = self._standardize(module_input(self.learner_, self._validate(X)))
+        with torch.no_grad():  # in pieces, so that a large X needs no large activations
+            return torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
+
+    def predict(self, X, F=None) -> np.ndarray:
+        """Predicted means (n,), or class labels for cross-entropy."""
+        check_is_fitted(self, "learner_")
+        loss = self._resolve_loss()
+        if not isinstance(self.learner_, nn.Module):
+            return self.learner_.predict(X)
+        if loss.is_classification:
+            return self._decode(self._output(X).numpy())
+        return self._mean(self._output(X)[:, 0], loss).double().numpy()
+
+    @available_if(predicts_probabilities)
+    def predict_proba(self, X, F=None) -> np.ndarray:
+        """Class probabilities (n, K)."""
+        check_is_fitted(self, "learner_")
+        if isinstance(self.learner_, nn.Module):
+            return torch.softmax(self._output(X).double(), 1).numpy()
+        return self.learner_.predict_proba(X)

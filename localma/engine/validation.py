@@ -1,0 +1,191 @@
+"""Cross-validation of the penalty for many samples at once, with global weights among the candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localma.engine.options import Options
+from localma.engine.simplex import first_smallest, soften, start_weights
+from localma.losses import Loss
+
+__all__ = ["MULTIPLES", "CrossValidation", "cross_validate", "grid"]
+
+FOLDS = 5
+#: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move.
+MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
+#: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best of them.
+SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
+#: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
+MOST = 3000
+#: Losses that differ by a smaller share are equal: so much rounding in the networks' arithmetic does.
+ROUNDING = 1e-6
+
+
+def grid(n: int, multiples: Sequence[float] = MULTIPLES) -> np.ndarray:
+    """The finite candidates for n observations, increasing."""
+    return np.array(multiples) * Options().resolve(n).penalty
+
+
+def subset(n: int, seed: int) -> np.ndarray:
+    """Which of n observations cross-validation looks at: all, or :data:`MOST` at random."""
+    return np.arange(n) if n <= MOST else np.sort(np.random.default_rng(seed).choice(n, MOST, replace=False))
+
+
+def rescale(shrinkage, seen: int, n: int):
+    """A penalty chosen on ``seen`` observations for a fit to all ``n``: both fall with the same power."""
+    return shrinkage * (Options().resolve(n).penalty / Options().resolve(seen).penalty)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What the held-out observations said of L penalties and of global weights, for R samples.
+
+    ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their mean held-out losses,
+    ``difference`` those minus the loss of global weights, and ``standard_error`` that of the difference, from the n pairs; all three are NaN
+    for a smaller penalty that a sample had no reason to try. ``chosen`` (R,) is the index of the choice.
+    """
+
+    shrinkage: np.ndarray
+    loss: np.ndarray
+    difference: np.ndarray
+    standard_error: np.ndarray
+    chosen: np.ndarray
+
+    def columns(self, r: int) -> dict[str, np.ndarray]:
+        """Of sample r, the candidates that it tried."""
+        tried = ~np.isnan(self.loss[r])
+        table = {"shrinkage": self.shrinkage} | {name: getattr(self, name)[r] for name in ("loss", "difference", "standard_error")}
+        return {name: values[tried] for name, values in (table | {"chosen": np.arange(len(tried)) == self.chosen[r]}).items()}
+
+
+def cross_validate(
+    fit: Callable[..., Tensor],
+    F: Tensor,
+    y: Tensor,
+    loss: Loss,
+    shrinkage: np.ndarray,
+    smaller: np.ndarray | Sequence[float] = (),
+    *,
+    seeds: Sequence[int],
+    folds: int = FOLDS,
+    groups: np.ndarray | None = None,
+) -> CrossValidation:
+    """Choose a penalty for each of R samples; all folds and penalties of several samples train as one stack.
+
+    Parameters
+    ----------
+    fit : callable
+        ``fit(rows, seeds, penalties, start, sample_weight)`` trains one network per entry of ``rows``, on that sample, and gives their logits
+        at the sample's own inputs, (B, M, n).
+    F : Tensor of shape (R, n, M), or (R, n, M, K) for cross-entropy
+    y : Tensor of shape (R, n)
+    loss : Loss
+    shrinkage : array of shape (L,)
+        Increasing.
+    smaller : array, optional
+        Penalties below those, increasing: tried for the samples whose best is the first of ``shrinkage``, taken where the best of them beats it by one
+        standard error.
+    seeds : sequence of int, length R
+        Of each sample's folds and networks.
+    folds : int
+    groups : array of shape (n,), optional
+        Observations with the same entry, such as the rows of one person, stay in one fold, and count as one draw in the standard error.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    ValueError
+        If there are fewer observations, or groups of them, than two per fold.
+    """
+    R, n, M = F.shape[:3]
+    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    draws = int(of.max()) + 1 if n else 0
+    if draws < 2 * folds:
+        what = "observations" if groups is None else "groups"
+        way = "give shrinkage= a number, or take global weights (GlobalMA)"
+        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}")
+    G = loss.candidates(y.double(), F.double().movedim(1, -1))
+    # a shuffle for each sample: data often come sorted
+    order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds]).to(y.device)
+    held = torch.zeros(R, folds, n, dtype=torch.bool, device=y.device)
+    start = np.empty((R, folds, M))
+    for k in range(folds):
+        own = torch.zeros(R, draws, dtype=torch.bool, device=y.device).scatter_(1, order[:, k::folds], True)
+        held[:, k] = own[:, torch.as_tensor(of, device=y.device)]
+        # observations that are kept: equally many for each sample, since groups are those of all
+        samples = [slice(None)] if groups is None else [slice(i, i + 1) for i in range(R)]
+        for part in samples:
+            rest = (~held[part, k]).nonzero()[:, 1].reshape(held[part].shape[0], -1)
+            index = rest[(...,) + (None,) * (F.ndim - 2)].expand(-1, -1, *F.shape[2:])
+            known = F[part].gather(1, index).cpu().numpy(), y[part].gather(1, rest).cpu().numpy()
+            start[part, k] = start_weights(*known, loss)
+    start_t = torch.as_tensor(start, dtype=F.dtype, device=F.device)
+    # a fold's networks start from the same values at every penalty, so that penalties are compared like with like
+    fold_seeds = np.stack([np.random.SeedSequence(int(s)).generate_state(folds) for s in seeds])
+
+    def held_out(samples: np.ndarray, shrinkage) -> np.ndarray:
+        """Losses (samples, penalties, n), each observation's by the networks that did not see it."""
+        L = len(shrinkage)
+        penalties = torch.as_tensor(shrinkage, dtype=F.dtype, device=F.device)
+        at_once = max(1, 2**26 // (folds * L * n * M))
+        found = torch.empty(len(samples), L, n, dtype=torch.float64)
+        for first in range(0, len(samples), at_once):
+            rows = samples[first : first + at_once]
+            shape = (len(rows), folds, L)
+            logits = fit(
+                torch.as_tensor(rows.repeat(folds * L)),
+                np.repeat(fold_seeds[rows], L, 1).ravel(),
+                penalties.expand(shape).reshape(-1),
+                torch.as_tensor(soften(start[rows]), dtype=F.dtype, device=F.device).unsqueeze(2).expand(*shape, M).reshape(-1, M),
+                (~held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
+            )
+            for i, r in enumerate(rows):
+                mine = logits.unflatten(0, shape)[i].double()
+                value = loss.of_logits(mine, G[r].expand_as(mine), y[r].double().expand(folds, L, n))
+                found[first + i] = torch.where(held[r].unsqueeze(1), value, torch.zeros_like(value)).sum(0).cpu()
+        # a penalty that led to no finite loss is out of the race
+        return torch.where(found.isfinite(), found, torch.full_like(found, math.inf)).numpy()
+
+    def standard_error(values: np.ndarray) -> np.ndarray:
+        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, of)
+
+    def smallest(loss: np.ndarray) -> np.ndarray:
+        """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
+        return loss.shape[1] - 1 - first_smallest(loss[:, ::-1], 1, ROUNDING)
+
+    w = start_t.double().unsqueeze(-1)
+    constant = loss.of_weights(w, G.unsqueeze(1).expand(-1, folds, -1, -1), y.double().unsqueeze(1).expand(-1, folds, -1))
+    constant = torch.where(held, constant, torch.zeros_like(constant)).sum(1, keepdim=True).cpu().numpy()
+    rows, below = np.arange(R), len(smaller)
+    tried = np.concatenate([np.full((R, below, n), np.nan), held_out(rows, shrinkage), constant], 1)
+    with np.errstate(invalid="ignore"):
+        best = below + smallest(tried[:, below:-1].mean(-1))
+        edge = np.flatnonzero(best == below) if below else rows[:0]
+        if len(edge):
+            tried[edge, :below] = held_out(edge, smaller)
+            low = smallest(tried[edge, :below].mean(-1))
+            gain = tried[edge, low] - tried[edge, below]
+            best[edge] = np.where(gain.mean(-1) < -standard_error(gain), low, below)
+        paired = tried - tried[:, -1:]
+        difference, error = paired.mean(-1), standard_error(paired)
+        # models that are alike gain nothing but rounding errors
+        enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
+    candidates = np.concatenate([smaller, shrinkage, [math.inf]])
+    return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
+
+
+def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) -> (...)."""
+    n, G = len(groups), int(groups.max()) + 1
+    sums = np.zeros((*values.shape[:-1], G))
+    np.add.at(sums, (..., groups), values - values.mean(-1, keepdims=True))
+    return np.sqrt(G / (G - 1) * np.square(sums).sum(-1)) / n

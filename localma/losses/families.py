@@ -1,0 +1,214 @@
+"""The losses by name, and those with a parameter: Tweedie's by its power, the pinball loss by its level."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localma.losses.domains import advice_on_probabilities, check_leading, check_shapes
+from localma.losses.loss import Loss, _tensors
+
+__all__ = ["LOSSES", "PROBABILITY_FLOOR", "pinball", "resolve_loss", "tweedie"]
+
+# A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
+PROBABILITY_FLOOR = 1e-12
+
+
+class _LogSoftmaxAverage(torch.autograd.Function):
+    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior weights."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, G: Tensor) -> Tensor:
+        joint = logits + G
+        value = torch.logsumexp(joint, -2) - torch.logsumexp(logits, -2)
+        ctx.save_for_backward(logits, joint)
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        logits, joint = ctx.saved_tensors
+        return (torch.softmax(joint, -2) - torch.softmax(logits, -2)).mul_(grad.unsqueeze(-2)), None
+
+
+class _CrossEntropy(Loss):
+    """Minus the log-probability of the observed class; ``y`` holds class numbers 0..K-1, ``a`` probabilities (n, K)."""
+
+    @property
+    def is_classification(self) -> bool:
+        return True
+
+    def __call__(self, y, a):
+        (y, a), to_numpy = _tensors(y, a)
+        check_shapes(y, a, (*y.shape, *a.shape[-1:]))
+        known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
+        if not known.all():
+            last = a.shape[-1] - 1
+            raise ValueError(f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has {y[~known][0].item():g}")
+        p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
+        out = self.value(y, p)
+        return out.numpy() if to_numpy else out
+
+    def divergence(self, mu, a):
+        """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
+        (mu, a), to_numpy = _tensors(mu, a)
+        check_leading(mu, a)
+        out = (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
+        return out.numpy() if to_numpy else out
+
+    def candidates(self, y, F):
+        """Log-probability that each model gave to what happened: (..., n), (..., M, K, n) -> (..., M, n)."""
+        index = y.long().unsqueeze(-2).unsqueeze(-2).expand(*F.shape[:-2], 1, F.shape[-1])
+        return F.gather(-2, index).squeeze(-2).clamp_min(PROBABILITY_FLOOR).log()
+
+    def of_logits(self, logits, G, y):
+        return -_LogSoftmaxAverage.apply(logits, G)
+
+    def of_weights(self, w, G, y):
+        return -torch.logsumexp(w.log() + G, -2)
+
+    def linear(self, G):
+        return G.exp()
+
+    def check_response(self, y):
+        """Class labels are checked against the models' classes by the estimator, which knows them."""
+
+    def check_predictions(self, F, names=None):
+        F = np.asarray(F)
+        total = F @ np.ones(F.shape[-1])  # sums and minima over so short an axis would take longer than to predict
+        bad = np.abs(total - 1) > 1e-3
+        if F.min() < 0:
+            bad |= (F < 0).any(-1)
+        if bad.any():
+            m, i = np.argwhere(bad.T)[0]
+            label = f"model {names[m]!r}" if names else f"F[:, {m}]"
+            raise ValueError(
+                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
+                f"row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
+                + advice_on_probabilities(F[:, m], total[:, m])
+            )
+
+
+# Named functions, not lambdas: an estimator that holds a Loss can then be pickled, which parallel grid searches do.
+def _squared(y, a):
+    return (y - a).square()
+
+
+def _poisson(y, a):
+    return 2 * (torch.xlogy(y, y) - torch.xlogy(y, a) - y + a)
+
+
+def _gamma(y, a):
+    return 2 * (a.log() - torch.log(y) + y / a - 1)
+
+
+def _tweedie_phi(p, y):
+    return 2 * y ** (2 - p) / ((1 - p) * (2 - p))
+
+
+def _tweedie(p, y, a):
+    return _tweedie_phi(p, y) - 2 * y * a ** (1 - p) / (1 - p) + 2 * a ** (2 - p) / (2 - p)
+
+
+def tweedie(power: float = 1.5) -> Loss:
+    """Unit deviance of a Tweedie distribution with variance function ``mu ** power``.
+
+    Parameters
+    ----------
+    power : float
+        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses). The end points are
+        ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
+
+    References
+    ----------
+    Jorgensen (1987), Exponential dispersion models, JRSS B 49.
+
+    Examples
+    --------
+    >>> from localma import tweedie
+    >>> tweedie(1.5)([0.0, 1.0], [1.0, 1.0]).round(3)
+    array([4., 0.])
+    """
+    p = float(power)
+    if not (1 < p < float("inf") and p != 2):
+        raise ValueError(f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2")
+    return Loss(
+        f"tweedie({p})",
+        partial(_tweedie, p),
+        partial(_tweedie_phi, p),
+        response="non-negative" if p < 2 else "positive",
+        prediction="positive",
+    )
+
+
+def _pinball(level, y, a):
+    return torch.maximum(level * (y - a), (level - 1) * (y - a))
+
+
+def pinball(level: float = 0.5) -> Loss:
+    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, and no loss for a mean.
+
+    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation).
+
+    Parameters
+    ----------
+    level : float
+        Between 0 and 1.
+
+    References
+    ----------
+    Koenker and Bassett (1978), Regression quantiles.
+
+    Examples
+    --------
+    >>> from localma.relatives import pinball
+    >>> pinball(0.9)([1.0, 0.0], [0.0, 1.0])
+    array([0.9, 0.1])
+    """
+    level = float(level)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, but is {level}")
+    return Loss(f"pinball({level:g})", partial(_pinball, level))
+
+
+def _log_loss(y, p):
+    return -p.clamp_min(PROBABILITY_FLOOR).log()
+
+
+def _poisson_phi(y):
+    return 2 * (torch.xlogy(y, y) - y)
+
+
+def _gamma_phi(y):
+    return -2 * y.log()
+
+
+def _negative_entropy(p):
+    return torch.xlogy(p, p).sum(-1)
+
+
+#: The losses by name. Unit deviances keep their factor 2, as in scikit-learn and statsmodels.
+LOSSES: dict[str, Loss] = {
+    "squared": Loss("squared", _squared, torch.square),
+    "cross_entropy": _CrossEntropy("cross_entropy", _log_loss, _negative_entropy, "class labels", "probabilities"),
+    "poisson": Loss("poisson", _poisson, _poisson_phi, "non-negative", "positive"),
+    "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive"),
+    "tweedie": tweedie(1.5),
+}
+
+
+def resolve_loss(loss) -> Loss:
+    """The :class:`Loss` that an estimator's ``loss`` argument names: a key of :data:`LOSSES`, a Loss, or a callable ``loss(y, a)``."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            known = ", ".join(sorted(LOSSES))
+            raise ValueError(f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)")
+        return LOSSES[loss]
+    if callable(loss):
+        return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
+    raise TypeError(f"loss must be a name, a Loss or a callable, not {type(loss).__name__}")

@@ -1,0 +1,192 @@
+"""What a loss is: its value, its domains, its divergence, and what training and solvers ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localma.losses.domains import DOMAINS, check_domain, check_leading, check_shapes
+
+__all__ = ["Loss"]
+
+
+class _SoftmaxAverage(torch.autograd.Function):
+    """``sum_m softmax(logits)_m F_m`` over dimension -2, with its three-line gradient.
+
+    Autograd's own chain (softmax, product, sum) reads and writes the (M, n) arrays six times; this one does so twice, and
+    memory traffic is what a stack of small networks spends its time on.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, F: Tensor) -> Tensor:
+        w = torch.softmax(logits, dim=-2)
+        a = (w * F).sum(-2)
+        ctx.save_for_backward(w, F, a)
+        return a
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        w, F, a = ctx.saved_tensors
+        # d a / d logit_m = w_m (f_m - a): a model gains weight where it errs on the right side of the average.
+        return (F - a.unsqueeze(-2)).mul_(w).mul_(grad.unsqueeze(-2)), None
+
+
+def _tensors(*arrays):
+    """Tensors of the arguments, and whether the caller gave (and therefore gets back) something else."""
+    if any(isinstance(a, Tensor) for a in arrays):
+        return [torch.as_tensor(a) for a in arrays], False
+    return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
+
+
+@dataclass(frozen=True)
+class Loss:
+    r"""A loss for predictions of a mean.
+
+    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and proves the separation property.
+
+    Parameters
+    ----------
+    name : str
+        How errors and tables call it.
+    value : callable
+        ``value(y, a)``, the loss of each observation: torch tensors of one shape in, a tensor of that shape out. It must be
+        differentiable in ``a``.
+    phi : callable, optional
+        The convex generator of a Bregman loss, :math:`L(y, a) = \varphi(y) - \varphi(a) - \varphi'(a)(y - a)` up to terms in y alone.
+        Without it :meth:`divergence` is not available and the theory of the paper does not apply.
+    response, prediction : str
+        Domains of ``y`` and of ``a``, checked before any training: "real", "non-negative", "positive" or "between 0 and 1".
+
+    Examples
+    --------
+    >>> from localma import LOSSES
+    >>> LOSSES["squared"]([1.0, 2.0], [0.0, 2.0])
+    array([1., 0.])
+    >>> LOSSES["poisson"].check_response([1, -1])
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct such rows, or choose another loss.
+    """
+
+    name: str
+    value: Callable[[Tensor, Tensor], Tensor]
+    phi: Callable[[Tensor], Tensor] | None = None
+    response: str = "real"
+    prediction: str = "real"
+
+    def __post_init__(self):
+        for field in ("response", "prediction"):
+            if getattr(self, field) not in DOMAINS:
+                raise ValueError(f"{field} = {getattr(self, field)!r} is no domain; choose one of {', '.join(map(repr, DOMAINS))}")
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether y holds class labels and predictions are probabilities."""
+        return False
+
+    def __call__(self, y, a):
+        """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in, tensor out."""
+        (y, a), to_numpy = _tensors(y, a)
+        check_shapes(y, a, y.shape)
+        out = self.value(y, a)
+        return out.numpy() if to_numpy else out
+
+    def divergence(self, mu, a):
+        r"""The divergence :math:`l(\mu, a) \ge 0` of the separation property: excess risk of predicting ``a`` where the mean is ``mu``.
+
+        Parameters
+        ----------
+        mu, a : array or tensor of shape (n,)
+            One of them may have leading dimensions that the other has not, such as many predictions for one mean.
+        """
+        if self.phi is None:
+            raise ValueError(
+                f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(..., phi=...)"
+            )
+        (mu, a), to_numpy = _tensors(mu, a)
+        check_leading(mu, a)
+        with torch.enable_grad():
+            at = a.detach().requires_grad_() if not a.requires_grad else a
+            slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
+        out = self.phi(mu) - self.phi(a) - slope * (mu - a)
+        return out.numpy() if to_numpy else out
+
+    # --- what training needs -------------------------------------------------------------------------------------------------------------
+
+    def candidates(self, y: Tensor, F: Tensor) -> Tensor:
+        """All that the loss of an average needs to know of the candidates: (..., n), (..., M, n) -> (..., M, n)."""
+        return F
+
+    def of_logits(self, logits: Tensor, G: Tensor, y: Tensor) -> Tensor:
+        """Loss of each observation for weights ``softmax(logits)``: (..., M, n), (..., M, n), (..., n) -> (..., n)."""
+        return self.value(y, _SoftmaxAverage.apply(logits, G))
+
+    def of_weights(self, w: Tensor, G: Tensor, y: Tensor) -> Tensor:
+        """The same for weights on the simplex, where some may be exactly zero."""
+        return self.value(y, (w * G).sum(-2))
+
+    def linear(self, G: Tensor) -> Tensor:
+        """Candidates on the scale on which an average is linear in its weights."""
+        return G
+
+    def derivatives(self, y: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second derivative of the loss in the (linear-scale) average ``a``, both of shape (..., n)."""
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            first = torch.autograd.grad(self.value(y, a).sum(), a, create_graph=True)[0]
+            if not first.requires_grad:  # a loss that is linear in a
+                return first.detach(), torch.zeros_like(a)
+            second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
+        return first.detach(), torch.zeros_like(a) if second is None else second
+
+    def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
+        """How much the loss can move when weights move: half curvature times variance between models, at equal weights; (...,).
+
+        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is the ambiguity of the ensemble
+        (Krogh & Vedelsby 1995). Labels count by ``share`` (..., n), of mean one: those of a fold that is held out have none.
+        """
+        F = self.linear(G)
+        a = F.mean(-2)
+        curvature, spread = self.derivatives(y, a)[1].abs(), F.var(-2, correction=0)
+        scale, level = 0.5 * (curvature * spread).mean(-1), self.value(y, a).abs()
+        if share is not None:  # the mean curvature of what counts; what models say of the observed class is a label, too
+            counted, level = share * spread, share * level
+            everywhere = (counted if self.is_classification else spread).mean(-1)
+            scale = 0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))  # the ratio is exactly two for squared loss
+        level = level.mean(-1)
+        fallback = torch.where(level > 0, level, torch.ones_like(level))
+        return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
+
+    # --- domains ----------------------------------------------------------------------------------------------------------------
+
+    def check_response(self, y) -> None:
+        """Raise ValueError if some ``y`` lies outside the loss's domain."""
+        advice = "Drop or correct such rows, or choose another loss."
+        check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
+
+    def check_value(self, y, a) -> None:
+        """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of shape (n,)."""
+        y, a = torch.tensor(y), torch.tensor(a, requires_grad=True)
+        try:
+            out = self.value(y, a)
+        except Exception as error:
+            raise ValueError(
+                f"loss {self.name!r} failed on torch tensors of shape {tuple(y.shape)}; compute it with torch: {error}"
+            ) from error
+        if getattr(out, "shape", None) != y.shape:
+            given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(
+                f"loss {self.name!r} must return a tensor of shape (n,), one number for each observation, not their mean; it gave {given}"
+            )
+
+    def check_predictions(self, F, names=None) -> None:
+        """Raise ValueError if a candidate prediction ``F[i, m]`` lies outside the loss's domain."""
+        advice = "Clip or transform the model's output, or choose another loss."
+        for m in range(F.shape[1]):
+            what, where = (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
+            check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)

@@ -1,0 +1,149 @@
+"""The tool that runs chapters elsewhere notes what fails there; and one chapter of each part stands under plain arithmetic."""
+
+import json
+import os
+import subprocess
+import sys
+
+import build
+import pytest
+import robust
+from chapters import ROOT, chapters
+
+CHAPTER = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A chapter
+
+```{code-cell} ipython3
+import numpy as np
+import torch
+
+x = np.random.default_rng(0).standard_normal()
+assert round(x, 3) == 0.126
+assert 1 + 1 == 2, "true"
+```
+
+```{code-cell} ipython3
+:tags: [remove-cell, this-draw]
+
+y = torch.randn((), generator=torch.Generator().manual_seed(0)).item()
+assert round(y, 3) == 1.541
+```
+
+```{code-cell} ipython3
+for k in range(3):
+    assert k < 2, "too many"
+1 / 0
+```
+"""
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    path = tmp_path / "chapter.md"
+    path.write_text(CHAPTER)
+    return path
+
+
+def test_failures_are_noted_with_line_and_numbers_and_the_rest_goes_on(chapter):
+    found = robust.placed(chapter, robust.run(chapter, robust.HERE))
+    assert [(f["line"], f["one"]) for f in found] == [(32, False), (33, False)]
+    assert found[0]["text"] == "assert k < 2: too many: 2"
+    assert found[1]["text"].startswith("ZeroDivisionError: ")
+
+
+def test_a_failed_build_says_line_and_numbers(chapter):
+    assert build.failures(chapter) == ["32: assert k < 2: too many: 2", "33: ZeroDivisionError: division by zero"]
+
+
+def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
+    first, again, other = (robust.placed(chapter, robust.run(chapter, c)) for c in robust.shifts([1, 1, 2]))
+    assert [(f["line"], f["one"]) for f in first] == [(19, False), (27, True), (32, False), (33, False)]
+    assert first == again
+    assert first != other
+
+
+def test_what_a_draw_or_an_arithmetic_fails_is_counted_as_such(chapter, monkeypatch):
+    monkeypatch.setattr(robust, "ROOT", chapter.parent)
+    conditions = [robust.HERE, *robust.shifts(range(1, 21))]
+
+    def verdicts(**failing):
+        """The table's first words, for lines that fail under so many of the conditions."""
+        found = {
+            (chapter, c.name): [
+                {"line": int(line[4:]), "text": f"assert x < 1: {k}", "one": line.endswith("9")}
+                for line, where in failing.items()
+                if k in where
+            ]
+            for k, c in enumerate(conditions)
+        }
+        lines, bad = robust.table(found, conditions)
+        return [line.split()[0] for line in lines], bad
+
+    assert verdicts(line1=[3]) == (["allowed"], False)
+    assert verdicts(line1=[3, 4]) == (["FAILS"], True)
+    assert verdicts(line1=[0]) == (["FAILS"], True)
+    assert verdicts(line9=[3, 4, 5]) == (["this"], False)
+    assert verdicts(line9=[0]) == (["FAILS"], True)
+
+
+def test_every_kind_of_seed_is_moved(tmp_path):
+    """Also in child processes, and what agrees by its seed still agrees."""
+    show = """
+import json, random, numpy as np, torch
+from sklearn.utils import check_random_state
+random.seed(3); np.random.seed(3); torch.manual_seed(3)
+found = [random.random(), np.random.rand(), torch.rand(()).item(), check_random_state(3).rand(), np.random.RandomState(3).rand()]
+found += [np.random.default_rng(s).random() for s in (3, [3, 4], np.int64(3))]
+found += [np.random.SeedSequence(3).generate_state(1)[0] / 2**32, torch.rand((), generator=torch.Generator().manual_seed(3)).item()]
+found += [np.random.default_rng(np.random.SeedSequence(3).spawn(1)[0]).random()]
+print(json.dumps([float(value) for value in found]))
+"""
+
+    def run(shift):
+        env = os.environ | {"PYTHONPATH": str(robust.KERNEL), "LOCALMA_SHIFT": str(shift)}
+        return json.loads(
+            subprocess.run([sys.executable, "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        )
+
+    here, moved, again = run(0), run(1), run(1)
+    assert moved == again
+    assert all(a != b for a, b in zip(here, moved, strict=True))
+    assert moved[5] == moved[7]
+
+
+def test_a_page_about_one_draw_says_so():
+    silent = [
+        path.stem
+        for path in chapters()
+        for text in [path.read_text(encoding="utf-8")]
+        if robust.THIS_DRAW in text and "this draw" not in text and "these draws" not in text
+    ]
+    assert silent == []
+
+
+def test_first_lines_point_at_the_code():
+    text = CHAPTER.splitlines()
+    assert [text[number - 1] for number in robust.first_lines(CHAPTER)] == [
+        "import numpy as np",
+        "y = torch.randn((), generator=torch.Generator().manual_seed(0)).item()",
+        "for k in range(3):",
+    ]
+
+
+@pytest.mark.chapter
+@pytest.mark.parametrize("name", ["two_companies", "losses", "scenario2", "lipschitz", "digits", "neighbourhood"])
+def test_one_chapter_of_each_part_stands_under_plain_arithmetic(name):
+    (path,) = [path for path in chapters() if path.stem == name]
+    (generic,) = [condition for condition in robust.ARITHMETICS if condition.name == "generic"]
+    assert [f"{f['line']}: {f['text']}" for f in robust.placed(path, robust.run(path, generic))] == []
+    assert ROOT in path.parents
