@@ -87,7 +87,7 @@ def watch(shell, path):
     class Asserts(ast.NodeTransformer):
         def visit_Assert(self, node):
             sides = [side for side in compared(node.test) if not isinstance(side, ast.Constant)]
-            guard = ast.parse("try: pass\nexcept AssertionError as error: __failed__(0, '', error, lambda: ())").body[0]
+            guard = ast.parse("try: pass\nexcept AssertionError as __error__: __failed__(0, '', __error__, lambda: ())").body[0]
             guard.body, call = [node], guard.handlers[0].body[0].value
             call.args[0], call.args[1] = ast.Constant(node.lineno), ast.Constant(ast.unparse(ast.Assert(node.test)))
             call.args[3].body = ast.Tuple(sides, ast.Load())
