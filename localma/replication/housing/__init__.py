@@ -7,13 +7,14 @@ does not see where a flat is; in the table ``coordinates`` it sees nothing else.
 """
 
 from localma.replication.housing.companies import HALVED, LEAST, WIDTH, City, Split, forests, networks, prepare, split, table4
-from localma.replication.housing.experiment import RHOS, run
+from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
 from localma.replication.housing.methods import METHODS, ask_more, evaluate, replicate
 from localma.replication.housing.predictions import Predictions, load_predictions
-from localma.replication.housing.tuning import GRID, choose, tune
+from localma.replication.housing.tuning import GRID, RentsTuning, choose, tune
 
 __all__ = [
+    "EXPERIMENTS",
     "GRID",
     "HALVED",
     "LEAST",
@@ -22,6 +23,8 @@ __all__ = [
     "WIDTH",
     "City",
     "Predictions",
+    "Rents",
+    "RentsTuning",
     "Split",
     "ask_more",
     "choose",
@@ -37,3 +40,5 @@ __all__ = [
     "tune",
     "verdicts",
 ]
+
+EXPERIMENTS = (Rents, RentsTuning)

@@ -104,3 +104,7 @@ def run(quick: bool = False) -> None:
             print(f"{name + ' x 2':>14} {1e3 * cost:8.3f}   ratio {cost / reference:.2f}")
     unit = 2**20 if sys.platform != "darwin" else 2**30
     print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GiB")
+
+
+if __name__ == "__main__":
+    run(quick="--quick" in sys.argv)

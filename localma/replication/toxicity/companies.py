@@ -42,7 +42,7 @@ def ask_companies(known: dict[str, Sentences], asked: Sequence[Sentences], encod
     return np.split(np.stack(columns, -1), np.cumsum([len(part.data) for part in asked])[:-1])
 
 
-def _classifier(known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str, workers) -> np.ndarray:
+def _classifier(known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str) -> np.ndarray:
     """Probability of toxic for the sentences ``asked``, one language after the other, by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
     if known.x is None:
@@ -52,13 +52,13 @@ def _classifier(known: Sentences, asked, encoder: str, *, penalty: float, settin
     rows = np.arange(len(x))[None]
     F = np.broadcast_to(DICTATORS, (len(x), 2, 2))
     padded = np.concatenate([y, np.zeros(len(x) - n, int)])
-    how = {"penalty": penalty, "settings": settings, "seed": seed, "device": device, "workers": workers}
+    how = {"penalty": penalty, "settings": settings, "seed": seed, "device": device}
     return learn(x, F, padded, rows[:, :n], rows[:, n:], **how)[0, :, 1].astype(float)
 
 
-def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device, workers) -> dict:
+def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device) -> dict:
     """The pilot's choice of penalties, the companies' predictions for every minority sentence, and their accuracy at home."""
-    more = {"seed": seed, "device": device, "workers": workers}
+    more = {"seed": seed, "device": device}
     out: dict[str, np.ndarray] = {"penalty": np.array([0.0, 0.0])}
     frozen = known[COMPANIES[0]].x is not None
     if frozen:

@@ -30,6 +30,12 @@ LENGTH = 128
 FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
+def check_encoder(name: str) -> None:
+    """Refuse what is no key of ``ENCODERS``."""
+    if name not in ENCODERS:
+        raise ValueError(f"encoder = {name!r} is not known; choose from {', '.join(ENCODERS)}")
+
+
 def load_encoder(name: str):
     """Tokenizer and network of a pre-trained text encoder.
 
@@ -141,8 +147,7 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     >>> encode(["one sentence"], "ngrams").shape
     (1, 512)
     """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
+    check_encoder(encoder)
     if encoder == "ngrams":
         return ngrams(texts)
     tokenizer, network = load_encoder(encoder)

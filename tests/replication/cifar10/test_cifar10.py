@@ -189,14 +189,14 @@ def tried(tmp_path_factory):
 def test_the_run_on_made_up_images_says_so_everywhere(tried, capsys):
     table, out = tried
     names = {p.name for p in out.iterdir()}
-    assert names == {f"{stem}-synthetic.{end}" for stem in ("cifar10", "cifar10-weights") for end in ("csv", "json")} | {
+    assert names == {f"cifar10-synthetic{stem}.{end}" for stem in ("", "-weights") for end in ("csv", "json")} | {
         "cifar10-synthetic-predictions.npz"
     }
     provenance = json.loads((out / "cifar10-synthetic.json").read_text())["configuration"]
     assert provenance["images"] == "synthetic"
     assert provenance["networks"]["A"] == "pixels"
     assert table["replications"].isin([1, 2]).all()
-    weights = pd.read_csv(out / "cifar10-weights-synthetic.csv")
+    weights = pd.read_csv(out / "cifar10-synthetic-weights.csv")
     np.testing.assert_allclose(weights.groupby(["n", "class"])["mean"].sum(), 1, atol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -15,7 +16,6 @@ from localma.engine import one_thread
 from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
-from localma.replication.lab.parts import run_parts as honest_run_parts
 from localma.replication.toxicity import companies, encoders, experiment, methods, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
@@ -267,22 +267,15 @@ def test_a_run_that_fine_tunes(monkeypatch, tmp_path):
 
 
 def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
-    class Enough(Exception):
-        pass
-
-    def stop(name, parts, compute, *, configuration, **more):
-        raise Enough(configuration["training"])
-
-    monkeypatch.setattr(experiment, "run_parts", stop)
     monkeypatch.setattr(experiment, "load_toxicity", few)
 
     def training(**options):
-        with pytest.raises(Enough) as caught:
-            experiment.run(synthetic=True, **options)
-        return caught.value.args[0]
+        return toxicity.Comments(synthetic=True, **options).configuration()["training"]
 
-    assert training(encoder="tinybert", device="cuda") == training(encoder="tinybert", finetune=True) == encoders.FINETUNING
-    assert training(encoder="tinybert")["networks"] == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
+    tuned = training(encoder="tinybert", device="cuda")
+    assert tuned == training(encoder="tinybert", finetune=True) == encoders.FINETUNING
+    frozen = training(encoder="tinybert")["networks"]
+    assert frozen == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
 
 
 # --- the run -------------------------------------------------------------------------------------------------------------------------------
@@ -324,23 +317,15 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "compare_methods", interrupted)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
-    assert len(list((tmp_path / "cut").rglob("*.npz"))) == 2
+    assert len(list((tmp_path / "cut").rglob("output.pkl"))) == 2
     resumed = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
     pd.testing.assert_frame_equal(resumed, whole)
 
 
-def test_parts_can_be_sent_to_other_processes(small, monkeypatch):
-    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed on its own; joblib may carry it")
-    sent = []
-
-    def run_parts(name, parts, compute, **settings):
-        sent.append(cloudpickle.loads(cloudpickle.dumps(compute)))
-        return honest_run_parts(name, parts, sent[-1], **settings)
-
-    monkeypatch.setattr(experiment, "run_parts", run_parts)
-    toxicity.run(full=False, repetitions=2, synthetic=True)
-    assert len(sent) == 2
+def test_the_experiment_can_be_sent_to_other_processes(small):
+    sent = pickle.loads(pickle.dumps(toxicity.Comments(repetitions=2, synthetic=True)))
+    pd.testing.assert_frame_equal(sent.compute(), toxicity.run(repetitions=2, synthetic=True))
 
 
 def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
@@ -352,11 +337,11 @@ def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, 
     monkeypatch.setattr(methods, "compare_methods", stop)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, repetitions=2, synthetic=True, seed=1, out=tmp_path)
-    kept = sorted(tmp_path.rglob("*.npz"))
+    kept = sorted(tmp_path.rglob("output.pkl"))
     assert len(kept) == 1, "the companies of the interrupted run"
     monkeypatch.setattr(methods, "compare_methods", honest)
     toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path)
-    assert sorted(tmp_path.rglob("*.npz")) == kept
+    assert sorted(tmp_path.rglob("output.pkl")) == kept
 
 
 def test_without_data_the_command_says_so(tmp_path, capsys):
@@ -496,7 +481,7 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
         return few(languages, **options)
 
     monkeypatch.setattr(tuning, "load_toxicity", load)
-    table = toxicity.tune(encoder="ngrams", synthetic=True, out=tmp_path)
+    table = toxicity.tune(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
     assert asked == [["zh", "en", "fr", "uk", "ar", "am"]]
     assert len(table) == 2 * 2 * 2
     assert (table.groupby("role")["behind"].min() == 0).all()
