@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
-from localma.datasets.find import cache_folder
-from localma.files import write_arrays
 from localma.replication.cifar10.networks import FAMILIES, choose_family, features
+from localma.replication.lab.cache import cached
 
 #: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
@@ -123,19 +121,16 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         X, X_test = ([images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in (data.images, data.test_images))
         return Material(data, "pixels", *train_companies(X, data.labels, X_test, seed=seed))
     family = choose_family()
-    key = hashlib.sha256(f"{data.checksum} {family} {seed} {OTHERS} {PENALTIES}".encode()).hexdigest()[:16]
-    path = cache_folder() / "companies" / f"{key}.npz"
-    if not path.exists():
-        X, X_test = seen(family, data.images, data.test_images, checksum=data.checksum)
-        F, F_test, C = train_companies(X, data.labels, X_test, seed=seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, {"F": F, "F_test": F_test, "C": C})
-    with np.load(path) as file:
-        return Material(data, family, file["F"], file["F_test"], tuple(file["C"].tolist()))
+
+    def train():
+        X, X_test = seen(family, data.images, data.test_images)
+        return train_companies(X, data.labels, X_test, seed=seed)
+
+    return Material(data, family, *cached("companies", train, data.checksum, family, seed, OTHERS, PENALTIES))
 
 
-def seen(family: str, *sets: np.ndarray, checksum: str) -> list[list[np.ndarray]]:
+def seen(family: str, *sets: np.ndarray) -> list[list[np.ndarray]]:
     """Features of each set of images by each network of a family."""
     count = sum(len(images) for images in sets)
-    print(f"cifar10: first {count:,} images go through {', '.join(FAMILIES[family])}: many minutes, unless kept in {cache_folder()}")
-    return [[features(name, images, checksum=checksum) for name in FAMILIES[family]] for images in sets]
+    print(f"cifar10: first {count:,} images go through {', '.join(FAMILIES[family])}: many minutes, unless kept")
+    return [[features(name, images) for name in FAMILIES[family]] for images in sets]

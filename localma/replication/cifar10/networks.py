@@ -7,8 +7,8 @@ weights.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.datasets.find import Source, cache_folder, find
-from localma.files import write_atomically
+from localma.datasets.find import Source, find
+from localma.replication.lab.cache import cached
 
 #: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels, checksum.
 TFLITE = {
@@ -28,7 +28,7 @@ TFLITE = {
 }
 TORCHVISION = {"ResNet18": "resnet18", "DenseNet121": "densenet121", "GoogLeNet": "googlenet", "EfficientNetB0": "efficientnet_b0"}
 FAMILIES = {"tflite": tuple(TFLITE), "torchvision": tuple(TORCHVISION)}
-PART = 5000  # images computed between two saves
+PART = 1000  # images computed between two saves
 
 
 def _source(name: str) -> Source:
@@ -135,7 +135,7 @@ def _torchvision(name: str, *, pretrained: bool = True):
     return embed, 50
 
 
-def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = True) -> np.ndarray:
+def features(name: str, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
     """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it stopped.
 
     Parameters
@@ -143,8 +143,6 @@ def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = T
     name : str
         One of the networks in :data:`FAMILIES`.
     images : array of shape (n, 32, 32, 3), uint8
-    checksum : str
-        Of the file that the images came from; part of the cache's key, with a digest of the images' own bytes.
     progress : bool
 
     Returns
@@ -153,28 +151,18 @@ def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = T
     """
     family = next((f for f, names in FAMILIES.items() if name in names), None)
     if family is None:
-        raise ValueError(f"name = {name!r} is no network; choose from {', '.join(n for names in FAMILIES.values() for n in names)}")
+        known = ", ".join(n for names in FAMILIES.values() for n in names)
+        raise ValueError(f"name = {name!r} is no network; choose from {known}")
     network = TFLITE[name][2] if family == "tflite" else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
-    key = hashlib.sha256(f"{checksum} {network} bilinear".encode() + hashlib.sha256(images.tobytes()).digest()).hexdigest()[:16]
-    folder = cache_folder() / "features" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    embed, parts = None, []
-    with tqdm(total=len(images), desc=name, unit="image", disable=not progress, delay=2, leave=False) as bar:
-        for start in range(0, len(images), PART):
-            path, rows = folder / f"{start}.npy", images[start : start + PART]
-            if not path.exists():
-                if embed is None:
-                    embed, size = (_tflite if family == "tflite" else _torchvision)(name)
-                found = []
-                for k in range(0, len(rows), size):
-                    found.append(embed(rows[k : k + size]))
-                    bar.update(len(found[-1]))
-                whole = np.concatenate(found).astype(np.float16)
-                write_atomically(path, lambda p, whole=whole: np.save(p, whole))
-            else:
-                bar.update(len(rows))
-            parts.append(np.load(path))
-    return np.concatenate(parts)
+    load = cache(_tflite if family == "tflite" else _torchvision)  # when it is wanted
+
+    def embed(rows):
+        one, size = load(name)
+        return np.concatenate([one(rows[k : k + size]) for k in range(0, len(rows), size)]).astype(np.float16)
+
+    starts = tqdm(range(0, len(images), PART), desc=name, unit="part", disable=not progress, delay=2, leave=False)
+    parts = (images[start : start + PART] for start in starts)
+    return np.concatenate([cached("features", partial(embed, rows), network, "bilinear", rows) for rows in parts])
 
 
 class Augment(nn.Module):

@@ -58,7 +58,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     if synthetic:
         X = [data.images.reshape(-1, 3072).astype(np.float32)[:, m::50] for m in range(4)]
     else:
-        [X] = companies.seen(family, data.images, checksum=data.checksum)
+        [X] = companies.seen(family, data.images)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
     data = replace(data, images=data.images[rest], labels=data.labels[rest], test_images=data.images[held], test_labels=data.labels[held])
     return Material(data, family, F, F_held, C)

@@ -6,7 +6,6 @@ of the index carries, as wide and as deep, with a word-piece vocabulary of the s
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.datasets.find import cache_folder
-from localma.files import write_atomically
 from localma.losses import LOSSES
+from localma.replication.lab.cache import cached
 
 ENCODERS = {
     "tinybert": "TinyBERT_General_4L_312D, mean of the last layer",
@@ -135,7 +133,7 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     encoder : {"tinybert", "minilm", "ngrams"}
     device : str
     cache : bool
-        Keep them in the user cache; the file's name is a checksum of the texts and of the network, so nothing stale is read.
+        Keep them in the user cache, by a digest of the texts and of the network, so that nothing stale is read.
 
     Returns
     -------
@@ -151,23 +149,21 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     if encoder == "ngrams":
         return ngrams(texts)
     tokenizer, network = load_encoder(encoder)
-    folder = cache_folder() / "embeddings" if cache else None  # asked for first: without a cache it warns before the work, not after
-    digest = hashlib.sha256("\0".join([encoder, str(LENGTH), *texts]).encode())
-    for value in network.state_dict().values():
-        digest.update(np.ascontiguousarray(value.cpu()).tobytes())
-    place = folder and folder / f"{digest.hexdigest()[:24]}.npy"
-    if place and place.exists():
-        return np.load(place)
-    network.to(device)
-    out = np.empty((len(texts), network.config.hidden_size), np.float32)
-    with torch.inference_mode():
-        for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
-            tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
-            out[rows] = pooled(network, tokens).float().cpu().numpy()
-    if place:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, lambda p: np.save(p, out))
-    return out
+
+    def work():
+        network.to(device)
+        out = np.empty((len(texts), network.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
+                words = [texts[i] for i in rows]
+                tokens = tokenizer(words, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+                out[rows] = pooled(network, tokens).float().cpu().numpy()
+        return out
+
+    if not cache:
+        return work()
+    values = [value.cpu().numpy() for value in network.state_dict().values()]
+    return cached("embeddings", work, encoder, LENGTH, list(texts), values)
 
 
 def unknown_share(texts, tokenizer) -> tuple[float, float]:

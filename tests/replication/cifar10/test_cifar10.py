@@ -16,6 +16,7 @@ from localma.replication import cifar10, printed
 from localma.replication.cifar10 import CONFIGURATION, KNOWS, OWN, companies, experiment, methods, networks, predictions, tuning
 from localma.replication.cifar10.companies import company_images, train_companies
 from localma.replication.cifar10.networks import Augment
+from localma.replication.lab import cache
 
 RESULTS = files("localma.replication") / "results"
 
@@ -118,7 +119,7 @@ def test_brightness_and_contrast_stay_within_a_fifth():
 
 
 def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(networks, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(networks, "PART", 4)
     seen = []
 
@@ -134,14 +135,14 @@ def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monk
     monkeypatch.setattr(networks, "_tflite", embedding)
     images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
     with pytest.raises(KeyboardInterrupt):
-        networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
-    found = networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
+        networks.features("MobileNetV1 0.25", images, progress=False)
+    found = networks.features("MobileNetV1 0.25", images, progress=False)
     assert len(seen) == 6 + 6  # the first part of four images was kept
     np.testing.assert_allclose(found, images.reshape(10, -1)[:, :3] / 2)
-    networks.features("MobileNetV1 0.25", images, checksum="x", progress=False)
+    networks.features("MobileNetV1 0.25", images, progress=False)
     assert len(seen) == 12
     with pytest.raises(ValueError, match="no network"):
-        networks.features("MobileNetV9", images, checksum="x")
+        networks.features("MobileNetV9", images)
 
 
 def test_without_networks_the_error_says_what_each_family_lacks(tmp_path, monkeypatch):
@@ -249,7 +250,7 @@ def test_before_the_networks_see_all_images_the_run_says_so(tmp_path, monkeypatc
     def stop(name, *_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(companies, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(companies, "features", stop)
     made_up = load_cifar10(synthetic=True)
     count = {companies: len(made_up.labels) + len(made_up.test_labels), tuning: len(made_up.labels)}

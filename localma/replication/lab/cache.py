@@ -1,0 +1,37 @@
+"""What takes minutes and depends on nothing but its input, kept in the user cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from joblib import Memory
+
+from localma.datasets.find import cache_folder
+
+
+def cached(name: str, compute: Callable[[], Any], *key) -> Any:
+    """What ``compute()`` gives, from the user cache if it was asked for with this key before.
+
+    Parameters
+    ----------
+    name : str
+        A folder of the cache.
+    compute : callable
+        Without arguments. If it is interrupted, nothing is kept.
+    *key
+        All that decides the result: arrays, texts, numbers. Only a digest of them is kept.
+
+    Examples
+    --------
+    >>> from localma.replication.lab.cache import cached
+    >>> cached("examples", lambda: 6 * 7, "six times", 7)
+    42
+    """
+    # asked for first: without a cache it warns before the work, not after
+    memory = Memory(cache_folder() / name, compress=1, verbose=0)
+    return memory.cache(_call, ignore=["compute"], verbose=0)(key, compute)
+
+
+def _call(key: tuple, compute: Callable[[], Any]) -> Any:
+    return compute()
