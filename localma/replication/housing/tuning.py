@@ -46,8 +46,9 @@ def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: 
     --------
     >>> from localma.datasets import load_housing
     >>> from localma.replication import housing
+    >>> from localma.replication.housing.tuning import validate
     >>> city = housing.prepare(load_housing(synthetic=True), "Shanghai")
-    >>> ratio = housing.validate(city, 0.5, pilots=1)
+    >>> ratio = validate(city, 0.5, pilots=1)
     >>> list(ratio), ratio["PTM"].shape, float(ratio["PTM"].min())
     (['PTM', 'DirectModel', 'LocalMA'], (4,), 1.0)
     """
@@ -152,8 +153,10 @@ def choose(found: pd.DataFrame) -> dict[str, dict]:
 
     Examples
     --------
-    >>> from localma.replication import housing, load_results
-    >>> housing.choose(load_results("housing-tuning")[0]) == housing.CONFIGURATION
+    >>> from localma.replication import load_results
+    >>> from localma.replication.housing.companies import CONFIGURATION
+    >>> from localma.replication.housing.tuning import choose
+    >>> choose(load_results("housing-tuning")[0]) == CONFIGURATION
     True
     """
     choice = {}

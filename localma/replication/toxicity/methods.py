@@ -184,7 +184,7 @@ def compare_methods(
     Examples
     --------
     >>> from localma.replication import toxicity
-    >>> p = toxicity.predictions("minilm").only("he")
+    >>> p = toxicity.load_predictions("minilm").only("he")
     >>> out = toxicity.compare_methods(p.summary, p.probability, p.toxic, toxicity.splits(1990, 2), 0.5)
     >>> out["LocalMA.accuracy"].shape
     (2,)

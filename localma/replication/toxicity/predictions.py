@@ -41,7 +41,7 @@ def load_predictions(encoder: str = "minilm") -> Predictions:
     Examples
     --------
     >>> from localma.replication import toxicity
-    >>> toxicity.predictions("minilm").only("he").probability.shape
+    >>> toxicity.load_predictions("minilm").only("he").probability.shape
     (1990, 4)
     """
     place = files("localma.replication") / "results" / "toxicity-predictions.npz"
