@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from localma.engine import check_device
-from localma.replication.runner import SCALE, interrupted
+from localma.replication.lab.parts import interrupted
+from localma.replication.lab.results import SCALE
 
 
 class Experiment(NamedTuple):
@@ -28,30 +29,38 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "tuning": Experiment("choose LocalMA's configuration by cross-validation within pilot samples", "tuning:run"),
-    "simulation": Experiment("Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2", "simulation:run", ("replications", "scenario")),
-    "theory": Experiment("the theory part's measurements: every condition and theorem", "walks:run"),
+    "tuning": Experiment("choose LocalMA's configuration by cross-validation within pilot samples", "simulation.tuning:run"),
+    "simulation": Experiment(
+        "Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2", "simulation.experiment:run", ("replications", "scenario")
+    ),
+    "theory": Experiment("the theory part's measurements: every condition and theorem", "theory.experiment:run"),
     "housing": Experiment(
         "Section 5.1: rents in Beijing and Shanghai, from a model of each district",
-        "housing:run",
+        "housing.experiment:run",
         ("repetitions", "synthetic"),
-        tune="housing:tune",
+        tune="housing.tuning:tune",
     ),
     "toxicity": Experiment(
         "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages",
-        "toxicity:run",
+        "toxicity.experiment:run",
         ("repetitions", "encoder", "case", "share", "finetune", "synthetic"),
-        tune="toxicity:tune",
+        tune="toxicity.tuning:tune",
     ),
     "cifar10": Experiment(
         "Section 5.3: photographs of ten classes, from four networks that know four of them each",
-        "cifar10:run",
+        "cifar10.experiment:run",
         ("repetitions", "synthetic"),
-        tune="cifar10_tuning:run",
+        tune="cifar10.tuning:run",
     ),
-    "adaptive": Experiment("beyond the paper: the tables with cross-validated shrinkage, and the worlds between", "adaptive:run"),
-    "counts": Experiment("beyond the paper: visits to the doctor, five insurers, one merged book", "counts:run", ("repetitions",)),
-    "relatives": Experiment("beyond the paper: LocalMA and its relatives in six worlds, one table", "relatives:run", ("replications",)),
+    "adaptive": Experiment(
+        "beyond the paper: the tables with cross-validated shrinkage, and the worlds between", "simulation.adaptive:run"
+    ),
+    "counts": Experiment(
+        "beyond the paper: visits to the doctor, five insurers, one merged book", "counts.experiment:run", ("repetitions",)
+    ),
+    "relatives": Experiment(
+        "beyond the paper: LocalMA and its relatives in six worlds, one table", "relatives.experiment:run", ("replications",)
+    ),
 }
 
 OPTIONS: dict[str, dict] = {
@@ -110,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.name} does not know {unknown[0]}; {parser.prog} {options.name} --help says what it knows")
     if options.name == "bench":
         try:
-            _function("bench:run")(quick=options.quick)
+            _function("simulation.bench:run")(quick=options.quick)
         except KeyboardInterrupt:
             return 130
         return 0
@@ -179,7 +188,7 @@ def _arguments(function: Callable, name: str, options: argparse.Namespace) -> di
     given = {"full": full, "seed": options.seed, "out": options.out, "jobs": options.jobs, "device": options.device}
     given |= {option: getattr(options, option) for option in OPTIONS if hasattr(options, option)}
     if name == "simulation":
-        from localma.replication import simulation
+        from localma.replication.simulation import experiment as simulation
 
         given.setdefault("replications", simulation.FULL if full else simulation.QUICK)
         given["scenarios"] = tuple(given.pop("scenario", (1, 2)))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from localma.datasets import cifar10, load_cifar10
-from localma.replication import networks
+from localma.replication.cifar10 import networks
 
 pytest.importorskip("PIL")
 

@@ -12,8 +12,9 @@ import torch
 from localma import BestModel, EqualWeights, GlobalMA
 from localma.datasets import find, load_housing
 from localma.datasets import housing as data_module
-from localma.replication import findings, housing, load_results
+from localma.replication import housing, load_results
 from localma.replication.__main__ import main
+from localma.replication.housing import companies, experiment, methods, tuning
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +263,7 @@ def test_told_the_district(city):
     errors = housing.replicate(city, "network", 0.5, range(2))
     for method in ("LocalMA", "DirectModel"):
         np.testing.assert_allclose(found[method], errors[method], rtol=1e-3)
-        assert found[f"{method}{housing.methods.TOLD}"].shape == (2,)
+        assert found[f"{method}{methods.TOLD}"].shape == (2,)
     assert found["AdaptiveLocalMA"].mean() < errors["EWMA"].mean()
     assert found["OwnDistrict"].mean() < errors["EWMA"].mean(), "made-up rents follow the district's own law"
 
@@ -276,10 +277,10 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
         level = {100: (0.0, 1.0), 300: (1.0, 0.0)}[settings["steps"]]
         return np.array(level)[:, None] * np.ones((2, X.shape[1] - n))
 
-    monkeypatch.setattr(housing.methods, "direct_networks", trained)
-    monkeypatch.setattr(housing.methods, "DIRECT", ({"steps": 100}, {"steps": 300}))
+    monkeypatch.setattr(methods, "direct_networks", trained)
+    monkeypatch.setattr(methods, "DIRECT", ({"steps": 100}, {"steps": 300}))
     X, y = torch.zeros(2, 50, 1), torch.ones(2, 50)
-    found = housing.methods.choose_direct(X, y, 40, [0, 1])
+    found = methods.choose_direct(X, y, 40, [0, 1])
     np.testing.assert_array_equal(found, np.ones((2, 10)))
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"
 
@@ -287,11 +288,11 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
 def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert main(["housing", "--out", str(tmp_path / "none")]) == 2
     assert "LOCALMA_DATA" in capsys.readouterr().err
-    monkeypatch.setattr(housing.methods, "TREES", 3)
-    quick = dict(housing.REPETITIONS)
+    monkeypatch.setattr(companies, "TREES", 3)
+    quick = dict(experiment.REPETITIONS)
     assert main(["housing", "--synthetic", "--out", str(tmp_path)]) == 0
     assert "SYNTHETIC" in capsys.readouterr().out
-    assert quick == housing.REPETITIONS
+    assert quick == experiment.REPETITIONS
     names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
     assert names == [f"housing-synthetic{part}" for part in ("-more.csv", "-more.json", "-weights.csv", "-weights.json", ".csv", ".json")]
     table = pd.read_csv(tmp_path / "housing-synthetic.csv")
@@ -302,27 +303,27 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     gap = table.query("metric == 'excess' and method == 'GW'").set_index(["city", "ptm", "rho"])["mean"]
     np.testing.assert_allclose(gap, wide["GW"].loc[gap.index] - wide["LocalMA"].loc[gap.index], atol=1e-5)
     assert json.loads((tmp_path / "housing-synthetic.json").read_text())["configuration"]["rho_is"] == "share of D2"
-    assert len(findings.housing(table)) == 2 * 2 * 5
+    assert len(housing.verdicts(table)) == 2 * 2 * 5
 
 
 @pytest.mark.usefixtures("four_rows")
 def test_one_table_is_enough_for_the_experiment(nowhere, capsys):
     """The paper's own table, which asks for a visit by hand, or any other."""
     paper_csv(nowhere)
-    assert list(housing.experiment.load_tables(False, path=nowhere)) == ["paper"]
+    assert list(companies.load_tables(False, path=nowhere)) == ["paper"]
     assert not capsys.readouterr().out
-    assert list(housing.experiment.load_tables(True, path=nowhere)) == ["paper"]
+    assert list(companies.load_tables(True, path=nowhere)) == ["paper"]
     assert capsys.readouterr().out == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
     with pytest.raises(FileNotFoundError, match="bj_sh_lianjia_ids"):
-        housing.experiment.load_tables(True)
+        companies.load_tables(True)
 
 
 def test_a_run_of_the_papers_table_alone(flats, tmp_path, monkeypatch):
     """Nothing in it waits for a table that is not there."""
     alone = replace(flats, table="paper")
-    monkeypatch.setattr(housing.experiment, "load_tables", lambda *_, **__: {"paper": alone})
-    monkeypatch.setattr(housing.methods, "TREES", 3)
-    monkeypatch.setattr(housing.experiment, "RHOS", (0.5,))
+    monkeypatch.setattr(experiment, "load_tables", lambda *_, **__: {"paper": alone})
+    monkeypatch.setattr(companies, "TREES", 3)
+    monkeypatch.setattr(experiment, "RHOS", (0.5,))
     table = housing.run(full=True, repetitions=1, out=tmp_path)
     assert set(table["table"]) == {"paper"}
     assert not (tmp_path / "housing-predictions.npz").exists()
@@ -330,7 +331,7 @@ def test_a_run_of_the_papers_table_alone(flats, tmp_path, monkeypatch):
 
 def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
     """Cut in its last part, what the paper does not ask: no table stands there without the others, and no part is computed again."""
-    monkeypatch.setattr(housing.methods, "TREES", 3)
+    monkeypatch.setattr(companies, "TREES", 3)
     calls = []
 
     def counted(name, cut=None):
@@ -342,7 +343,7 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return honest(*args, **options)
 
-        monkeypatch.setattr(housing.experiment, name, go)
+        monkeypatch.setattr(experiment, name, go)
 
     counted("replicate")
     counted("ask_more", cut=2)
@@ -361,20 +362,20 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
 
 
 def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
-    monkeypatch.setattr(housing.tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
-    monkeypatch.setattr(housing.tuning, "SHARES", (0.5,))
+    monkeypatch.setattr(tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
+    monkeypatch.setattr(tuning, "SHARES", (0.5,))
     found = housing.tune(synthetic=True, pilots=1, out=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["housing-tuning-synthetic.csv", "housing-tuning-synthetic.json"]
     assert len(found) == 2 * 3 * 2  # cities, networks, settings
     assert (found.groupby(["network", "city"])["ratio"].min() == 1).all()
     for name in ("Beijing", "Shanghai"):
-        ratio = housing.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1)
+        ratio = tuning.validate(housing.prepare(load_housing(synthetic=True), name), 0.5, pilots=1)
         for network in housing.GRID:
             np.testing.assert_allclose(found.query("city == @name and network == @network")["ratio"], ratio[network])
     choice = housing.choose(found)
     assert list(choice) == ["synthetic"]
     assert choice["synthetic"]["PTM"] == choice["synthetic"]["DirectModel"]
-    assert all(setting in housing.tuning.GRID[network] for network, setting in choice["synthetic"].items())
+    assert all(setting in tuning.GRID[network] for network, setting in choice["synthetic"].items())
 
 
 def test_the_choice_is_the_lowest_mean():
@@ -398,8 +399,8 @@ def test_the_choice_is_the_lowest_mean():
 
 def test_the_configuration_is_the_choice_of_the_tuning_and_inside_its_lists():
     found, _ = load_results("housing-tuning")
-    assert housing.choose(found) == housing.CONFIGURATION
-    for settings in housing.CONFIGURATION.values():
+    assert housing.choose(found) == companies.CONFIGURATION
+    for settings in companies.CONFIGURATION.values():
         for name in ("learning_rate", "penalty"):
             tried = sorted({setting[name] for setting in housing.GRID["LocalMA"]})
             assert settings["LocalMA"][name] in tried[1:-1]
@@ -407,7 +408,7 @@ def test_the_configuration_is_the_choice_of_the_tuning_and_inside_its_lists():
 
 def test_a_table_without_pilots_takes_the_settings_of_the_closest(city):
     assert city.table == "synthetic"
-    assert city.settings == housing.CONFIGURATION[housing.CLOSEST]
+    assert city.settings == companies.CONFIGURATION[companies.CLOSEST]
 
 
 def test_committed_results_are_real_and_whole():
@@ -418,7 +419,7 @@ def test_committed_results_are_real_and_whole():
             assert data_module.TABLES[name].sha256.startswith(entry["checksum"])
     assert sorted(table["rho"].unique()) == list(housing.RHOS)
     assert (table["replications"] == 100).all()
-    assert provenance["configuration"]["networks"] == {"width": housing.WIDTH} | housing.CONFIGURATION
+    assert provenance["configuration"]["networks"] == {"width": housing.WIDTH} | companies.CONFIGURATION
     weights, _ = load_results("housing-weights")
     sums = weights.groupby(["table", "city", "ptm", "district"])["mean"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-4)

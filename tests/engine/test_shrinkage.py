@@ -14,7 +14,8 @@ from localma.engine.networks import Mixture
 from localma.engine.simplex import soften
 from localma.engine.stacks import ModulesStack, ModuleStack
 from localma.engine.validation import FOLDS, SMALLER, _clustered_error
-from localma.replication import adaptive, simulation
+from localma.replication import simulation
+from localma.replication.simulation import adaptive
 
 
 def world(n=200, seed=0, local=True, loss="squared"):

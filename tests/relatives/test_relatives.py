@@ -1,14 +1,13 @@
 """The relatives of LocalMA: against hand computations, scipy and scikit-learn; what they promise; what they refuse."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import optimize, stats
 from sklearn.base import clone
-from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
 
 from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, relatives
@@ -30,8 +29,6 @@ from localma.relatives import (
 from localma.relatives.gates import fit_gate
 from localma.relatives.local import linear_basis
 from localma.relatives.selection import cell_choice, grow
-from localma.replication import relatives as stage
-from localma.replication.__main__ import main
 
 CLASSES = [getattr(relatives, name) for name in relatives.__all__ if name != "pinball"]
 ON_SIMPLEX = [c for c in CLASSES if c not in (NonNegativeStacking, FeatureStacking, BatesGranger)]
@@ -649,122 +646,12 @@ def test_relatives_agree_with_the_family():
         assert np.mean((y - make(kind).fit(X, y, F=F).predict(X, F=F)) ** 2) >= best - 1e-12
 
 
-# --- on one stage -------------------------------------------------------------------------------------------------------------------
-
-
-def test_every_method_runs_where_its_loss_allows():
-    for world, n in (("S3", 60), ("digits", 50), ("counts", 120)):
-        stage_ = stage.WORLDS[world]
-        found = stage.compare(world, n, 1, seed=3)
-        able = {name for name, method in stage.METHODS.items() if stage_.loss in method.losses}
-        assert {name.rsplit(".", 1)[0] for name in found} == able
-        assert all(np.isfinite(values).all() and len(values) == 1 for values in found.values())
-        assert all(values >= 0 for name, values in found.items())
-
-
-def test_all_methods_see_the_same_sample_and_replications_do_not_depend_on_each_other():
-    both = stage.compare("S2", 100, 2, methods=["GW", "EWMA", "BestModel"])
-    second = stage.compare("S2", 100, range(1, 2), methods=["BestModel", "GW"])
-    for method in ("GW", "BestModel"):
-        assert both[f"{method}.risk"][1] == second[f"{method}.risk"][0]
-    sample_ = stage.WORLDS["S2"].draw(100, 1, 0)
-    w = global_weights(sample_.F, sample_.y, LOSSES["squared"])
-    assert second["GW.risk"][0] == pytest.approx(np.mean((sample_.F_test @ w - sample_.y_test) ** 2))
-    assert not np.allclose(both["GW.risk"][0], both["GW.risk"][1])
-
-
-def test_floor_holds_for_averages_and_not_for_stacking():
-    found = stage.compare("Scenario 2", 300, 3, methods=["LocalMA", "Hierarchical", "Yang neighbours", "Stacking linear"])
-    for method in ("LocalMA", "Hierarchical", "Yang neighbours"):
-        assert (found[f"{method}.risk"] > found["Hull.risk"]).all()
-    assert (found["Stacking linear.risk"] < found["Hull.risk"]).all()
-
-
-def test_stacker_is_what_scikit_learn_fits_with_prefit_models():
-    X, _, y = sample(n=100)
-    models = [("up", LinearRegression().fit(X, X[:, 0])), ("down", LinearRegression().fit(X, -X[:, 1] + 1))]
-    F = np.stack([m.predict(X) for _, m in models], 1)
-    theirs = StackingRegressor(models, final_estimator=RidgeCV(), cv="prefit", passthrough=True).fit(X, y)
-    np.testing.assert_allclose(stage.Stacker(RidgeCV()).fit(X, y, F).predict(X, F), theirs.predict(X), atol=1e-10)
-    X, _, y = classes()
-    models = [(c, LogisticRegression(C=C).fit(X, y)) for c, C in (("a", 0.1), ("b", 1.0))]
-    F = np.stack([m.predict_proba(X) for _, m in models], 1)
-    theirs = StackingClassifier(models, final_estimator=LogisticRegression(), cv="prefit").fit(X, y)
-    ours = stage.Stacker(LogisticRegression(), passthrough=False).fit(X, y, F)
-    np.testing.assert_allclose(ours.predict_proba(X, F), theirs.predict_proba(X), atol=1e-8)
-
-
-def test_a_class_that_a_learner_never_saw_gets_some_probability():
-    drawn = stage.WORLDS["digits"].draw(600, 0, 0)
-    few = drawn._replace(**{name: getattr(drawn, name)[drawn.y != 9][:40] for name in ("X", "y", "F")})
-    direct = stage.METHODS["DirectModel"].make("cross_entropy", 0).fit(few.X, few.y)
-    assert direct.predict_proba(few.X_test).shape[1] < 10
-    a = stage._all_classes(direct.predict_proba(few.X_test), direct.classes_, few)
-    np.testing.assert_allclose(a.sum(1), 1)
-    np.testing.assert_allclose(a[:, 9], 1 / 50)
-    assert (a[:, direct.classes_.astype(int)].argmax(1) == direct.predict_proba(few.X_test).argmax(1)).all()
-    for method in ("DirectModel", "Stacking linear"):
-        assert stage.score(stage.WORLDS["digits"], method, few, 0)["risk"] < 4
-
-
 def test_soft_voting_is_equal_weights():
     X, _, y = classes()
     models = [(c, LogisticRegression(C=C).fit(X, y)) for c, C in (("a", 0.1), ("b", 1.0))]
     voting = VotingClassifier([(name, FrozenEstimator(model)) for name, model in models], voting="soft").fit(X, y)
     ours = EqualWeights(models, loss="cross_entropy").fit(X, y)
     np.testing.assert_allclose(voting.predict_proba(X), ours.predict_proba(X), atol=1e-12)
-
-
-def test_table_pairs_with_localma_and_ranks():
-    found = {"LocalMA.risk": np.array([1.0, 3.0]), "LocalMA.seconds": np.ones(2), "GW.risk": np.array([2.0, 5.0]),
-             "GW.seconds": np.array([0.0, 4.0]), "Hull.risk": np.array([0.5, 0.5])}  # fmt: skip
-    table = stage.tabulate("Scenario 2", 100, found).set_index("method")
-    assert table.loc["GW", ["mean", "lead", "rank", "seconds", "family"]].tolist() == [3.5, 1.5, 2, 2, "constant"]
-    assert table.loc["GW", "lead_mcse"] == pytest.approx(np.std([1, 2], ddof=1) / 2**0.5)
-    assert table.loc["LocalMA", ["rank", "lead"]].tolist() == [1, 0]
-    assert table.loc["Hull", ["rank", "lead"]].isna().all()
-
-
-def test_command_writes_the_table_and_can_be_resumed(tmp_path, monkeypatch):
-    few = {name: stage.METHODS[name] for name in ("LocalMA", "GW", "EWMA")}
-    monkeypatch.setattr(stage, "METHODS", few)
-    monkeypatch.setattr(stage, "WORLDS", {name: stage.WORLDS[name] for name in ("S1", "Scenario 2")})
-    draws = []
-    compare_, stop = stage.compare, [True]
-
-    def interrupted(world, n, which, **options):
-        draws.append((world, n))
-        if world == "Scenario 2" and stop[0]:
-            raise KeyboardInterrupt
-        return compare_(world, n, which, **options)
-
-    monkeypatch.setattr(stage, "compare", interrupted)
-    assert main(["relatives", "--out", str(tmp_path)]) == 130
-    assert not (tmp_path / "relatives.csv").exists()
-    stop[0] = False
-    assert main(["relatives", "--out", str(tmp_path)]) == 0
-    assert draws == [("S1", 100), ("Scenario 2", 100), ("Scenario 2", 100)]
-    table = pd.read_csv(tmp_path / "relatives.csv")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["relatives.csv", "relatives.json"]
-    assert table.groupby("world").size().to_dict() == {"S1": 3, "Scenario 2": 4}
-    assert (table["replications"] == stage.QUICK).all()
-    direct = compare_("S1", 100, stage.QUICK)
-    mean = table.set_index(["world", "method"])["mean"]
-    for method in few:
-        assert mean["S1", method] == pytest.approx(direct[f"{method}.risk"].mean(), rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: stage.compare("S9", 100, 1), "world = 'S9' is unknown; choose one of 'S1'"),
-        (lambda: stage.compare("digits", 50, 1, methods=["NNLS"]), "methods contains 'NNLS', which 'digits' has not"),
-        (lambda: stage.run(worlds=["S9"]), "worlds contains 'S9'; choose from 'S1'"),
-    ],
-)
-def test_stage_refuses(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_neighbours_as_near_as_the_last_one_all_count():

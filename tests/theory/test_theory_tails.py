@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import brentq
 
-from localma.replication.walks import tails as walk
+from localma.replication.theory.walks import tails as walk
 from localma.theory import moment_norms, orlicz_norm, tail_index, weibull_plot
 
 

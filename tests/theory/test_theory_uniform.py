@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from localma.replication.walks import optimality, uniform
+from localma.replication.theory.walks import optimality, uniform
 
 
 @pytest.mark.parametrize("n", [100, 10_000])

@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from sklearn.tree import DecisionTreeRegressor
 
 from localma.replication import simulation
-from localma.replication.walks import limits, weights
+from localma.replication.theory.walks import limits, weights
 from localma.theory import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment, oracle_prediction
 
 

@@ -7,91 +7,42 @@ them are frozen; weights are learned from n customer-years of the whole populati
 
 The table names no persons, but the years of a person stand in consecutive rows and share what never changes. :func:`persons` finds these runs, and a
 repetition deals whole runs to the insurers, to the sample and to the test, so that nobody stands on two sides.
-
-``data`` has the table, the insurers and one repetition's cut; ``methods`` what is done with a sample, and the choice of penalties; ``experiment`` the runs
-and what their tables say.
 """
 
-from localma.replication.counts.data import (
+from localma.replication.counts.companies import (
     COVARIATES,
-    FIXED,
-    FOREST,
     INSURERS,
-    PARTS,
-    SIZES,
     Draw,
     clientele,
     fit_forest,
     fit_glm,
     generator,
-    insurers,
     load,
     persons,
     repeat,
     sample,
 )
-from localma.replication.counts.experiment import (
-    FOLD_METHODS,
-    FOLD_SIZES,
-    FULL,
-    QUICK,
-    compare_folds,
-    findings,
-    replicate,
-    run,
-    tabulate,
-    tabulate_folds,
-)
-from localma.replication.counts.methods import (
-    FACTORS,
-    METHODS,
-    PILOT,
-    chosen,
-    cross_validate_persons,
-    deviance,
-    direct_glm,
-    direct_network,
-    local_weights,
-    predict,
-    tune,
-)
+from localma.replication.counts.experiment import FOLD_METHODS, run
+from localma.replication.counts.findings import verdicts
+from localma.replication.counts.methods import METHODS, deviance, local_weights, predict
 
 __all__ = [
     "COVARIATES",
-    "FACTORS",
-    "FIXED",
     "FOLD_METHODS",
-    "FOLD_SIZES",
-    "FOREST",
-    "FULL",
     "INSURERS",
     "METHODS",
-    "PARTS",
-    "PILOT",
-    "QUICK",
-    "SIZES",
     "Draw",
-    "chosen",
     "clientele",
-    "compare_folds",
-    "cross_validate_persons",
     "deviance",
-    "direct_glm",
-    "direct_network",
-    "findings",
     "fit_forest",
     "fit_glm",
     "generator",
-    "insurers",
     "load",
     "local_weights",
     "persons",
     "predict",
     "repeat",
-    "replicate",
     "run",
     "sample",
-    "tabulate",
-    "tabulate_folds",
-    "tune",
+    "verdicts",
 ]

@@ -1,4 +1,4 @@
-"""The runs: every method for every size of the sample, two ways to cross-validate, and the tables that they leave."""
+"""The run: every method for every size of the sample, two ways to cross-validate, and the tables that they leave."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
-from localma.replication.counts.data import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
-from localma.replication.counts.methods import METHODS, chosen, cross_validate_persons, deviance, predict, tensors, tune
-from localma.replication.runner import run_parts, summarise, write_results
+from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
+from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict, tensors
+from localma.replication.counts.tuning import chosen, tune
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import summarise, write_results
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
 FOLD_METHODS = ("CV rows", "CV persons")
@@ -225,32 +227,3 @@ def run(
 
 def _chunks(repetitions: int, size: int) -> list[range]:
     return [range(start, min(start + size, repetitions)) for start in range(0, repetitions, size)]
-
-
-def findings(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
-    """LocalMA against every other method, size by size.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`run`.
-    z : float
-        A difference counts beyond so many Monte-Carlo errors.
-
-    Returns
-    -------
-    DataFrame
-        Columns n, method, lead, mcse, verdict ("LocalMA better", "LocalMA worse" or "cannot tell").
-
-    Examples
-    --------
-    >>> from localma.replication import counts, load_results
-    >>> list(counts.findings(load_results("counts")[0]).columns)
-    ['n', 'method', 'lead', 'mcse', 'verdict']
-    """
-    lead = table.query("customers == 'all' and metric == 'lead'")
-    word = np.select(
-        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]], ["LocalMA better", "LocalMA worse"], "cannot tell"
-    )
-    found = lead.assign(lead=lead["mean"], verdict=word)[["n", "method", "lead", "mcse", "verdict"]]
-    return found.reset_index(drop=True)

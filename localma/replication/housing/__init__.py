@@ -4,39 +4,20 @@ A repetition splits a city's flats into D1, which trains the districts' models, 
 removed and the rest is halved into a sample to learn from and a test. ``rho`` is the share of D2: as it grows, weights and the direct model
 get more data and the districts' models less. The ten covariates of the paper contain neither district nor coordinates, so the weight network
 does not see where a flat is; in the table ``coordinates`` it sees nothing else.
-
-``methods`` has cities, splits and what is done in one split; ``experiment`` the run and the predictions that it leaves; ``tuning`` the choice of settings.
 """
 
-from localma.replication.housing.experiment import REPETITIONS, RHOS, Predictions, load_predictions, run, save_predictions
-from localma.replication.housing.methods import (
-    CLOSEST,
-    CONFIGURATION,
-    HALVED,
-    LEAST,
-    METHODS,
-    WIDTH,
-    City,
-    Split,
-    ask_more,
-    evaluate,
-    forests,
-    networks,
-    prepare,
-    replicate,
-    split,
-    table4,
-)
-from localma.replication.housing.tuning import GRID, choose, tune, validate
+from localma.replication.housing.companies import HALVED, LEAST, WIDTH, City, Split, forests, networks, prepare, split, table4
+from localma.replication.housing.experiment import RHOS, run
+from localma.replication.housing.findings import verdicts
+from localma.replication.housing.methods import METHODS, ask_more, evaluate, replicate
+from localma.replication.housing.predictions import Predictions, load_predictions
+from localma.replication.housing.tuning import GRID, choose, tune
 
 __all__ = [
-    "CLOSEST",
-    "CONFIGURATION",
     "GRID",
     "HALVED",
     "LEAST",
     "METHODS",
-    "REPETITIONS",
     "RHOS",
     "WIDTH",
     "City",
@@ -51,9 +32,8 @@ __all__ = [
     "prepare",
     "replicate",
     "run",
-    "save_predictions",
     "split",
     "table4",
     "tune",
-    "validate",
+    "verdicts",
 ]

@@ -1,20 +1,19 @@
-"""The run of the experiment on rents, and the predictions that it leaves to whoever has no rents."""
+"""The run of the experiment on rents, and the tables that it leaves."""
 
 from __future__ import annotations
 
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from localma.datasets.housing import TABLES, Housing, load_housing
-from localma.files import write_arrays
-from localma.replication.housing import methods
-from localma.replication.housing.methods import METHODS, City, ask_more, networks, prepare, replicate, split
-from localma.replication.runner import run_parts, summarise, write_results
+from localma.datasets.housing import Housing
+from localma.replication.housing.companies import TREES, WIDTH, City, load_tables, prepare_all
+from localma.replication.housing.methods import METHODS, TOLD, ask_more, replicate
+from localma.replication.housing.predictions import save_predictions
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import summarise, write_results
 
 #: Shares of D2, the flats that weights are learned from and tested on.
 RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -22,42 +21,6 @@ RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
 REPETITIONS = {"network": 100, "forest": 100, "more": 40}
 CHUNK = {"network": 25, "forest": 5, "more": 10}
 KINDS = ("network", "forest")
-SMALLEST_FIRST = ("lianjia2019", "coordinates", "lianjia2023", "paper")
-
-
-class Predictions(NamedTuple):
-    """What :func:`save_predictions` stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
-
-    F: np.ndarray  #: (R, n, M), predicted log rents
-    y: np.ndarray  #: (R, n), log rents
-    which: np.ndarray  #: (R, n), number of each flat's district
-    districts: list[str]
-    n_train: int  #: so many flats, the first ones, are learned from; the others are the test
-
-
-def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None) -> dict[str, Housing]:
-    """The tables that a run reads: all that are there, or the smallest of them for a look. Each must be put there by hand; any one will do."""
-    if synthetic:
-        return {"synthetic": load_housing(synthetic=True, seed=seed)}
-    tables, missing = {}, {}
-    for table in TABLES if full else SMALLEST_FIRST:
-        try:
-            tables[table] = load_housing(table, path=path)
-        except FileNotFoundError as error:
-            missing[table] = error
-        if tables and not full:
-            return tables
-    if not tables:
-        raise next(iter(missing.values()))
-    if missing:
-        print(f"housing: without the tables that were not found: {', '.join(missing)}")
-    return tables
-
-
-def prepare_all(tables: dict[str, Housing]) -> dict[str, City]:
-    """The cities of all tables, by their keys."""
-    cities = [prepare(data, name) for data in tables.values() for name in ("Beijing", "Shanghai") if name in data.city]
-    return {city.key: city for city in cities}
 
 
 def run(
@@ -117,9 +80,9 @@ def run(
             for t, data in tables.items()
         },
         "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, c in cities.items()},
-        "networks": {"width": methods.WIDTH} | {city.table: city.settings for city in cities.values()},
+        "networks": {"width": WIDTH} | {city.table: city.settings for city in cities.values()},
         "chosen": "learning rates, steps and penalty of each table by housing-tuning.csv: validation on pilot repetitions, without test halves",
-        "forest": {"trees": methods.TREES},
+        "forest": {"trees": TREES},
     }
     chunks = {
         f"{key}-{kind}-{rho:g}-{start}": (key, kind, rho, range(start, min(start + CHUNK[kind], total)))
@@ -197,7 +160,7 @@ def tabulate_more(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
     for method, error in errors.items():
         row = cell | {"method": method}
         rows.append(row | {"metric": "mspe"} | summarise(error))
-        told = methods.TOLD if method == "OwnDistrict" or method.endswith(methods.TOLD) else ""
+        told = TOLD if method == "OwnDistrict" or method.endswith(TOLD) else ""
         if method != (best := f"AdaptiveLocalMA{told}"):
             rows.append(row | {"metric": "excess"} | summarise(error - errors[best]))
     return rows
@@ -210,43 +173,3 @@ def tabulate_weights(cell: dict, city: City, weights: np.ndarray) -> list[dict]:
         place = dict(zip(("lng", "lat"), city.centres[i], strict=True))
         rows.append(cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m]))
     return rows
-
-
-def save_predictions(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:
-    """``housing-predictions.npz``: what the districts' networks predict for the flats of D2, so that the averaging can be rerun without the rents' source.
-
-    Those of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or less near the centre.
-    """
-    splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
-    seeds = methods.seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
-    F = networks(city, splits, seeds[:, :-2]).numpy()
-    second = methods.rows_of(splits)
-    centre = round(float(city.y.mean()), 2)
-    arrays = {
-        "F": (F - centre).astype(np.float16),
-        "y": (city.y[second] - centre).astype(np.float16),
-        "which": city.which[second].astype(np.int8),
-        "districts": np.array(city.districts),
-        "centre": np.array(centre),
-        "n_train": np.array(len(splits[0].train)),
-    }
-    place = Path(out) / "housing-predictions.npz"
-    place.parent.mkdir(parents=True, exist_ok=True)
-
-    write_arrays(place, arrays, compressed=True)
-    return place
-
-
-def load_predictions() -> Predictions:
-    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table ``lianjia2023``.
-
-    Examples
-    --------
-    >>> from localma.replication import housing
-    >>> housing.load_predictions().F.shape
-    (10, 1856, 13)
-    """
-    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
-        centre = float(stored["centre"])
-        F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
-        return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

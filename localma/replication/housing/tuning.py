@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.replication.housing.experiment import load_tables, prepare_all
-from localma.replication.housing.methods import (
+from localma.replication.housing.companies import (
     CLOSEST,
     CONFIGURATION,
     DIRECT,
     City,
     Split,
-    direct_networks,
-    evaluate,
+    load_tables,
     networks,
+    prepare_all,
     seeds_of,
     split,
 )
-from localma.replication.runner import run_parts, write_results
+from localma.replication.housing.methods import direct_networks, evaluate
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import write_results
 
 GRID = {
     "PTM": DIRECT,

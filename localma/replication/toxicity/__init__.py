@@ -8,8 +8,11 @@ weights (or a direct model) are learned from and a test.
 The book's chapter "Toxic or not" (``book/data/toxicity``) tells the story.
 """
 
-from localma.replication.toxicity.experiment import CASES, COMPANIES, SHARES, Predictions, letters, mask, predictions, run
+from localma.replication.toxicity.companies import COMPANIES
+from localma.replication.toxicity.experiment import CASES, SHARES, run
+from localma.replication.toxicity.findings import verdicts
 from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, home_accuracy, learn, pilot, splits
+from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
 from localma.replication.toxicity.tuning import choose, tune
 
 __all__ = [
@@ -24,10 +27,11 @@ __all__ = [
     "home_accuracy",
     "learn",
     "letters",
+    "load_predictions",
     "mask",
     "pilot",
-    "predictions",
     "run",
     "splits",
     "tune",
+    "verdicts",
 ]

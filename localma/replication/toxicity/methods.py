@@ -12,7 +12,7 @@ import torch
 
 from localma.engine import Options, fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.encoders import finetune
+from localma.replication.toxicity.encoders import finetune
 
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
 #: Networks are trained in chunks of so many repetitions.

@@ -15,13 +15,12 @@ import pandas as pd
 
 from localma.datasets import load_toxicity
 from localma.engine import one_thread
-from localma.replication.encoders import ENCODERS
-from localma.replication.runner import run_parts, write_results
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import write_results
 from localma.replication.toxicity import methods
-from localma.replication.toxicity.experiment import COMPANIES, PILOT, ask_companies, read_sentences
+from localma.replication.toxicity.companies import COMPANIES, PILOT, ask_companies, read_sentences
+from localma.replication.toxicity.encoders import ENCODERS
 from localma.replication.toxicity.methods import pilot
-
-__all__ = ["BEYOND", "GRID", "choose", "tune"]
 
 
 def _candidates(*lists) -> tuple[dict, ...]:

@@ -1,0 +1,231 @@
+"""Networks that see images: four that were pre-trained and stay frozen, and the small one that learns weights.
+
+Of the frozen ones the pooled features before the last layer are computed once and kept in the user cache. ``tflite`` are four ImageNet networks as 8-bit
+TensorFlow Lite files, which ``ai-edge-litert`` reads. They stand in for the paper's four, ``torchvision``, which are larger and need torchvision and its
+weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from localma.datasets.find import Source, cache_folder, find
+from localma.files import write_atomically
+
+#: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels, checksum.
+TFLITE = {
+    "MobileNetV2 1.0": ("tf2_mobilenet_v2_1.0_224_ptq", 224, "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c"),
+    "MobileNetV1 0.75": ("mobilenet_v1_0.75_192_quant", 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a"),
+    "MobileNetV1 0.5": ("mobilenet_v1_0.5_160_quant", 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43"),
+    "MobileNetV1 0.25": ("mobilenet_v1_0.25_128_quant", 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785"),
+}
+TORCHVISION = {"ResNet18": "resnet18", "DenseNet121": "densenet121", "GoogLeNet": "googlenet", "EfficientNetB0": "efficientnet_b0"}
+FAMILIES = {"tflite": tuple(TFLITE), "torchvision": tuple(TORCHVISION)}
+PART = 5000  # images computed between two saves
+
+
+def _source(name: str) -> Source:
+    file, _, checksum = TFLITE[name]
+    advice = "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
+    return Source(f"imagenet_tflite/{file}.tflite", sha256=checksum, advice=advice)
+
+
+def available(family: str) -> str:
+    """Empty if the networks of a family can be used here, else what is missing and where to get it; nothing is downloaded.
+
+    Examples
+    --------
+    >>> from localma.replication.cifar10.networks import available
+    >>> isinstance(available("torchvision"), str)
+    True
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family = {family!r} is not known; choose from {', '.join(FAMILIES)}")
+    if family == "torchvision":
+        try:
+            from torchvision.models import get_model_weights
+        except ImportError:
+            return "torchvision is not installed: pip install torchvision, of the build of your torch"
+        except RuntimeError as error:  # its compiled part is looked for on import
+            return f"torchvision does not go with this torch ({error}): install the two together, of one build"
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
+        missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
+        from_where = " ".join(address[name] for name in missing)
+        return f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}" if missing else ""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError:
+        return "ai-edge-litert is not installed: pip install 'localma[models]'"
+    try:
+        for name in TFLITE:
+            find(_source(name))
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def choose_family() -> str:
+    """The paper's four networks if torchvision and their weights are here, else the stand-ins; an error if neither.
+
+    Raises
+    ------
+    FileNotFoundError
+        Saying what each family lacks.
+    """
+    lacking = {family: available(family) for family in ("torchvision", "tflite")}
+    for family, what in lacking.items():
+        if not what:
+            return family
+    raise FileNotFoundError("no pre-trained networks: " + "; ".join(f"{family}: {what}" for family, what in lacking.items()))
+
+
+def _tflite(name: str):
+    from ai_edge_litert.interpreter import Interpreter
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of the memory that the tensors take: a few MB
+        network = Interpreter(str(find(_source(name))), experimental_preserve_all_tensors=True, num_threads=1)
+    network.allocate_tensors()
+    enter, side = network.get_input_details()[0], TFLITE[name][1]
+    # the only tensors of shape (1, d) or (1, 1, 1, d) that come out of an average over the picture
+    pool = [
+        d for d in network.get_tensor_details() if ("AvgPool" in d["name"] or "GlobalPool/Mean" in d["name"]) and d["shape"].size in (2, 4)
+    ]
+    pool = max(pool, key=lambda d: (int(np.prod(d["shape"])), d["index"]))
+    scale, zero = pool["quantization"]
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        rows = []
+        for image in images:
+            big = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+            network.set_tensor(enter["index"], big[None])
+            network.invoke()
+            rows.append(network.get_tensor(pool["index"]).reshape(-1).astype(np.float32))
+        return (np.stack(rows) - zero) * scale
+
+    return embed, 1
+
+
+def _torchvision(name: str, *, pretrained: bool = True):
+    """With ``pretrained=False`` random weights: for a test of the plumbing."""
+    from torchvision.models import get_model, get_model_weights
+    from torchvision.transforms.functional import resize
+
+    extra = {"init_weights": False} if name == "GoogLeNet" and not pretrained else {}
+    weights = get_model_weights(TORCHVISION[name]).DEFAULT if pretrained else None
+    network = get_model(TORCHVISION[name], weights=weights, **extra).eval()
+    head = "fc" if hasattr(network, "fc") else "classifier"
+    setattr(network, head, torch.nn.Identity())
+    mean, sd = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    @torch.no_grad()
+    def embed(images: np.ndarray) -> np.ndarray:
+        x = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
+        return network((resize(x, [224, 224], antialias=True) - mean) / sd).numpy()
+
+    return embed, 50
+
+
+def features(name: str, images: np.ndarray, *, checksum: str, progress: bool = True) -> np.ndarray:
+    """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it stopped.
+
+    Parameters
+    ----------
+    name : str
+        One of the networks in :data:`FAMILIES`.
+    images : array of shape (n, 32, 32, 3), uint8
+    checksum : str
+        Of the file that the images came from; part of the cache's key, with a digest of the images' own bytes.
+    progress : bool
+
+    Returns
+    -------
+    array of shape (n, d), float16
+    """
+    family = next((f for f, names in FAMILIES.items() if name in names), None)
+    if family is None:
+        raise ValueError(f"name = {name!r} is no network; choose from {', '.join(n for names in FAMILIES.values() for n in names)}")
+    network = TFLITE[name][2] if family == "tflite" else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
+    key = hashlib.sha256(f"{checksum} {network} bilinear".encode() + hashlib.sha256(images.tobytes()).digest()).hexdigest()[:16]
+    folder = cache_folder() / "features" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    embed, parts = None, []
+    with tqdm(total=len(images), desc=name, unit="image", disable=not progress, delay=2, leave=False) as bar:
+        for start in range(0, len(images), PART):
+            path, rows = folder / f"{start}.npy", images[start : start + PART]
+            if not path.exists():
+                if embed is None:
+                    embed, size = (_tflite if family == "tflite" else _torchvision)(name)
+                found = []
+                for k in range(0, len(rows), size):
+                    found.append(embed(rows[k : k + size]))
+                    bar.update(len(found[-1]))
+                whole = np.concatenate(found).astype(np.float16)
+                write_atomically(path, lambda p, whole=whole: np.save(p, whole))
+            else:
+                bar.update(len(rows))
+            parts.append(np.load(path))
+    return np.concatenate(parts)
+
+
+class Augment(nn.Module):
+    """The paper's augmentation while training, nothing otherwise; images (n, 32, 32, 3) with values 0 to 255 become (n, 3, 32, 32) with values about -1 to 1.
+
+    Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +- ``jitter``, each image on its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma.replication.cifar10.networks import Augment
+    >>> Augment().eval()(torch.zeros(2, 32, 32, 3)).shape
+    torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(self, degrees: float = 15.0, jitter: float = 0.2):
+        super().__init__()
+        self.degrees, self.jitter = degrees, jitter
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2) / 255  # of memory format channels_last, which is what small convolutions like
+        if self.training:
+            n = len(x)
+            angle = (2 * torch.rand(n, device=x.device) - 1) * (self.degrees * torch.pi / 180)
+            flip = torch.where(torch.rand(n, device=x.device) < 0.5, -1.0, 1.0)
+            cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+            turn = torch.stack([torch.stack([flip * cos, -flip * sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+            grid = nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
+            x = nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+            brightness, contrast = (1 + self.jitter * (2 * torch.rand(2, n, 1, 1, 1, device=x.device) - 1)).unbind(0)
+            x = (x * brightness).clamp(0, 1)
+            mean = x.mean((1, 2, 3), keepdim=True)
+            x = (mean + contrast * (x - mean)).clamp(0, 1)
+        return (4 * x - 2).contiguous(memory_format=torch.channels_last)
+
+
+def weight_network(outputs: int, channels: tuple[int, ...] = (16, 32, 64)) -> nn.Sequential:
+    """A small convolutional network: images to ``outputs`` logits.
+
+    Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a linear layer: 24,000 parameters and
+    0.9 million products an image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from localma.replication.cifar10.networks import weight_network
+    >>> weight_network(4).eval()(torch.zeros(2, 32, 32, 3)).shape
+    torch.Size([2, 4])
+    """
+    layers: list[nn.Module] = [Augment()]
+    for before, after, side in zip((3, *channels), channels, (5, 3, 3), strict=False):
+        layers += [nn.Conv2d(before, after, side, stride=2, padding=side // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], outputs))
+    return body.to(memory_format=torch.channels_last)

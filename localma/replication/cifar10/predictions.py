@@ -1,0 +1,52 @@
+"""What the companies say about all images, for whoever has none."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from localma.files import write_arrays
+from localma.replication.cifar10.companies import Material
+
+
+def save_predictions(path: Path, things: Material) -> None:
+    """What the companies say about all images, in half precision, with the labels: no image. Rows are in the order of the data set's own files."""
+    halves = {"F": things.F_test.astype(np.float16), "F_train": things.F.astype(np.float16)}
+    arrays = halves | {"y": things.data.test_labels, "y_train": things.data.labels}
+    write_arrays(path, arrays | {"images": things.data.origin, "networks": things.family}, compressed=True)
+
+
+def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """What the four companies of the committed full run say about the 10,000 test or the 50,000 training images.
+
+    Rows are in the order of the data set's own files, so weights that need no image, such as GW's, can be learned and scored again: repetition r of n
+    images is ``numpy.random.default_rng([0, 1, r]).permutation(50_000)[:n]``.
+
+    Parameters
+    ----------
+    part : {"test", "train"}
+
+    Returns
+    -------
+    F : array of shape (n, 4, 10)
+        Class probabilities; half precision was kept, so rows are scaled to sum to one again, and an image in ten thousand may fall on the other side.
+    y : array of shape (n,)
+        True classes.
+
+    Examples
+    --------
+    >>> from localma.replication import cifar10
+    >>> F, y = cifar10.load_predictions()
+    >>> F.shape, y.shape
+    ((10000, 4, 10), (10000,))
+    >>> cifar10.load_predictions("train")[0].shape
+    (50000, 4, 10)
+    """
+    if part not in ("test", "train"):
+        raise ValueError(f'part must be "test" or "train", but is {part!r}')
+    end = "_train" * (part == "train")
+    with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
+        F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
+    return F / F.sum(-1, keepdims=True), y

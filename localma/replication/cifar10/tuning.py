@@ -1,0 +1,133 @@
+"""How the weight network's training was chosen for the experiment on CIFAR-10: one rule, written down before the first number was seen.
+
+The rule: over samples of 1,000 and of 10,000 images and a few repetitions of each, the candidate with the highest mean accuracy on the held-out images wins;
+on a tie, the one with the lower log loss. One candidate for all sample sizes. No test image is read.
+
+An earlier validation, kept as ``cifar10-tuning-early.csv``, had been repeated with lists that changed, and its winner sat at the edge of the last list. So this
+one takes held-out images that the earlier one had never scored, and companies that were trained without them: they answer as they would answer to test images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from localma.datasets.cifar10 import load_cifar10
+from localma.engine import global_weights, one_thread
+from localma.losses import LOSSES
+from localma.replication.cifar10 import companies
+from localma.replication.cifar10.companies import Material
+from localma.replication.cifar10.methods import fit_weights, scores
+from localma.replication.cifar10.networks import choose_family
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import write_results
+
+#: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a penalty of 100 they do not depend on
+#: the image: beyond the ends of both lists there is little but the two baselines.
+GRID = tuple(product((40, 75, 150, 300, 600), (0.3, 1.0, 3.0, 10.0, 100.0)))
+FIXED = {"channels": (16, 32, 64), "batch_size": 128, "learning_rate": 0.003}
+SIZES = (1000, 10_000)
+REPETITIONS = 4
+
+
+def held_out(n: int, seed: int = 0) -> np.ndarray:
+    """Positions of a tenth of ``n`` training images, none of which the earlier validation had scored.
+
+    Examples
+    --------
+    >>> from localma.replication.cifar10.tuning import held_out
+    >>> len(held_out(50_000))
+    5000
+    """
+    # what the earlier one held out: a tenth in each of two repetitions, drawn like this
+    spent = [np.random.default_rng([seed, 2, r]).permutation(n)[: n // 10] for r in range(2)]
+    fresh = np.setdiff1d(np.arange(n), np.concatenate(spent))
+    return np.sort(np.random.default_rng([seed, 3]).choice(fresh, n // 10, replace=False))
+
+
+@lru_cache(maxsize=1)
+def material(synthetic: bool = False, seed: int = 0) -> Material:
+    """The experiment's material with the held-out training images in place of the test images; four companies of its own, trained without them."""
+    data = load_cifar10(synthetic=synthetic)
+    held = held_out(len(data.labels), seed)
+    rest = np.setdiff1d(np.arange(len(data.labels)), held)
+    family = "pixels" if synthetic else choose_family()
+    if synthetic:
+        X = [data.images.reshape(-1, 3072).astype(np.float32)[:, m::50] for m in range(4)]
+    else:
+        [X] = companies.seen(family, data.images, checksum=data.checksum)
+    F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
+    data = replace(data, images=data.images[rest], labels=data.labels[rest], test_images=data.images[held], test_labels=data.labels[held])
+    return Material(data, family, F, F_held, C)
+
+
+def _part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
+    """All candidates on one sample: accuracy in per cent and log loss of each, then of global and of equal weights."""
+    n, r = (int(word[1:]) for word in key.split("-"))
+    things = material(synthetic, seed)
+    mine = np.random.default_rng([seed, 4, r]).permutation(len(things.data.labels))[:n]
+    images, labels, F = things.data.images[mine], things.data.labels[mine], things.F[mine]
+    held, y = things.data.test_images.astype(np.float32), things.data.test_labels
+    found = []
+    with one_thread():
+        for steps, penalty in GRID:
+            settings = FIXED | {"steps": steps, "penalty": penalty}
+            average = fit_weights(images, labels, F, seed=1000 + seed + r, configuration=settings)
+            found.append(scores(average.weights(held), things.F_test, y))
+        for constant in (global_weights(F, labels, LOSSES["cross_entropy"]), np.full(4, 0.25)):
+            found.append(scores(constant, things.F_test, y))
+    return {"scores": np.array(found)}
+
+
+def run(*, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False) -> pd.DataFrame:
+    """Score every candidate of :data:`GRID`, and write ``cifar10-tuning.csv``.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, steps, penalty, accuracy at each n, accuracy (their mean), mcse (of the mean, over repetitions) and log_loss; LocalMA's candidates, then
+        GW and EWMA, for which steps and penalty are empty.
+    """
+    things = material(synthetic, seed)
+    configuration = {
+        "seed": seed,
+        "images": f"{things.data.origin} {things.data.checksum}".strip(),
+        "held out": "5,000 training images that trained no company here and were in no earlier validation",
+        "rule": "highest mean accuracy on the held-out images over sizes and repetitions; the lower log loss on a tie",
+        "sizes": list(SIZES),
+        "repetitions": REPETITIONS,
+        "grid": [list(candidate) for candidate in GRID],
+        "fixed": FIXED | {"channels": list(FIXED["channels"])},
+        "companies": {"C": list(things.C)},
+        "synthetic": synthetic,
+    }
+    sizes = tuple(min(n, len(things.data.labels)) for n in SIZES)
+    keys = [(f"n{n}-r{r}", len(GRID)) for r in range(REPETITIONS) for n in sizes]
+    name = "cifar10-tuning" + "-synthetic" * synthetic
+
+    def compute(key):
+        return _part(key, synthetic, seed)
+
+    parts, seconds = run_parts(name, keys, compute, out=Path(out), configuration=configuration, jobs=jobs)
+    found = np.array([[parts[f"n{n}-r{r}"]["scores"] for r in range(REPETITIONS)] for n in sizes])  # (sizes, repetitions, candidates, 2)
+    accuracy = found[..., 0]
+    table = pd.DataFrame([*GRID, (np.nan, np.nan), (np.nan, np.nan)], columns=["steps", "penalty"])
+    table.insert(0, "method", ["LocalMA"] * len(GRID) + ["GW", "EWMA"])
+    for n, of_size in zip(SIZES, accuracy, strict=True):
+        table[f"accuracy n = {n}"] = of_size.mean(0)
+    table["accuracy"] = accuracy.mean((0, 1))
+    table["mcse"] = accuracy.mean(0).std(0, ddof=1) / REPETITIONS**0.5
+    table["log_loss"] = found[..., 1].mean((0, 1))
+    write_results(name, table, Path(out), configuration=configuration, seconds=seconds)
+    return table
+
+
+def winner(table: pd.DataFrame) -> dict[str, float]:
+    """The candidate that the rule picks from a table of :func:`run`."""
+    best = table[table["method"] == "LocalMA"].sort_values(["accuracy", "log_loss"], ascending=[False, True]).iloc[0]
+    return {"steps": int(best["steps"]), "penalty": float(best["penalty"])}

@@ -1,0 +1,35 @@
+"""Whether LocalMA prices better than every other method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """LocalMA against every other method, size by size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`run`.
+    z : float
+        A difference counts beyond so many Monte-Carlo errors.
+
+    Returns
+    -------
+    DataFrame
+        Columns n, method, lead, mcse, verdict ("LocalMA better", "LocalMA worse" or "cannot tell").
+
+    Examples
+    --------
+    >>> from localma.replication import counts, load_results
+    >>> list(counts.verdicts(load_results("counts")[0]).columns)
+    ['n', 'method', 'lead', 'mcse', 'verdict']
+    """
+    lead = table.query("customers == 'all' and metric == 'lead'")
+    word = np.select(
+        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]], ["LocalMA better", "LocalMA worse"], "cannot tell"
+    )
+    found = lead.assign(lead=lead["mean"], verdict=word)[["n", "method", "lead", "mcse", "verdict"]]
+    return found.reset_index(drop=True)

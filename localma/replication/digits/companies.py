@@ -1,0 +1,68 @@
+"""The images, how a repetition cuts them, and the four companies."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+#: The classes of each company, as in the paper: four each, the neighbours share two.
+OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
+
+
+def split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the images for the companies, for the weights and for the test, in random order."""
+    return tuple(np.split(np.random.default_rng(seed).permutation(1797), [600, 1200]))
+
+
+def train_companies(X: np.ndarray, y: np.ndarray, *, others: int = 1) -> list[tuple[str, LogisticRegression]]:
+    """Each company's logistic regression, fitted to all images of its own classes and to ``others`` images of each other class.
+
+    Parameters
+    ----------
+    X : array of shape (n, 64)
+    y : array of shape (n,)
+        Digits. The first ``others`` images of a class are those that a stranger to it sees.
+    others : int
+
+    Returns
+    -------
+    list of (name, model) pairs
+        As :class:`localma.LocalMA` takes them.
+    """
+    few = np.concatenate([np.flatnonzero(y == k)[:others] for k in range(10)])
+    models = []
+    for name, own in OWN.items():
+        mine = np.isin(y, own)
+        mine[few] = True
+        models.append((name, LogisticRegression(max_iter=1000).fit(X[mine], y[mine])))
+    return models
+
+
+class Repetitions(NamedTuple):
+    """What R repetitions share: a sample of n = 600 to learn from and a test of 597 images each, with the four models' predictions."""
+
+    X: np.ndarray  #: (R, 600, 64), pixels between 0 and 1
+    y: np.ndarray  #: (R, 600)
+    F: np.ndarray  #: (R, 600, 4, 10), class probabilities
+    X_test: np.ndarray  #: (R, 597, 64)
+    y_test: np.ndarray
+    F_test: np.ndarray
+
+
+def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Repetitions:
+    """Cut the images, train the train_companies and store what they predict, for seeds ``seed``, ``seed + 1``, ..."""
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    rows = []
+    with threadpool_limits(1):  # products this small are faster on one thread
+        for r in tqdm(range(seed, seed + repetitions), desc="companies", unit="cut", delay=5, leave=False):
+            first, sample, test = split(r)
+            models = train_companies(X[first], y[first], others=others)
+            F, F_test = (np.stack([model.predict_proba(X[part]) for _, model in models], 1) for part in (sample, test))
+            rows.append((X[sample], y[sample], F, X[test], y[test], F_test))
+    return Repetitions(*map(np.stack, zip(*rows, strict=True)))

@@ -1,0 +1,29 @@
+"""LocalMA against every other method on the digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """LocalMA against every other method, repetition by repetition: the mean difference, its Monte-Carlo error, and a verdict.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`compare_methods`.
+    z : float
+        A difference of less than ``z`` Monte-Carlo errors is called "cannot tell".
+
+    Returns
+    -------
+    DataFrame
+        Indexed by n and the other method; columns difference, mcse, verdict.
+    """
+    wide = table.pivot_table(index=["n", "repetition"], columns="method", values="accuracy")
+    gain = wide.rsub(wide["LocalMA"], axis=0).drop(columns="LocalMA")
+    groups = gain.groupby("n")
+    mean, error = groups.mean().stack(), (groups.std() / groups.count() ** 0.5).stack()
+    word = np.select([mean > z * error, mean < -z * error], ["LocalMA better", "LocalMA worse"], "cannot tell")
+    return pd.DataFrame({"difference": mean, "mcse": error, "verdict": word})

@@ -1,0 +1,84 @@
+"""What the paper says of rents, held against what was measured: a verdict for each finding, table, city and kind of model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from localma.replication.lab.verdicts import TURNS, judge, positive, straight, turning, valley
+
+
+def verdicts(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.DataFrame:
+    """The paper's five findings on rents, for every table, city and kind of model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`localma.replication.housing.run`.
+    z : float
+        A difference of fewer than ``z`` Monte-Carlo standard errors is none.
+    close : float
+        How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our number; the paper gives none).
+
+    Returns
+    -------
+    DataFrame
+        Columns table, city, ptm, finding (1 to 5), claim, measured, verdict.
+
+    Examples
+    --------
+    >>> from localma.replication import housing, load_results
+    >>> list(housing.verdicts(load_results("housing")[0]).columns)
+    ['table', 'city', 'ptm', 'finding', 'claim', 'measured', 'verdict']
+    """
+    rows = []
+    for (name, city, kind), cell in table.groupby(["table", "city", "ptm"], sort=False):
+        mspe, excess = (
+            cell[cell["metric"] == metric].pivot(index="rho", columns="method", values=["mean", "mcse"]).sort_index()
+            for metric in ("mspe", "excess")
+        )
+        ends = f"from rho = {mspe.index[0]:g} to {mspe.index[-1]:g}"
+        turns = {m: turning(mspe["mean", m].to_numpy(), mspe["mcse", m].to_numpy(), z) for m in ("LocalMA", "GW")}
+        claims = [
+            (f"DirectModel improves {ends}", *_change(mspe, ["DirectModel"], z, sign=-1)),
+            (f"BestPTM and EWMA get worse {ends}", *_change(mspe, ["BestPTM", "EWMA"], z)),
+            (
+                "LocalMA and GW are not monotonic",
+                "; ".join(f"{m} {TURNS[turn]}{valley(mspe['mean', m], mspe['mcse', m])}" for m, turn in turns.items()),
+                judge(all(map(all, turns.values())), any(straight(mspe["mean", m].to_numpy(), turn) for m, turn in turns.items())),
+            ),
+            (f"GW's and EWMA's distance to LocalMA grows {ends}", *_change(excess, ["GW", "EWMA"], z)),
+            _best_network(excess, z) if kind == "network" else _best_forest(mspe, excess, z, close),
+        ]
+        for number, (claim, measured, verdict) in enumerate(claims, 1):
+            cell = {"table": name, "city": city, "ptm": kind}
+            rows.append(cell | {"finding": number, "claim": claim, "measured": measured, "verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def _change(frame: pd.DataFrame, methods: list[str], z: float, sign: int = 1) -> tuple[str, str]:
+    """From the smallest rho to the largest: what was measured, and the verdict on the claim that it has this sign for all the methods."""
+    mean = np.array([frame["mean", m].iloc[-1] - frame["mean", m].iloc[0] for m in methods])
+    error = np.array([np.hypot(frame["mcse", m].iloc[-1], frame["mcse", m].iloc[0]) for m in methods])
+    return ", ".join(f"{m} {d:+.4f} ({e:.4f})" for m, d, e in zip(methods, mean, error, strict=True)), positive(sign * mean, error, z)
+
+
+def _best_network(excess: pd.DataFrame, z: float) -> tuple[str, str, str]:
+    score = excess["mean"] / excess["mcse"]
+    worst = score.stack().idxmin()
+    where = ", ".join(f"{rho:g}" for rho in score.index[(score > z).all(axis=1)]) or "none"
+    least = f"{excess['mean'].loc[worst]:+.4f} ({excess['mcse'].loc[worst]:.4f})"
+    measured = f"clearly best at rho = {where}; smallest lead at {worst[0]:g} over {worst[1]}, {least}"
+    return "LocalMA is best", measured, positive(excess["mean"], excess["mcse"], z)
+
+
+def _best_forest(mspe: pd.DataFrame, excess: pd.DataFrame, z: float, close: float) -> tuple[str, str, str]:
+    behind, error = -excess["mean", "DirectModel"], excess["mcse", "DirectModel"]
+    gap = behind / mspe["mean", "DirectModel"]
+    near = (gap < close).all()
+    others = mspe["mean"].drop(columns=["DirectModel", "LocalMA"]).min(axis=1) > mspe["mean", "DirectModel"]
+    verdict = judge((behind > z * error).all() and others.all() and near, (behind < -z * error).any() or not near)
+    unit = mspe["mean", "DirectModel"] / 100
+    ends = [f"{gap[rho] * 100:+.1f} ({error[rho] / unit[rho]:.1f}) at {rho:g}" for rho in (gap.idxmin(), gap.idxmax())]
+    measured = f"LocalMA's error minus DirectModel's, in per cent of it: from {ends[0]} to {ends[1]}"
+    return "DirectModel is best, LocalMA very close", measured, verdict

@@ -1,0 +1,62 @@
+"""What the districts' networks predict, for whoever has no rents: averages can be learned and scored again from it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from localma.files import write_arrays
+from localma.replication.housing.companies import City, networks, rows_of, seeds_of, split
+
+
+class Predictions(NamedTuple):
+    """What :func:`save_predictions` stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
+
+    F: np.ndarray  #: (R, n, M), predicted log rents
+    y: np.ndarray  #: (R, n), log rents
+    which: np.ndarray  #: (R, n), number of each flat's district
+    districts: list[str]
+    n_train: int  #: so many flats, the first ones, are learned from; the others are the test
+
+
+def save_predictions(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:
+    """``housing-predictions.npz``: what the districts' networks predict for the flats of D2, so that the averaging can be rerun without the rents' source.
+
+    Those of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or less near the centre.
+    """
+    splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
+    seeds = seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
+    F = networks(city, splits, seeds[:, :-2]).numpy()
+    second = rows_of(splits)
+    centre = round(float(city.y.mean()), 2)
+    arrays = {
+        "F": (F - centre).astype(np.float16),
+        "y": (city.y[second] - centre).astype(np.float16),
+        "which": city.which[second].astype(np.int8),
+        "districts": np.array(city.districts),
+        "centre": np.array(centre),
+        "n_train": np.array(len(splits[0].train)),
+    }
+    place = Path(out) / "housing-predictions.npz"
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+    write_arrays(place, arrays, compressed=True)
+    return place
+
+
+def load_predictions() -> Predictions:
+    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table ``lianjia2023``.
+
+    Examples
+    --------
+    >>> from localma.replication import housing
+    >>> housing.load_predictions().F.shape
+    (10, 1856, 13)
+    """
+    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
+        centre = float(stored["centre"])
+        F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
+        return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

@@ -1,0 +1,1 @@
+"""What all experiments share: parts of long runs, results and their provenance, samples, verdicts."""

@@ -1,0 +1,132 @@
+"""Words for differences that know rounding and Monte-Carlo error: the paper's tables as data, a verdict per cell, and a verdict for each claim.
+
+Verdicts are computed, never typed: "agrees" or "differs" where the difference is beyond ``z`` Monte-Carlo errors of nothing (three: with dozens of findings,
+two would decide some by chance), else "cannot tell"; "untestable here" where a table lacks what a claim speaks of; "by design" where it could not fail.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv", 5: "table5.csv"}
+PRINTED_REPLICATIONS = 500
+
+
+def printed(table: int) -> pd.DataFrame:
+    """A table of the paper as printed, with the half-unit of each number's last digit.
+
+    Parameters
+    ----------
+    table : {1, 2, 3, 5}
+
+    Returns
+    -------
+    DataFrame
+        Columns setting (Tables 1, 2), n, method, mean, sd (what the paper prints in parentheses: its size shows that it is the standard deviation over
+        replications; not in Table 5), rounding. Table 5 is in per cent, with n = 0 for what does not depend on the sample, and the ten values of n read as
+        1,000 to 10,000.
+
+    Examples
+    --------
+    >>> from localma.replication import printed
+    >>> printed(3).head(1)
+         n   method  mean    sd  rounding
+    0  100  LocalMA  5.61  1.27     0.005
+    """
+    if table not in TABLES:
+        raise ValueError(f"table = {table!r} is not here; choose from {sorted(TABLES)}")
+    with (files("localma.replication") / "paper" / TABLES[table]).open() as file:
+        frame = pd.read_csv(file, dtype=str)
+    digits = frame["mean"].str.partition(".")[2].str.len()
+    frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0**-digits)
+    if "method" not in frame:  # Table 2
+        frame.insert(2, "method", "LocalMA")
+    return frame.astype({"n": int} | {name: float for name in ("mean", "sd") if name in frame})
+
+
+def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+    """Printed and replicated means side by side, with a verdict per cell.
+
+    Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of their
+    difference (three: with dozens of cells, two would find differences by chance). "cannot tell" where they agree but the
+    allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
+
+    Parameters
+    ----------
+    replicated : DataFrame
+        Columns n, method, mean, mcse and, if ``paper`` has it, setting.
+    paper : DataFrame
+        From :func:`printed`.
+
+    Returns
+    -------
+    DataFrame
+        Columns of the cell, printed, replicated, mcse, ratio (replicated over printed), verdict.
+
+    Examples
+    --------
+    >>> from localma.replication import compare, load_results, printed
+    >>> table, _ = load_results("simulation")
+    >>> list(compare(table.query("scenario == 2"), printed(3)).columns)
+    ['n', 'method', 'printed', 'replicated', 'mcse', 'ratio', 'verdict']
+    """
+    keys = [k for k in ("setting", "n", "method") if k in paper]
+    paper = paper.rename(columns={"mean": "mean_paper", "sd": "sd_paper"})
+    both = paper.merge(replicated, on=keys, validate="one_to_one")
+    error = np.hypot(both["mcse"], both["sd_paper"] / PRINTED_REPLICATIONS**0.5)
+    allowance = both["rounding"] + z * error
+    difference = both["mean"] - both["mean_paper"]
+    coarse = (allowance > both["mean_paper"] / 4) & (both["mean_paper"] > 0)
+    verdict = np.select(
+        [difference > allowance, difference < -allowance, coarse],
+        ["differs: higher", "differs: lower", "cannot tell"],
+        "agrees",
+    )
+    ratio = both["mean"] / both["mean_paper"].where(both["mean_paper"] > 0)
+    return both[keys].assign(printed=both["mean_paper"], replicated=both["mean"], mcse=both["mcse"], ratio=ratio, verdict=verdict)
+
+
+def judge(agrees, differs) -> str:
+    return "agrees" if agrees else "differs" if differs else "cannot tell"
+
+
+def positive(mean, error, z: float) -> str:
+    """Of a claim that all these numbers are above zero; one that is clearly below contradicts it."""
+    mean, error = np.asarray(mean, dtype=float), np.asarray(error, dtype=float)
+    return judge((mean > z * error).all(), (mean < -z * error).any())
+
+
+def small(mean: float, error: float, bound: float, z: float) -> str:
+    """Of a claim that this number is hardly more than nothing: no further from zero than ``bound``."""
+    return judge(abs(mean) + z * error <= bound, abs(mean) - z * error > bound)
+
+
+def turning(mean: np.ndarray, error: np.ndarray, z: float) -> tuple[bool, bool]:
+    """Whether there is a fall and whether there is a rise between any two sizes, each beyond z standard errors."""
+    i, j = np.triu_indices(len(mean), 1)
+    score = (mean[j] - mean[i]) / np.hypot(error[i], error[j])
+    return bool((score < -z).any()), bool((score > z).any())
+
+
+def valley(mean: pd.Series, error: pd.Series) -> str:
+    """How deep a curve falls to its lowest point, and how high it climbs from there."""
+    low = mean.idxmin()
+    change = [f"{mean[end] - mean[low]:.4f} ({np.hypot(error[end], error[low]):.4f})" if end != low else "0" for end in mean.index[[0, -1]]]
+    return f", lowest at {low:g}, above that by {change[0]} at {mean.index[0]:g} and {change[1]} at {mean.index[-1]:g}"
+
+
+def straight(mean: np.ndarray, turn: tuple[bool, bool]) -> bool:
+    """Whether a curve that clearly changes goes one way at every step: where it only seems to turn, that it does not is no finding."""
+    steps = np.diff(mean)
+    return any(turn) and bool((steps > 0).all() or (steps < 0).all())
+
+
+TURNS = {
+    (True, True): "falls and rises",
+    (True, False): "only falls",
+    (False, True): "only rises",
+    (False, False): "no clear change",
+}

@@ -1,0 +1,67 @@
+"""The worlds: simulated ones and real ones, each draws a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+import numpy as np
+
+from localma.replication.counts import companies as insurers
+from localma.replication.digits.companies import repeat
+from localma.replication.lab.sample import Sample
+from localma.replication.simulation import scenarios
+
+# Replications that are kept together; few, so that little is lost on Ctrl-C.
+CHUNK = 5
+TEST_SIZE = 2500
+
+
+@dataclass(frozen=True)
+class World:
+    """A name, a loss, sample sizes, and ``draw(n, replication, seed)``."""
+
+    name: str
+    loss: str
+    sizes: tuple[int, ...]
+    draw: Callable[[int, int, int], Sample] = field(repr=False)
+
+    def key(self, n: int) -> str:
+        return f"{self.name.replace(' ', '')}-n{n}"
+
+
+def _simulated(scenario, setting, n, replication, seed):
+    number = ("S1", "S2", "S3", "-").index(setting)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, n, replication)))
+    cell = scenarios.Cell(scenario, setting, n)
+    X, F, y = (a[0] for a in scenarios.draw(cell, 1, rng))
+    new = rng.standard_normal((TEST_SIZE, 5))
+    return Sample(X, y, F, new, scenarios.true_mean(new, cell), scenarios.candidate_models(new))
+
+
+@lru_cache(CHUNK)  # the sizes of one world take the first rows of the same cut
+def _cut(world, replication, seed):
+    if world == "digits":
+        return Sample(*(a[0] for a in repeat(1, seed=1000 * seed + replication)))
+    cut = insurers.sample(max(WORLDS["counts"].sizes), insurers.generator(replication, seed))
+    return Sample(cut.X, cut.y, cut.F, cut.X_test, cut.y_test, cut.F_test)
+
+
+def _real(world, n, replication, seed):
+    cut = _cut(world, replication, seed)
+    return cut._replace(X=cut.X[:n], y=cut.y[:n], F=cut.F[:n])
+
+
+#: The worlds by name, in the order of the table.
+WORLDS = {
+    world.name: world
+    for world in (
+        World("S1", "squared", (100, 900), partial(_simulated, 1, "S1")),
+        World("S2", "squared", (100, 900), partial(_simulated, 1, "S2")),
+        World("S3", "squared", (100, 900), partial(_simulated, 1, "S3")),
+        World("Scenario 2", "squared", (100, 900), partial(_simulated, 2, "-")),
+        World("digits", "cross_entropy", (50, 600), partial(_real, "digits")),
+        World("counts", "poisson", (300, 1500), partial(_real, "counts")),
+    )
+}

@@ -1,0 +1,37 @@
+"""Section 4 of the paper: Tables 1-3, and the weight-function figure.
+
+The paper's regression functions and constants are lost in the text that we work from. What stands here is a calibrated
+reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched. It is the test.
+The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
+"""
+
+from localma.replication.simulation.experiment import CONFIGURATION, fit_cell, replicate, run
+from localma.replication.simulation.scenarios import (
+    CELLS,
+    CONSTANT,
+    THETA,
+    Cell,
+    candidate_models,
+    draw,
+    generator,
+    hull_clip,
+    true_mean,
+    true_weights,
+)
+
+__all__ = [
+    "CELLS",
+    "CONFIGURATION",
+    "CONSTANT",
+    "THETA",
+    "Cell",
+    "candidate_models",
+    "draw",
+    "fit_cell",
+    "generator",
+    "hull_clip",
+    "replicate",
+    "run",
+    "true_mean",
+    "true_weights",
+]

@@ -1,0 +1,223 @@
+"""A LocalMA that need not know which world it is in: the simulation's tables with its column, the worlds between, and its bands.
+
+Three parts. ``tables``: the cells of Tables 1-3, on the same samples and test points as the simulation's command. ``scan``: S1 with the
+slopes of its logits multiplied by t, from constant weights (t = 0) towards the paper's S1 (t = 1), beside every fixed penalty. ``bands``: how
+often the bootstrap's intervals cover the true weights of S1. The book's chapter "When global weights are right" (``book/beyond/adaptive``) reads the table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, global_weights, grid, training
+from localma.engine.shrinkage import MEMBERS, member_seeds
+from localma.engine.simplex import soften
+from localma.engine.validation import FOLDS, SMALLER
+from localma.losses import LOSSES
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import summarise, write_results
+from localma.replication.simulation.experiment import CONFIGURATION
+from localma.replication.simulation.scenarios import (
+    CELLS,
+    CHUNK,
+    TEST_SIZE,
+    Cell,
+    candidate_models,
+    draw,
+    generator,
+    true_mean,
+    true_weights,
+)
+
+LOSS = LOSSES["squared"]
+SLOPES = (0.0, 0.1, 0.2, 0.4, 0.8)
+SCAN = tuple(Cell(1, "S1", n, slope) for slope in SLOPES for n in (100, 300, 900))
+BANDS = tuple(Cell(1, "S1", n) for n in (100, 300, 900))
+#: replications of the tables, of the scan, of the bands; and networks of resampled data for each band
+FULL, QUICK = (500, 50, 50, 50), (8, 4, 4, 20)
+#: replications to a part: all folds, penalties and members of so many train together
+PART = {"tables": 125, "scan": 50, "bands": 25}
+
+
+def _sample(cell: Cell, rows: slice, seed: int, part: str):
+    """Replications ``rows`` of a cell, their networks' seeds and the test points, all those of the simulation's command.
+
+    Scan and bands have replications of their own, which start after those that the tables can reach.
+    """
+    first = rows.start // CHUNK
+    rng, seeds = generator(seed, cell, first + {"tables": 0, "scan": 1000, "bands": 2000}[part])
+    rows = slice(rows.start - first * CHUNK, rows.stop - first * CHUNK)
+    X, F, y = (a[rows] for a in draw(cell, CHUNK, rng))
+    # replication by replication the same test points as there, where a chunk's are drawn at once
+    test = rng.standard_normal((rows.stop, TEST_SIZE, 5))[rows]
+    return (X, F, y), seeds[rows], test
+
+
+def _tensors(*arrays, device):
+    return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
+
+
+def _errors(weights, test, cell) -> dict:
+    """Mean squared error and mean distance of the weights, for weights (R, n, 3) or (R, 1, 3)."""
+    out = {"mse": np.square((weights * candidate_models(test)).sum(-1) - true_mean(test, cell)).mean(-1)}
+    if cell.scenario == 1:
+        truth = true_weights(test, cell.setting, cell.slope)
+        out["weight_error"] = np.sqrt(np.square(weights - truth).sum(-1)).mean(-1)
+    return out
+
+
+def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50) -> dict[str, np.ndarray]:
+    """Replications ``rows`` of one cell of one part.
+
+    Returns
+    -------
+    dict of arrays of shape (replications,)
+        Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation chose it (the last is
+        global weights, negative ones are the smaller penalties); "Adaptive, bold" takes smaller penalties without evidence of a standard error.
+    """
+    (X, F, y), seeds, test = _sample(cell, rows, seed, part)
+    sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
+    if part == "bands":
+        return _bands(cell, sample, seeds, test[:, :500], bootstrap)
+    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
+    found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
+    if part == "scan":
+        plain = fit_stack(*sample, LOSS, seeds=seeds)
+        found["LocalMA"] = plain.weights(fresh).cpu().numpy()
+        for k, penalty in enumerate(grid(cell.n)):
+            w = _members(sample, seeds, torch.full((len(y),), penalty), fit.global_weights)(fresh)
+            found[f"fixed {k}"] = w.cpu().numpy()
+    out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in _errors(w, test, cell).items()}
+    chosen = fit.cross_validation.chosen - len(SMALLER)
+    out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + 1)}
+    return out
+
+
+def _bold(sample, seeds, fit, fresh, careful):
+    """Weights as ``careful``, but below the list the smallest held-out loss decides, whether it beats the list's end by a standard error or not."""
+    cv, end = fit.cross_validation, len(SMALLER)
+    rows = np.flatnonzero(cv.chosen == end)
+    low = end - cv.loss[rows, end::-1].argmin(1)
+    rows, low = rows[low < end], low[low < end]
+    weights = careful.copy()
+    if len(rows):
+        penalties = torch.as_tensor(cv.shrinkage[low])
+        some = _members([a[rows] for a in sample], seeds[rows], penalties, fit.global_weights[rows])
+        weights[rows] = some(fresh[rows]).cpu().numpy()
+    return weights
+
+
+def _members(sample, seeds, penalties, gw):
+    """A function that gives the mean weights of so many networks as the estimator averages, one penalty for each sample."""
+    rows = torch.arange(len(seeds)).repeat_interleave(MEMBERS)
+    stack = fit_stack(
+        *(a[rows] for a in sample),
+        LOSS,
+        seeds=np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds]),
+        penalties=penalties.to(sample[0])[rows],
+        start=torch.as_tensor(soften(gw)).to(sample[0])[rows],
+        options=training(sample[0].shape[1]),
+    )
+    return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
+
+
+def _bands(cell, sample, seeds, test, bootstrap):
+    """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true weights, and how wide that is."""
+    X, F, y = sample
+    R, n = y.shape
+    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    (fresh,) = _tensors(test, device=X.device)
+    centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
+    counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
+    drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
+    index = drawn[..., None]
+    gw = global_weights(
+        np.take_along_axis(F.double().numpy()[:, None], index, 2), np.take_along_axis(y.double().numpy()[:, None], drawn, 2), LOSS
+    )
+    total = total_square = 0.0
+    penalties = torch.as_tensor(np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)).to(X)
+    for b in range(bootstrap):  # one network for each sample at a time, so that no more than R weights at the test points are kept
+        stack = fit_stack(
+            *sample,
+            LOSS,
+            seeds=[int(np.random.SeedSequence([int(s), 3]).generate_state(bootstrap)[b]) for s in seeds],
+            penalties=penalties,
+            start=torch.as_tensor(soften(gw[:, b])).to(X),
+            sample_weight=torch.as_tensor(counts[:, b]).to(X),
+            options=training(n),
+        )
+        w = stack.weights(fresh).double().cpu().numpy()
+        total, total_square = total + w, total_square + w**2
+    sd = np.sqrt(np.maximum(total_square - total**2 / bootstrap, 0) / (bootstrap - 1))
+    out = {}
+    for level, z in ((0.8, 1.2816), (0.95, 1.96)):
+        out[f"band {level:g}.coverage"] = (np.abs(truth - centre) <= z * sd).mean((1, 2))
+        out[f"band {level:g}.half_width"] = (z * sd).mean((1, 2))
+    out["band 0.95.error"] = np.abs(truth - centre).mean((1, 2))
+    return out
+
+
+def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
+    """The column "Adaptive" of Tables 1-3, the scan between the worlds, and the bands' coverage.
+
+    Returns
+    -------
+    DataFrame
+        Columns part, scenario, setting, slope, n, method, metric, mean, sd, mcse, replications.
+    """
+    *sizes, bootstrap = FULL if full else QUICK
+    replications = dict(zip(PART, sizes, strict=True))
+    cells = {"tables": CELLS, "scan": SCAN, "bands": BANDS}
+    pieces = {
+        f"{part}-{cell.key}-{start}": (part, cell, slice(start, min(start + PART[part], replications[part])))
+        for part, own in cells.items()
+        for cell in own
+        for start in range(0, replications[part], PART[part])
+    }
+    configuration = {
+        "seed": seed,
+        "replications": replications,
+        "bootstrap": bootstrap,
+        "device": device,
+        "folds": FOLDS,
+        "members": MEMBERS,
+        "multiples": MULTIPLES,
+        "smaller multiples": SMALLER,
+        "penalty at n = 100": Options().resolve(100).penalty,
+        "LocalMA": CONFIGURATION,
+        "epsilon at n = 100": training(100).epsilon,
+    }
+    networks = {"tables": FOLDS * len(MULTIPLES) + MEMBERS, "scan": (FOLDS + MEMBERS) * len(MULTIPLES) + MEMBERS + 1}
+    networks["bands"] = networks["tables"] + bootstrap
+
+    def compute(key):
+        part, cell, rows = pieces[key]
+        return measure(part, cell, rows, seed=seed, device=device, bootstrap=bootstrap)
+
+    work = [(key, (rows.stop - rows.start) * networks[part]) for key, (part, _, rows) in pieces.items()]
+    parts, seconds = run_parts("adaptive", work, compute, out=Path(out), configuration=configuration, jobs=jobs)
+    found: dict[tuple, list] = {}
+    for key, (part, cell, _) in pieces.items():
+        for name, values in parts[key].items():
+            found.setdefault((part, cell, *name.rsplit(".", 1)), []).append(values)
+    rows = [
+        {
+            "part": part,
+            "scenario": cell.scenario,
+            "setting": cell.setting,
+            "slope": cell.slope,
+            "n": cell.n,
+            "method": method,
+            "metric": metric,
+        }
+        | summarise(np.concatenate(values))
+        for (part, cell, method, metric), values in found.items()
+    ]
+    table = pd.DataFrame(rows)
+    write_results("adaptive", table, Path(out), configuration=configuration, seconds=seconds, device=device)
+    return table

@@ -1,0 +1,75 @@
+"""How LocalMA's configuration was chosen: cross-validation within pilot samples, no test point and no regression function looked at.
+
+The pilot samples come from the simulation's cells but from random numbers of their own. Each configuration is scored by its cross-validated squared
+error, in each cell relative to the best configuration there, averaged over cells: one configuration for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from localma.engine import Options, fit_stack
+from localma.losses import LOSSES
+from localma.replication.lab.parts import run_parts
+from localma.replication.lab.results import write_results
+from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
+
+FOLDS = 5
+PILOTS_QUICK, PILOTS_FULL = 4, 20
+#: width (32 units cost twice the time of 16), peak learning rate, and the penalty: its value at n = 100 and the power of n with which it falls
+GRID = tuple(
+    (width, rate, *penalty)
+    for width, rate in itertools.product((8, 16), (0.05, 0.1))
+    for penalty in ((0.0, 0.0), *itertools.product((0.005, 0.01, 0.02), (0.5, 0.75, 1.0)))
+)
+
+
+def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> np.ndarray:
+    """Cross-validated squared error of each configuration and pilot sample, (len(GRID), pilots)."""
+    setting = ("S1", "S2", "S3", "-").index(cell.setting)
+    # a spawn key that starts like no cell's: pilot samples are not among the simulation's
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99, setting, cell.n)))
+    X, F, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in draw(cell, pilots, rng))
+    folds = np.arange(cell.n) % FOLDS  # the sample is in random order
+    train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
+    held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
+    stacked = [torch.cat([a[:, i] for i in train]) for a in (X, F, y)]  # folds times pilots: one stack
+    out = np.empty((len(GRID), pilots))
+    for g, (width, rate, penalty, power) in enumerate(GRID):
+        n = stacked[2].shape[1]
+        options = Options(learning_rate=rate, penalty=penalty * (100 / n) ** power)
+        fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), width=width, options=options)
+        w = fit.weights(torch.cat([X[:, i] for i in held]))
+        error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
+        out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0).cpu()
+    return out
+
+
+def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
+    """Score every configuration of :data:`GRID`; the first row of the table is the choice."""
+    pilots = PILOTS_FULL if full else PILOTS_QUICK
+    configuration = {"seed": seed, "pilots": pilots, "folds": FOLDS, "sizes": SIZES, "grid": GRID}
+    cells = {cell.key: cell for cell in CELLS}
+    parts, seconds = run_parts(
+        "tuning",
+        [(key, len(GRID) * FOLDS * pilots) for key in cells],
+        lambda key: {"error": cross_validate(cells[key], pilots, seed, device)},
+        out=Path(out),
+        configuration=configuration,
+        jobs=jobs,
+    )
+    table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])
+    ratios = []
+    for key, part in parts.items():
+        risk = part["error"].mean(1)
+        table[key] = risk
+        ratios.append(risk / risk.min())
+    table.insert(4, "score", np.mean(ratios, 0))
+    table = table.sort_values("score", ignore_index=True)
+    write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds, device=device)
+    return table

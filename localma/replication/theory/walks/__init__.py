@@ -1,0 +1,113 @@
+"""The theory part's measurements, walks: one module each, small while a chapter is read, large in ``python -m localma.replication theory``.
+
+A walk is a module of this package with two names. ``CELLS = {"quick": [...], "full": [...]}`` lists what is measured as tuples ``(case, size,
+replications)``: a case is a string, a size is what a rate is stated in (n, N, a number of parameters, ...).
+``measure(case, size, replications, rng)`` returns a dictionary of arrays of shape (replications,), one for each quantity. Add a file, and it is found.
+"""
+
+from __future__ import annotations
+
+import zlib
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from localma.replication.lab.results import summarise
+
+
+def names() -> list[str]:
+    """Of the walks, each a module of this package.
+
+    Examples
+    --------
+    >>> from localma.replication.theory import walks
+    >>> "optimality" in walks.names()
+    True
+    """
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def walk(name: str) -> ModuleType:
+    if name not in names():
+        raise ValueError(f"name = {name!r} is no walk; there are {', '.join(names())}")
+    return import_module(f"{__name__}.{name}")
+
+
+def measure_cell(name: str, case: str, size: int, replications: int, seed: int) -> dict[str, np.ndarray]:
+    # a cell's random numbers depend on nothing but its own name and the seed
+    key = (zlib.crc32(f"{name}/{case}".encode()), size)
+    found = walk(name).measure(case, size, replications, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
+    return {quantity: np.asarray(values, dtype=float) for quantity, values in found.items()}
+
+
+def cell_key(name: str, case: str, size: int) -> str:
+    """Fit for a file name, whatever a case is called."""
+    return "-".join(["".join(c if c.isalnum() or c == "." else f"%{ord(c):x}" for c in part) for part in (name, case, str(size))])
+
+
+def tabulate(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> list[dict]:
+    rows = []
+    for quantity, values in found.items():
+        low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+        quantiles = {"q05": float(low), "median": float(median), "q95": float(high)}
+        rows.append({"walk": name, "case": case, "size": size, "quantity": quantity} | summarise(values) | quantiles)
+    return rows
+
+
+def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
+    """Measure one walk now.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    scale : {"quick", "full"}
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Columns walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95; ``load_results("theory")`` has the same.
+    """
+    return pd.DataFrame([row for cell in walk(name).CELLS[scale] for row in tabulate(name, *cell[:2], measure_cell(name, *cell, seed))])
+
+
+class Slope(NamedTuple):
+    """A fitted rate: the slope of log mean in log size, with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+    misfit: float  #: chi-squared over degrees of freedom: near one if a straight line fits the means within their Monte-Carlo errors
+
+
+def fitted_slope(size, mean, mcse) -> Slope:
+    """Weighted least squares of log mean on log size.
+
+    The weights are the Monte-Carlo precisions. Where a straight line does not fit within these errors (misfit above one), the interval is as much wider:
+    a t interval with the scale estimated from the residuals. It then says how well *a line* describes these sizes, no more.
+
+    Parameters
+    ----------
+    size, mean, mcse : arrays of shape (k,), all positive, k at least 3
+
+    Examples
+    --------
+    >>> from localma.replication.theory.walks import fitted_slope
+    >>> round(fitted_slope([10, 100, 1000], [1.0, 0.1, 0.01], [0.01, 0.001, 0.0001]).estimate, 6)
+    -1.0
+    """
+    import statsmodels.api as sm  # with the plots extra, like the chapters that need it
+
+    size, mean, mcse = (np.asarray(values, dtype=float) for values in (size, mean, mcse))
+    if not (len(size) >= 3 and (size > 0).all() and (mean > 0).all() and (mcse > 0).all()):
+        raise ValueError("size, mean and mcse must be positive and have at least 3 entries")
+    model = sm.WLS(np.log(mean), sm.add_constant(np.log(size)), weights=(mcse / mean) ** -2)
+    misfit = float(model.fit().scale)
+    line = model.fit() if misfit > 1 else model.fit(cov_type="fixed scale")
+    low, high = line.conf_int()[1]
+    return Slope(float(line.params[1]), float(low), float(high), misfit)

