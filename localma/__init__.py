@@ -8,7 +8,7 @@ Gao, He & Yang (2026), *Combining pre-trained models via localized model averagi
 """
 
 from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load
-from localma.engine import WeightNetwork, mlp
+from localma.engine import Mlp, Training, WeightNetwork, mlp
 from localma.losses import LOSSES, Loss, tweedie
 
 __version__ = "0.1.0"
@@ -21,6 +21,8 @@ __all__ = [
     "GlobalMA",
     "LocalMA",
     "Loss",
+    "Mlp",
+    "Training",
     "WeightNetwork",
     "load",
     "mlp",

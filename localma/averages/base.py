@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from localma.averages.candidates import align_classes, classes_of, name_models, predict_candidates
 from localma.checks import _advice, check_numeric_columns, check_same_rows
-from localma.engine import first_smallest
+from localma.engine import Mlp, Training, first_smallest
 from localma.files import write_arrays
 from localma.losses import LOSSES, Loss, resolve_loss
 
@@ -28,6 +29,10 @@ FORMAT = 1
 KINDS: dict[str, type[ModelAverage]] = {}
 
 
+#: Of parameters that are groups of settings.
+DEFAULTS = {"network": Mlp(), "training": Training()}
+
+
 def predicts_probabilities(estimator) -> bool:
     """Whether an estimator's loss is one of classification; raises AttributeError otherwise, as :func:`available_if` wants it."""
     if not estimator._resolve_loss().is_classification:
@@ -37,6 +42,20 @@ def predicts_probabilities(estimator) -> bool:
 
 class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
+
+    def set_params(self, **params):
+        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its default where that is None)."""
+        nested = {key: params.pop(key) for key in list(params) if key.split("__")[0] in DEFAULTS and "__" in key}
+        super().set_params(**params)
+        for key, value in nested.items():
+            name, field = key.split("__", 1)
+            if name not in self.get_params(deep=False):
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}")
+            settings = DEFAULTS[name] if getattr(self, name) is None else getattr(self, name)
+            if field not in settings.get_params():
+                raise ValueError(f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}")
+            setattr(self, name, replace(settings, **{field: value}))
+        return self
 
     def _resolve_loss(self) -> Loss:
         return resolve_loss(self.loss)

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from localma.averages.base import LossEstimator, predicts_probabilities
 from localma.checks import resolve_seed
-from localma.engine import Options, train
+from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype
-from localma.engine.direct import DEFAULT
+from localma.engine.direct import DIRECT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
@@ -35,8 +35,8 @@ class DirectModel(LossEstimator):
         output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they are if it has an embedding layer.
     loss : str, Loss or callable
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
-    training : localma.engine.Options, optional
-        For a module. Default: 500 steps with a peak learning rate of 0.01.
+    training : Training, optional
+        Of a module: see :class:`localma.Training`.
     progress : bool
         A progress bar for a module whose training takes longer than five seconds.
     random_state : int, RandomState or None
@@ -73,8 +73,11 @@ class DirectModel(LossEstimator):
         return self
 
     def _fit_module(self, X, y, loss):
+        if not isinstance(self.training, (Training, type(None))):
+            raise TypeError(f"training must be a localma.Training or None, not {type(self.training).__name__}")
+        training = (self.training or Training()).resolve(len(y), **DIRECT)
         seed = resolve_seed(self.random_state)
-        dtype = resolve_dtype("auto", y, *([X] if X.ndim == 2 else []))
+        dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         learner = copy.deepcopy(self.learner).to(dtype)
         x = module_input(learner, X)
         self.shift_ = None
@@ -98,14 +101,11 @@ class DirectModel(LossEstimator):
             value = loss.value(target, self._mean(output[:, 0], loss))
             return value / unit if loss == LOSSES["squared"] else value
 
-        if not isinstance(self.training, (Options, type(None))):
-            raise TypeError(f"training must be a localma.engine.Options or None, not {type(self.training).__name__}")
-        options = (self.training or DEFAULT).resolve(len(y))
         generators = [torch.Generator().manual_seed(seed)]
-        bar = tqdm(total=options.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
+        bar = tqdm(total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, generators, bar)
+            train(ModuleStack([learner]), x.unsqueeze(0), criterion, (target,), training, generators, bar)
         self.learner_ = learner.eval()
 
     def _standardize(self, x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 import torch
@@ -34,13 +35,26 @@ def _needs_digits(a: np.ndarray) -> bool:
     return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or np.abs(a).max() > 1e12)
 
 
+_inside, _threads, _lock = 0, 1, Lock()
+
+
 @contextmanager
 def one_thread(when: bool = True):
-    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take."""
-    threads = torch.get_num_threads()
-    if when:
+    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take.
+
+    Fits in threads of their own overlap here: whoever leaves restores what the first of them found.
+    """
+    global _inside, _threads
+    if not when:
+        yield
+        return
+    with _lock:
+        _threads = _threads if _inside else torch.get_num_threads()
+        _inside += 1
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_threads)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from localma.engine.options import Options
+from localma.engine.stacks import Stack
+from localma.engine.training import Training
 
 __all__ = ["History", "one_cycle", "train"]
 
@@ -31,11 +32,11 @@ class History:
 
 
 def train(
-    stack,
+    stack: Stack,
     inputs: Tensor,
     criterion: Callable[..., Tensor],
     targets: Sequence[Tensor],
-    options: Options,
+    training: Training,
     generators: Sequence[torch.Generator],
     progress: tqdm | None = None,
     penalties: Tensor | None = None,
@@ -44,25 +45,24 @@ def train(
 
     Parameters
     ----------
-    stack : MLPStack or ModuleStack
-        Called with inputs, gives outputs; ``parameters``, ``weights`` and ``take`` as there.
+    stack : Stack
     inputs : Tensor
         In the stack's layout, B first.
     criterion : callable
         ``criterion(outputs, *targets)`` gives the loss of each observation, (B, n).
     targets : sequence of Tensor
         B first, n last.
-    options : Options
+    training : Training
         Resolved.
     generators : sequence of torch.Generator, length B
         Each replication's own randomness: its validation part and its batches.
     penalties : Tensor of shape (B,), optional
-        One for each network of an MLPStack, instead of the options' one for all.
+        One for each network, instead of the one for all.
     """
     B, n = targets[-1].shape[0], targets[-1].shape[-1]
     device = targets[-1].device
-    n_valid = options.n_validation(n)
-    batch_size = min(options.batch_size, n - n_valid)
+    n_valid = training.n_validation(n)
+    batch_size = min(training.batch_size, n - n_valid)
 
     def permutations(size):
         return torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
@@ -73,8 +73,7 @@ def train(
     everything = (inputs, list(targets))
     if n_valid:
         order = permutations(n)
-        validation, training = take(order[:, :n_valid]), order[:, n_valid:]
-        everything = take(training)
+        validation, everything = take(order[:, :n_valid]), take(order[:, n_valid:])
 
     def batches():
         if batch_size == n - n_valid:
@@ -88,14 +87,14 @@ def train(
                 index = order[:, start : start + batch_size]
                 yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
 
-    optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, eps=options.epsilon, fused=True)
-    schedule = one_cycle(options.steps)
+    optimizer = torch.optim.Adam(stack.parameters, lr=training.learning_rate, eps=training.epsilon, fused=True)
+    schedule = one_cycle(training.steps)
     best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
-    best_step = torch.full((B,), options.steps, device=device)
+    best_step = torch.full((B,), training.steps, device=device)
     best = stack.snapshot()
     stale = torch.zeros(B, dtype=torch.long, device=device)
     curve, validation_curve, evaluated_at = [], [], []
-    every = max(1, options.steps // 100)
+    every = max(1, training.steps // 100)
 
     def evaluate(step):
         """Keep the parameters of the replications that improved; True when all have run out of patience."""
@@ -103,7 +102,7 @@ def train(
         with torch.no_grad():
             x, t = validation
             loss = criterion(stack(x), *t).mean(-1)
-            running = stale < (options.patience or math.inf)
+            running = stale < (training.patience or math.inf)
             improved = (loss < best_loss) & running
             stale.add_(1).masked_fill_(improved, 0)
             best_loss.copy_(torch.where(improved, loss, best_loss))
@@ -112,34 +111,32 @@ def train(
             validation_curve.append(loss)
             evaluated_at.append(step)
             stack.train(True)
-            return not bool((stale < (options.patience or math.inf)).any())
+            return not bool((stale < (training.patience or math.inf)).any())
 
     stack.train(True)
     if n_valid:
         evaluate(0)
     feed = batches()
-    for step in range(1, options.steps + 1):
+    for step in range(1, training.steps + 1):
         x, t = next(feed)
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * schedule(step)
+            group["lr"] = training.learning_rate * schedule(step)
         optimizer.zero_grad()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
-        if penalties is not None:
-            with torch.no_grad():
-                for w in stack.weights:
-                    if w.grad is not None:
-                        w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
-        elif options.penalty:
-            with torch.no_grad():
-                for w in stack.weights:
-                    if w.grad is not None:  # a body may carry parts that it does not use
-                        w.grad.add_(w, alpha=2 * options.penalty)
+        with torch.no_grad():
+            for w in stack.weights:
+                if w.grad is None:  # a body may carry parts that it does not use
+                    continue
+                if penalties is not None:
+                    w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
+                elif training.penalty:
+                    w.grad.add_(w, alpha=2 * training.penalty)
         optimizer.step()
         curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
-        if n_valid and (step % every == 0 or step == options.steps) and evaluate(step):
+        if n_valid and (step % every == 0 or step == training.steps) and evaluate(step):
             break
 
     stack.train(False)

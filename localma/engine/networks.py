@@ -3,6 +3,7 @@ r"""The weight network of equation (3): any torch module that maps x to M logits
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,19 +11,40 @@ import torch
 from torch import Tensor, nn
 
 from localma.checks import check_whole
+from localma.engine.training import Settings
 
-__all__ = ["WeightNetwork", "mlp"]
+__all__ = ["Mlp", "WeightNetwork", "mlp"]
 
 
-def layer_sizes(in_features: int, out_features: int, width: int, depth: int) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each affine layer of a network with ``depth`` hidden layers."""
-    sizes = [in_features, *[width] * depth, out_features]
-    return list(pairwise(sizes))
+@dataclass(frozen=True)
+class Mlp(Settings):
+    """The weight network of the paper: a ReLU network on standardised inputs.
+
+    Parameters
+    ----------
+    width, depth : int
+        Units of a hidden layer and how many of these there are, H and D of the paper's network class; ``depth=0`` is the linear gate.
+
+    Examples
+    --------
+    >>> from localma import LocalMA, Mlp
+    >>> LocalMA(network=Mlp(32, depth=2)).network.width
+    32
+    """
+
+    width: int = 16
+    depth: int = 1
+
+    def sizes(self, in_features: int, out_features: int) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each affine layer."""
+        check_whole("width", self.width, 1)
+        check_whole("depth", self.depth, 0)
+        return list(pairwise([in_features, *[self.width] * self.depth, out_features]))
 
 
 def module_input(module: nn.Module, X) -> Tensor:
     """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them (tokens)."""
-    x = torch.tensor(np.asarray(X))
+    x = X if isinstance(X, Tensor) else torch.tensor(np.asarray(X))
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
         dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype
@@ -97,12 +119,10 @@ def mlp(
     for name, value, least in (
         ("in_features", in_features, 1),
         ("out_features", out_features, 1),
-        ("width", width, 1),
-        ("depth", depth, 0),
         ("random_state", random_state, 0),
     ):
         check_whole(name, value, least)
-    sizes = layer_sizes(in_features, out_features, width, depth)
+    sizes = Mlp(width, depth).sizes(in_features, out_features)
     values = initial_values(sizes, torch.Generator().manual_seed(random_state))
     return mlp_from_parameters(split_parameters(values, sizes), dtype)
 
@@ -216,7 +236,8 @@ class WeightNetwork(nn.Module):
         return torch.softmax(self.body(x), dim=-1)
 
 
-def constant_network(weights, dtype, device) -> WeightNetwork:
+def constant_body(weights, dtype, device) -> Constant:
+    """Global weights (M,) as a body."""
     with np.errstate(divide="ignore"):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
         logits = torch.as_tensor(np.log(weights), dtype=dtype, device=device)
-    return WeightNetwork(Constant(logits), zero_output=False).eval()
+    return Constant(logits).eval()

@@ -13,7 +13,8 @@ from sklearn.base import clone
 from torch import nn
 
 import localma
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Loss, load, mlp, tweedie
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Loss, Training, load, mlp, tweedie
+from localma.engine import Mlp
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 2))
@@ -24,7 +25,7 @@ MODELS = [lambda X: np.exp(X[:, 0]), lambda X: np.exp(X[:, 1]), lambda X: np.exp
 
 
 def make(kind, **options):
-    return kind(**({"random_state": 0, "steps": 8} | options if kind is LocalMA else options))
+    return kind(**({"random_state": 0, "training": Training(steps=8)} | options if kind is LocalMA else options))
 
 
 @pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.23456789)])
@@ -46,10 +47,14 @@ def test_round_trip_is_bit_equal(kind, loss, tmp_path):
     assert again.score(X, target, F=candidates) == average.score(X, target, F=candidates)
 
 
-@pytest.mark.parametrize("options", [{"width": np.int64(5), "depth": 3}, {"depth": 0}, {"dtype": "float64"}])
+@pytest.mark.parametrize(
+    "options", [{"network": Mlp(np.int64(5), depth=3)}, {"network": Mlp(depth=0)}, {"training": Training(dtype="float64")}]
+)
 def test_every_default_network(options, tmp_path):
     average = make(LocalMA, **options).fit(X, y, F=F)
-    average.set_params(width=99, dtype="float32")  # after the fit: the file holds the network, not the parameters' idea of it
+    average.set_params(
+        network__width=99, training__dtype="float32"
+    )  # after the fit: the file holds the network, not the parameters' idea of it
     average.save(tmp_path / "a")
     np.testing.assert_array_equal(load(tmp_path / "a").weights(X), average.weights(X))
 
@@ -92,7 +97,7 @@ def body(M=3):
 
 
 def test_network_of_ones_own(tmp_path):
-    average = make(LocalMA, network=body, learning_rate=0.05).fit(X, y, F=F)
+    average = make(LocalMA, network=body, training=Training(learning_rate=0.05)).fit(X, y, F=F)
     average.save(tmp_path / "a")
     fresh = body()
     before = fresh[0].weight.clone()
@@ -123,7 +128,7 @@ class Parallel(nn.Module):
 
 @pytest.mark.parametrize("options", [{}, {"members": 2, "bootstrap": 2}])
 def test_a_body_with_bodies(options, tmp_path):
-    average = make(LocalMA, network=Parallel, learning_rate=0.05, shrinkage=None, **options).fit(X, y, F=F)
+    average = make(LocalMA, network=Parallel, training=Training(learning_rate=0.05), shrinkage=None, **options).fit(X, y, F=F)
     average.save(tmp_path / "a")
     again = load(tmp_path / "a", network=Parallel)
     np.testing.assert_array_equal(again.weights(X), average.weights(X))

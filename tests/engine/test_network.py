@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from localma import WeightNetwork, mlp
-from localma.engine.networks import initial_values, layer_sizes, mlp_from_parameters, module_input, split_parameters
+from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, module_input, split_parameters
 from localma.engine.stacks import MLPStack
 
 
@@ -77,7 +77,7 @@ def test_weight_network_refuses_what_it_cannot_use():
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_stack_equals_its_networks_values_and_gradients(depth):
-    sizes = layer_sizes(5, 3, 6, depth)
+    sizes = Mlp(6, depth).sizes(5, 3)
     values = torch.stack([initial_values(sizes, torch.Generator().manual_seed(s)) for s in range(4)])
     values = values + torch.randn(values.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)  # outputs away from zero
     stack = MLPStack(values, sizes)
@@ -95,7 +95,7 @@ def test_stack_equals_its_networks_values_and_gradients(depth):
 
 
 def test_stack_keeps_rows_separately():
-    sizes = layer_sizes(2, 2, 3, 1)
+    sizes = Mlp(3, 1).sizes(2, 2)
     stack = MLPStack(torch.zeros(3, sum((i + 1) * o for i, o in sizes)), sizes)
     kept = stack.snapshot()
     with torch.no_grad():

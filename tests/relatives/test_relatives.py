@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
 
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, relatives
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, relatives
 from localma.engine import global_weights
 from localma.relatives import (
     AdaptiveMixing,
@@ -235,7 +235,11 @@ def test_cooperative_gate_against_scipy_with_its_own_gradient():
 def test_cooperative_gate_is_localma_without_hidden_layer():
     X, F, y = sample(n=200)
     ours = MixtureOfExperts(penalty=0.006).fit(X, y, F=F).weights(X)
-    network = LocalMA(depth=0, penalty=0.006, steps=3000, dtype="float64", random_state=0).fit(X, y, F=F).weights(X)
+    network = (
+        LocalMA(network=Mlp(depth=0), training=Training(penalty=0.006, steps=3000, dtype="float64"), random_state=0)
+        .fit(X, y, F=F)
+        .weights(X)
+    )
     np.testing.assert_allclose(ours, network, atol=0.01)
 
 
@@ -505,7 +509,7 @@ def test_quantile_average_checks_its_arguments():
 
 def test_network_takes_the_pinball_loss():
     X, F, y = quantile_world(400)
-    average = LocalMA(loss=pinball(0.9), penalty=0.001, random_state=0).fit(X, y, F=F)
+    average = LocalMA(loss=pinball(0.9), training=Training(penalty=0.001), random_state=0).fit(X, y, F=F)
     assert np.mean(y <= average.predict(X, F=F)) == pytest.approx(0.9, abs=0.04)
 
 

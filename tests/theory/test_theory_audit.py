@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from localma import EqualWeights, GlobalMA, LocalMA
+from localma import EqualWeights, GlobalMA, LocalMA, Mlp, Training
 from localma.theory import Audit, audit
 from localma.theory.audit import THRESHOLDS
 
@@ -102,7 +102,9 @@ def test_networks_that_are_averaged_count_once():
     rng = np.random.default_rng(7)
     train, new = world(300, rng), world(300, rng)
     values = [
-        audit(LocalMA(MODELS, shrinkage=0.01, members=k, steps=5, random_state=0).fit(*train), *new, train=train).table.loc["size", "value"]
+        audit(
+            LocalMA(MODELS, shrinkage=0.01, members=k, training=Training(steps=5), random_state=0).fit(*train), *new, train=train
+        ).table.loc["size", "value"]
         for k in (1, 3)
     ]
     assert values[0].startswith("S ")
@@ -160,7 +162,7 @@ def impossible_counts(rng, seed):
 
 def unseen_between(rng, seed):
     train = world(200, rng, d=20)
-    return audit(fitted(train, seed, penalty=0.0, steps=1000), *world(200, rng, d=20))
+    return audit(fitted(train, seed, training=Training(penalty=0.0, steps=1000)), *world(200, rng, d=20))
 
 
 def cliff(rng, seed):
@@ -179,7 +181,7 @@ def too_few(rng, seed):
 
 def overfit(rng, seed):
     train = world(80, rng, d=10)
-    return audit(fitted(train, seed, penalty=0.0, steps=1000, width=32), *world(1000, rng, d=10), train=train)
+    return audit(fitted(train, seed, training=Training(penalty=0.0, steps=1000), network=Mlp(32)), *world(1000, rng, d=10), train=train)
 
 
 def elsewhere(rng, seed):

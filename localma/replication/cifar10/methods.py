@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from localma.averages import LocalMA
-from localma.engine import global_weights, one_thread
+from localma.engine import Training, global_weights, one_thread
 from localma.losses import LOSSES
 from localma.replication.cifar10.companies import KNOWS, Material
 from localma.replication.cifar10.networks import weight_network
@@ -22,10 +22,9 @@ def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: 
     average = LocalMA(
         loss="cross_entropy",
         network=lambda outputs: weight_network(outputs, channels),
-        validation_fraction=0.0,
+        training=Training(**settings),
         progress=False,
         random_state=seed,
-        **settings,
     )
     return average.fit(images.astype(np.float32), labels, F=F)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, training
+from localma.engine import MULTIPLES, Training, fit_local_stack, fit_stack
 from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import SMALLER, rescale, subset
@@ -70,7 +70,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     found = {}
     for n in sizes:
         sample, X_test = tensors(data, n), torch.as_tensor(data.X_test, dtype=torch.float32)
-        rows = fit_shrunk_stack(*sample, loss, seeds=seeds)
+        rows = fit_local_stack(*sample, loss, seeds=seeds)
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together
         seen = [subset(n, s) for s in seeds]
@@ -93,7 +93,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
                 seeds=seeds,
                 penalties=torch.as_tensor(penalties, dtype=torch.float32),
                 start=start[which],
-                options=training(sample[0].shape[1]),
+                training=Training().resolve(sample[0].shape[1], shrunk=True),
             )
             return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
 
@@ -184,7 +184,7 @@ def run(
     fold_sizes = [n for n in sizes if n in FOLD_SIZES] or sizes[:1]
     chunks = {f"from-{r.start}-to-{r.stop}": r for r in _chunks(repetitions, CHUNK)}
     folds = {f"folds-{r.start}-to-{r.stop}": r for r in _chunks(min(repetitions, FOLD_FULL if full else FOLD_QUICK), FOLD_CHUNK)}
-    settings = {"seed": seed, "pilots": pilots, "sizes": list(sizes), "parts": list(PARTS), "forest": FOREST, "LocalMA": asdict(Options())}
+    settings = {"seed": seed, "pilots": pilots, "sizes": list(sizes), "parts": list(PARTS), "forest": FOREST, "LocalMA": asdict(Training())}
     tuned: dict[str, float] = {}
 
     def compute(key):

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.averages import DirectModel
-from localma.engine import CrossValidation, Options, cross_validate, fit_stack, global_weights, grid, mlp, training
+from localma.engine import CrossValidation, Training, automatic_penalty, cross_validate, fit_stack, global_weights, grid, mlp
 from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
 from localma.replication.counts.companies import Draw, fit_forest
@@ -53,15 +53,15 @@ def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):
 
 def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> DirectModel:
     """The package's direct model, a network of 16 hidden units, with ``factor`` times the package's own penalty."""
-    options = Options(learning_rate=0.01, steps=500, penalty=factor * Options().resolve(len(y)).penalty)
+    options = Training(learning_rate=0.01, steps=500, penalty=factor * automatic_penalty(len(y)))
     network = mlp(X.shape[1], 1, random_state=seed)
     return DirectModel(network, loss="poisson", training=options, progress=False, random_state=seed).fit(X, y)
 
 
 def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
     """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the package's own penalty."""
-    options = Options(penalty=factor * Options().resolve(n).penalty)
-    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, options=options)
+    options = Training(penalty=factor * automatic_penalty(n))
+    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, training=options)
     return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
 
 
@@ -130,7 +130,7 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
         how = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
-        return fit_stack(x, f, target, loss, seeds=seeds, options=training(len(X)), **how).logits(x)
+        return fit_stack(x, f, target, loss, seeds=seeds, training=Training().resolve(len(X), shrunk=True), **how).logits(x)
 
     n = len(y)
     return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person)

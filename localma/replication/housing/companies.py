@@ -18,7 +18,7 @@ import torch
 from sklearn.ensemble import RandomForestRegressor
 
 from localma.datasets.housing import TABLES, Housing, load_housing
-from localma.engine import Options, fit_direct_stack
+from localma.engine import Mlp, Training, fit_direct_stack
 
 #: Districts of which half of D2 is removed.
 HALVED = {"Beijing": ("Haidian", "Chaoyang"), "Shanghai": ("Pudong", "Minhang")}
@@ -167,7 +167,7 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     splits : list of R Split
     seeds : array of shape (R, M)
     settings : dict, optional
-        Of ``localma.engine.Options``; default those of the city's table.
+        Of ``localma.engine.Training``; default those of the city's table.
 
     Returns
     -------
@@ -182,8 +182,8 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     for b, part in enumerate(rows):
         X[b, : len(part)] = torch.as_tensor(city.X[part])
         y[b, : len(part)] = torch.as_tensor(city.y[part])
-    options = Options(**(settings or city.settings["PTM"]))
-    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, width=WIDTH, options=options)
+    options = Training(**(settings or city.settings["PTM"]))
+    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, network=Mlp(WIDTH), training=options)
     second = rows_of(splits)
     x = torch.as_tensor(city.X[second], dtype=torch.float32, device=device)
     found = [stack.rows(slice(r * M, (r + 1) * M)).predict(x[r].expand(M, -1, -1)) for r in range(R)]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, global_weights, grid, training
+from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
 from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import FOLDS, SMALLER
@@ -83,7 +83,7 @@ def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = 
     sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
     if part == "bands":
         return _bands(cell, sample, seeds, test[:, :500], bootstrap)
-    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
     found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
     found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
     if part == "scan":
@@ -121,7 +121,7 @@ def _members(sample, seeds, penalties, gw):
         seeds=np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds]),
         penalties=penalties.to(sample[0])[rows],
         start=torch.as_tensor(soften(gw)).to(sample[0])[rows],
-        options=training(sample[0].shape[1]),
+        training=Training().resolve(sample[0].shape[1], shrunk=True),
     )
     return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
 
@@ -130,7 +130,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
     """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true weights, and how wide that is."""
     X, F, y = sample
     R, n = y.shape
-    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
     (fresh,) = _tensors(test, device=X.device)
     centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
     counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
@@ -149,7 +149,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
             penalties=penalties,
             start=torch.as_tensor(soften(gw[:, b])).to(X),
             sample_weight=torch.as_tensor(counts[:, b]).to(X),
-            options=training(n),
+            training=Training().resolve(n, shrunk=True),
         )
         w = stack.weights(fresh).double().cpu().numpy()
         total, total_square = total + w, total_square + w**2
@@ -188,9 +188,9 @@ def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Pat
         "members": MEMBERS,
         "multiples": MULTIPLES,
         "smaller multiples": SMALLER,
-        "penalty at n = 100": Options().resolve(100).penalty,
+        "penalty at n = 100": automatic_penalty(100),
         "LocalMA": CONFIGURATION,
-        "epsilon at n = 100": training(100).epsilon,
+        "epsilon at n = 100": Training().resolve(100, shrunk=True).epsilon,
     }
     networks = {"tables": FOLDS * len(MULTIPLES) + MEMBERS, "scan": (FOLDS + MEMBERS) * len(MULTIPLES) + MEMBERS + 1}
     networks["bands"] = networks["tables"] + bootstrap

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
-from localma.engine import Options
+from localma.engine import Training, automatic_penalty
 from localma.replication import counts, load_results
 from localma.replication.counts import companies, experiment, methods, tuning
 
@@ -113,9 +113,9 @@ def test_the_stack_is_the_estimators_fit():
     assert set(found) == set(counts.METHODS)
     assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
     X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
-    penalty = 10 * Options().resolve(80).penalty
+    penalty = 10 * automatic_penalty(80)
     ways = {
-        "LocalMA": LocalMA(loss="poisson", penalty=penalty, random_state=8),
+        "LocalMA": LocalMA(loss="poisson", training=Training(penalty=penalty), random_state=8),
         "GW": GlobalMA(loss="poisson"),
         "EWMA": EqualWeights(loss="poisson"),
         "BestModel": BestModel(loss="poisson"),

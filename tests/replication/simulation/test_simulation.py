@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from localma.engine import global_weights
+from localma.engine import Training, automatic_penalty, global_weights
 from localma.losses import LOSSES
 from localma.replication import compare, load_results, printed, simulation
 from localma.replication.__main__ import main
@@ -128,9 +128,9 @@ def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
 def test_the_plain_loop_of_the_benchmark_trains_the_same_networks():
     x, f, y = bench._sample(100, 3)
     loop = bench.plain_loop(x, f, y, width=16, seeds=range(3))
-    from localma.engine import Options, fit_stack
+    from localma.engine import Training, fit_stack
 
-    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=range(3), options=Options(steps=bench.STEPS), standardize=False)
+    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=range(3), training=Training(steps=bench.STEPS), standardize=False)
     stacked = fit.weights(x)
     for b, network in enumerate(loop):
         with torch.no_grad():
@@ -152,11 +152,10 @@ def test_committed_configuration_is_the_tuned_one():
     table, _ = load_results("tuning")
     best = table.sort_values("score").iloc[0]
     assert best["width"] == simulation.CONFIGURATION["width"]
-    assert best["learning_rate"] == simulation.CONFIGURATION["learning_rate"]
-    from localma.engine import Options
+    assert best["learning_rate"] == Training().resolve(100).learning_rate
 
     for n in (100, 900):
-        assert Options().resolve(n).penalty == pytest.approx(best["penalty"] * (100 / n) ** best["power"])
+        assert automatic_penalty(n) == pytest.approx(best["penalty"] * (100 / n) ** best["power"])
 
 
 def test_committed_means_are_reproduced_by_a_small_run():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logit
 
-from localma.engine import Options, fit_stack
+from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 
 #: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is periodic.
@@ -23,7 +23,7 @@ FUNCTIONS = {
 }
 #: No penalty, no part held out, and a thousand steps: on a line (1000 points) ten times the package's, all points in each of them; in the plane
 #: (45 x 45 points) seven times the package's, in its batches of 1024. What is left is the class and the optimiser.
-OPTIONS = Options(steps=1000, penalty=0.0, validation_fraction=0.0, learning_rate=0.05)
+OPTIONS = Training(steps=1000, penalty=0.0, validation_fraction=0.0, learning_rate=0.05)
 FINE = 8193  # points on which errors are measured on a line; 91 in each direction of the plane
 CELLS = {
     "quick": [(f"interpolated, d=1, {name}", H, 50) for name in FUNCTIONS for H in (4, 8, 16, 32, 64)]
@@ -82,7 +82,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         y = weight(X)
         F = np.stack([np.ones_like(y), np.zeros_like(y)], -1)
         seeds = rng.integers(2**31, size=replications).tolist()
-        fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, width=size, options=OPTIONS)
+        fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, network=Mlp(size), training=OPTIONS)
         fitted = fit.weights(torch.as_tensor(fine)).numpy()[..., 0]
     error = np.abs(fitted - weight(fine))
     spread = error[:, : FINE if d == 1 else None]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from localma.engine import Options, one_thread, train
-from localma.engine.networks import initial_values, layer_sizes
+from localma.engine import Training, one_thread, train
+from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
 from localma.engine.tiles import standardization
 
@@ -110,9 +110,9 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps:
 
     Returns a function of points (k,) that gives predictions (B, k).
     """
-    options = Options(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1], validation_fraction=0.0)
+    options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1], validation_fraction=0.0)
     x, y = torch.as_tensor(x)[:, :, None], torch.as_tensor(y)
-    sizes = layer_sizes(1, 1, width, 1)
+    sizes = Mlp(width, 1).sizes(1, 1)
     generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
     stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]), sizes)
     mean, scale = standardization(x)
