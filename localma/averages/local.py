@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_other_units
-from localma.averages.storage import pack_networks, unpack_networks
+from localma.averages.packing import record
 from localma.checks import check_whole, resolve_seed
 from localma.engine import History, Options, WeightNetwork, check_device, cross_validate, fit_stack, grid, train, training
 from localma.engine.devices import resolve_dtype
@@ -28,6 +28,7 @@ from localma.engine.validation import FOLDS, SMALLER, rescale, subset
 __all__ = ["FitInfo", "LocalMA"]
 
 
+@record
 class FitInfo(NamedTuple):
     """Diagnostics of a LocalMA fit; losses are per observation and divided by ``scale``, so without unit."""
 
@@ -40,7 +41,7 @@ class FitInfo(NamedTuple):
     weight_entropy: float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
 
 
-class LocalMA(ModelAverage, saved=True):
+class LocalMA(ModelAverage):
     r"""Localized model averaging: :math:`f(x) = \sum_m w_m(x) f_m(x)` with weights from a softmax network, equations (2)-(7) of the paper.
 
     Parameters
@@ -369,14 +370,6 @@ class LocalMA(ModelAverage, saved=True):
         with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
-
-    def _pack(self):
-        header, arrays = super()._pack()
-        pack_networks(self, header, arrays)
-        return header, arrays
-
-    def _unpack(self, header, arrays, network, path):
-        unpack_networks(self, header, arrays, network, path)
 
 
 def _fit_info(options: Options, history: History | None, entropy: float) -> FitInfo:
