@@ -9,19 +9,23 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-__all__ = ["check_numeric_columns", "check_same_rows", "check_whole", "choose", "resolve_seed"]
+__all__ = ["check_numeric_columns", "check_same_rows", "check_seed", "check_whole", "choose", "resolve_seed"]
+
+
+def check_seed(random_state) -> None:
+    """Raise ValueError unless :func:`resolve_seed` can make a seed of it."""
+    if isinstance(random_state, (int, np.integer)):
+        known = 0 <= random_state < 2**63 and not isinstance(random_state, bool)
+    else:
+        known = random_state is None or random_state is np.random or isinstance(random_state, np.random.RandomState)
+    if not known:
+        raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
 
 
 def resolve_seed(random_state) -> int:
     """A torch seed from an estimator's ``random_state``: an int is the seed itself, anything else is drawn from as scikit-learn does."""
-    try:
-        if not isinstance(random_state, (int, np.integer)):
-            return check_random_state(random_state).randint(2**31)
-        if 0 <= random_state < 2**63 and not isinstance(random_state, bool):
-            return int(random_state)
-    except ValueError:
-        pass
-    raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
+    check_seed(random_state)
+    return int(random_state) if isinstance(random_state, (int, np.integer)) else check_random_state(random_state).randint(2**31)
 
 
 def check_numeric_columns(X) -> None:

@@ -8,9 +8,81 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 
+from localma.checks import check_same_rows
 from localma.engine.networks import module_input
 
-__all__ = ["align_classes", "classes_of", "name_models", "predict_candidates", "warn_of_other_units"]
+__all__ = ["candidate_predictions", "classes_of", "name_candidates", "name_models", "warn_of_other_units"]
+
+
+def name_candidates(models, F, n: int, loss, fitted=None):
+    """All that can be known of the candidates before one of them is called.
+
+    Parameters
+    ----------
+    models, F
+        As an average got them, one of them possibly None.
+    n : int
+        Rows of X.
+    loss : Loss
+    fitted : list of str, optional
+        The candidates' names in the fit, which F must have now; None in the fit itself.
+
+    Returns
+    -------
+    names, models, F
+        Names, of length M; a list of models without their names, or None; F as an array of shape (n, M) or (n, M, K), or None.
+    """
+    if models is None and F is None:
+        raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
+    names, models = (None, None) if models is None else name_models(models)
+    if F is None:
+        return names, models, None
+    columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
+    F = _given(F, n, loss)
+    M = F.shape[1]
+    if models is not None and M != len(models):
+        raise ValueError(f"F has {M} columns for {len(models)} models; give one column per model, in their order")
+    names = fitted or names or columns or [f"f{m + 1}" for m in range(M)]
+    numbered = columns == [str(m) for m in range(M)] and set(columns).isdisjoint(names)  # a frame made from an array
+    if columns not in (None, names) and not numbered:
+        way = f"reorder them: F[{names}]" if set(columns) == set(names) else "give these, or an array of columns in their order"
+        raise ValueError(f"F has the columns {columns}, but the models are {names}; {way}")
+    return names, models, F
+
+
+def candidate_predictions(names, models, F, X, n: int, loss, classes=None):
+    """F from where :func:`name_candidates` found it, or of the models, checked; and the classes that the models know, or None.
+
+    ``classes`` are those of the fit; None in the fit itself.
+    """
+    proba, called = loss.is_classification, F is None
+    known = _align_classes(names, models) if proba and models is not None else None
+    if called:
+        X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
+        F = _call_all(names, models, X, n, known if classes is None else classes, proba)
+    if not np.isfinite(F).all():
+        i, m = np.argwhere(~np.isfinite(F))[0][:2]
+        what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
+        raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
+    loss.check_predictions(F, None if models is None else names)
+    return F, known
+
+
+def _given(F, n, loss) -> np.ndarray:
+    """Predictions that a user gives, as an array of numbers with a row for each of X."""
+    try:
+        F = np.require(F, dtype=float, requirements="CW")  # torch warns of pandas' read-only arrays and refuses reversed ones
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"F must be an array of numbers: {error}") from None
+    proba = loss.is_classification
+    if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
+        expected = f"({n}, M, K)" if proba else f"({n}, M)"
+        if F.ndim == 2 and F.shape[1] == n != F.shape[0]:
+            expected += "; give its transpose, F.T"
+        elif F.ndim == 2 and F.shape[0] == n and proba:
+            expected += "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
+        raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
+    return F
 
 
 def name_models(models) -> tuple[list[str], list]:
@@ -64,7 +136,7 @@ def _call(model, X, proba: bool, name: str):
     return model.predict(X) if hasattr(model, "predict") else model(X)
 
 
-def align_classes(names, models) -> np.ndarray | None:
+def _align_classes(names, models) -> np.ndarray | None:
     """The classes that all models with a ``classes_`` attribute know; None if no model says."""
     known = [(name, np.asarray(model.classes_)) for name, model in zip(names, models, strict=True) if hasattr(model, "classes_")]
     if not known:
@@ -98,7 +170,7 @@ def classes_of(known, K, y):
     )
 
 
-def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
+def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
     """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of ``classes``."""
     columns = []
     for name, model in zip(names, models, strict=True):
@@ -107,7 +179,9 @@ def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, pro
                 f"model {name!r} is a classifier, whose labels are not to be averaged; give loss='cross_entropy', or its probabilities as F"
             )
         try:
-            f = np.asarray(_call(model, X, proba, name), dtype=float)
+            f = _call(model, X, proba, name)
+            check_same_rows(X=X, prediction=f)
+            f = np.asarray(f, dtype=float)
         except Exception as error:
             raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:

@@ -21,7 +21,7 @@ class _Constant(ModelAverage):
         return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()
 
 
-class EqualWeights(_Constant, saved=True):
+class EqualWeights(_Constant):
     """Equal-weights model averaging (EWMA): 1/M each, nothing estimated.
 
     Parameters
@@ -40,7 +40,7 @@ class EqualWeights(_Constant, saved=True):
         self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
 
 
-class BestModel(_Constant, saved=True):
+class BestModel(_Constant):
     """The single candidate with the smallest mean loss on the data of the fit.
 
     Parameters
@@ -76,7 +76,7 @@ class BestModel(_Constant, saved=True):
         self.weights_ = np.eye(self.n_models_)[winner]
 
 
-class GlobalMA(_Constant, saved=True):
+class GlobalMA(_Constant):
     """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
 
     The book's chapter "Global baselines" (``book/method/baselines``) derives its optimality conditions and its price.

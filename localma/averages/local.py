@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_other_units
-from localma.averages.storage import pack_networks, unpack_networks
+from localma.averages.packing import record
 from localma.checks import check_whole, resolve_seed
 from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import resolve_dtype
@@ -26,6 +26,7 @@ from localma.engine.validation import FOLDS
 __all__ = ["FitInfo", "LocalMA"]
 
 
+@record
 class FitInfo(NamedTuple):
     """Diagnostics of a LocalMA fit; losses are per observation and divided by ``scale``, so without unit."""
 
@@ -38,7 +39,7 @@ class FitInfo(NamedTuple):
     weight_entropy: float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
 
 
-class LocalMA(ModelAverage, saved=True):
+class LocalMA(ModelAverage):
     r"""Localized model averaging: :math:`f(x) = \sum_m w_m(x) f_m(x)` with weights from a softmax network, equations (2)-(7) of the paper.
 
     Parameters
@@ -146,22 +147,23 @@ class LocalMA(ModelAverage, saved=True):
         ValueError
             As in every average, and for fewer than ten groups.
         """
-        self._groups = None if groups is None else np.asarray(groups)
-        try:
-            return super().fit(X, y, F)
-        finally:
-            del self._groups
+        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups))
 
-    def _fit_weights(self, X, F, y, loss):
-        groups, n = self._groups, len(y)
-        if groups is not None and groups.shape != (n,):
-            raise ValueError(f"groups has shape {groups.shape}, but there are {n} observations; give one entry for each")
-        network, training, shrinkage, members = self._check(n)
+    def _check(self, X, y, M, loss, groups=None):
+        network, training, shrinkage, _ = self._settings(len(y))
+        if groups is not None and groups.shape != (len(y),):
+            raise ValueError(f"groups has shape {groups.shape}, but there are {len(y)} observations; give one entry for each")
         if training.validation_fraction not in ("auto", 0) and (groups is not None or shrinkage == "cv" or self.bootstrap):
             given = training.validation_fraction
             raise ValueError(f"validation_fraction = {given} mixes what groups, folds and bootstraps keep apart; set 0")
         if isinstance(network, Mlp) and X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of your own")
+        check_whole("bootstrap", self.bootstrap, 0)
+        check_device(self.device)
+
+    def _fit_weights(self, X, F, y, loss, groups=None):
+        n = len(y)
+        network, training, shrinkage, members = self._settings(n)
         seed, dtype = resolve_seed(self.random_state), resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         warn_of_other_units(self.model_names_, F, y, loss)
         resolved = training.resolve(n, shrunk=shrinkage is not None, **automatic(network))
@@ -188,9 +190,10 @@ class LocalMA(ModelAverage, saved=True):
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
         self.fit_info_ = _fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)
 
-    def _check(self, n):
+    def _settings(self, n):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""
-        network, training = self.network or Mlp(), Training() if self.training is None else self.training
+        network = Mlp() if self.network is None else self.network
+        training = Training() if self.training is None else self.training
         if not isinstance(network, Mlp) and not callable(network):  # modules are callable
             raise TypeError(f"network must be an Mlp, a torch.nn.Module or a function of M that makes one, not {type(network).__name__}")
         if not isinstance(training, Training):
@@ -199,8 +202,6 @@ class LocalMA(ModelAverage, saved=True):
         own = not isinstance(network, Mlp)
         if not own:
             network.sizes(1, 1)
-        check_whole("bootstrap", self.bootstrap, 0)
-        check_device(self.device)
         shrinkage, members = self.shrinkage, self.members
         if isinstance(shrinkage, str) and shrinkage == "auto":
             plain = not own and training.penalty == "auto" and training.validation_fraction in ("auto", 0)
@@ -253,14 +254,6 @@ class LocalMA(ModelAverage, saved=True):
         with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
-
-    def _pack(self):
-        header, arrays = super()._pack()
-        pack_networks(self, header, arrays)
-        return header, arrays
-
-    def _unpack(self, header, arrays, network, path):
-        unpack_networks(self, header, arrays, network, path)
 
 
 def _fit_info(training: Training, history: History | None, entropy: float) -> FitInfo:

@@ -16,7 +16,7 @@ from localma.engine.training import Settings
 __all__ = ["Mlp", "WeightNetwork", "mlp"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mlp(Settings):
     """The weight network of the paper: a ReLU network on standardised inputs.
 
@@ -28,8 +28,8 @@ class Mlp(Settings):
     Examples
     --------
     >>> from localma import LocalMA, Mlp
-    >>> LocalMA(network=Mlp(32, depth=2)).network.width
-    32
+    >>> LocalMA(network=Mlp(32, depth=2))
+    LocalMA(network=Mlp(width=32, depth=2))
     """
 
     width: int = 16

@@ -20,13 +20,17 @@ class Settings:
         """The fields, as scikit-learn asks for them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def __repr__(self) -> str:  # as scikit-learn shows its estimators: what differs from the defaults
+        given = [f"{field.name}={value!r}" for field in fields(self) if (value := getattr(self, field.name)) != field.default]
+        return f"{type(self).__name__}({', '.join(given)})"
+
 
 def automatic_penalty(n: int) -> float:
     """lambda_n = 0.01 (100 / n)^(3/4), chosen with the learning rate by ``python -m localma.replication tuning``."""
     return 0.01 * (100 / n) ** 0.75
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Training(Settings):
     """How to train a network; ``"auto"`` values are resolved from the sample size by :meth:`resolve`.
 
@@ -58,8 +62,8 @@ class Training(Settings):
     Examples
     --------
     >>> from localma import Training
-    >>> Training(steps=50).resolve(100).batch_size
-    100
+    >>> Training(steps=50).resolve(100)
+    Training(steps=50, batch_size=100, learning_rate=0.1, penalty=0.01, validation_fraction=0.0, epsilon=1e-08)
     """
 
     steps: int | str = "auto"

@@ -9,7 +9,7 @@ from localma.averages.constant import _Constant
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
 from localma.losses import LOSSES
-from localma.relatives.common import log_likelihood, losses_of_models, need_squared, softmax, variances
+from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
 
@@ -50,9 +50,11 @@ class BatesGranger(_Constant):
         super().__init__(models, loss=loss)
         self.covariance = covariance
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         need_squared("BatesGranger", loss)
         choose("covariance", self.covariance, ("full", "diagonal"))
+
+    def _fit_weights(self, X, F, y, loss):
         errors = y[:, None] - F
         if self.covariance == "diagonal":
             precision = 1 / variances(errors**2)
@@ -108,26 +110,31 @@ class InformationWeights(_Constant):
         self.n_parameters = n_parameters
         self.prior = prior
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        need_likelihood("InformationWeights", loss)
         choose("criterion", self.criterion, ("aic", "bic"))
-        n, M = F.shape[:2]
-        k = self._each("n_parameters", self.n_parameters, M)
-        prior = self._each("prior", 1.0 if self.prior is None else self.prior, M)
-        if not prior.any():
+        if not self._each(M)[1].any():
             raise ValueError("prior must give some model a positive probability")
+
+    def _fit_weights(self, X, F, y, loss):
+        n, M = F.shape[:2]
+        k, prior = self._each(M)
         losses = losses_of_models(loss, y, F)
         v = variances(losses) if loss == LOSSES["squared"] else None
-        deviance = -2 * log_likelihood("InformationWeights", loss, losses, v).sum(0)
+        deviance = -2 * log_likelihood(loss, losses, v).sum(0)
         price = 2 if self.criterion == "aic" else np.log(n)
         with np.errstate(divide="ignore"):  # a prior of zero
             self.weights_ = softmax(np.log(prior) - 0.5 * (deviance + price * k))
 
-    @staticmethod
-    def _each(name, value, M):
-        value = np.asarray(value, dtype=float)
-        if value.shape not in ((), (M,)) or not np.isfinite(value).all() or (value < 0).any():
-            raise ValueError(f"{name} must be non-negative, one number or one for each of the {M} models, but is {value.tolist()}")
-        return np.broadcast_to(value, M)
+    def _each(self, M):
+        """The number of parameters and the prior probability of each model."""
+        values = []
+        for name, given in (("n_parameters", self.n_parameters), ("prior", 1.0 if self.prior is None else self.prior)):
+            value = np.asarray(given)
+            if value.dtype.kind not in "biuf" or value.shape not in ((), (M,)) or not np.isfinite(value).all() or (value < 0).any():
+                raise ValueError(f"{name} must be non-negative, one number or one for each of the {M} models, but is {value.tolist()}")
+            values.append(np.broadcast_to(value.astype(float), M))
+        return values
 
 
 class AdaptiveMixing(_Constant):
@@ -168,16 +175,19 @@ class AdaptiveMixing(_Constant):
         self.splits = splits
         self.random_state = random_state
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        need_likelihood("AdaptiveMixing", loss)
         check_whole("splits", self.splits, 1)
         if len(y) < 2:
             raise ValueError("X has one row, but AdaptiveMixing halves the sample; give two or more")
+
+    def _fit_weights(self, X, F, y, loss):
         losses, rng = losses_of_models(loss, y, F), np.random.default_rng(resolve_seed(self.random_state))
         weights = []
         for _ in range(self.splits):
             first, second = np.array_split(losses[rng.permutation(len(y))], 2)
             v = variances(first) if loss == LOSSES["squared"] else None
-            weights.append(softmax(log_likelihood("AdaptiveMixing", loss, second, v).sum(0)))
+            weights.append(softmax(log_likelihood(loss, second, v).sum(0)))
         self.weights_ = np.mean(weights, 0)
 
 
@@ -209,8 +219,10 @@ class NonNegativeStacking(_Constant):
     array([2., 0.])
     """
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         need_squared("NonNegativeStacking", loss)
+
+    def _fit_weights(self, X, F, y, loss):
         self.weights_ = nnls(F, y)[0]
 
 
@@ -251,8 +263,10 @@ class GreedySelection(_Constant):
         super().__init__(models, loss=loss)
         self.rounds = rounds
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         check_whole("rounds", self.rounds, 1)
+
+    def _fit_weights(self, X, F, y, loss):
         total, path, values = np.zeros_like(F[:, 0]), [], []
         for taken in range(1, self.rounds + 1):
             trials = [loss(y, (total + F[:, m]) / taken).mean() for m in range(F.shape[1])]

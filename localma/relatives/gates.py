@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 from localma.checks import choose, resolve_seed
 from localma.engine import first_smallest, one_thread
 from localma.losses import LOSSES
-from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, softmax
+from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood, softmax
 from localma.relatives.local import Local, linear_basis
 
 __all__ = ["HierarchicalStacking", "MixtureOfExperts"]
@@ -32,7 +32,7 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
             bound.append((np.log(LEAST_VARIANCE * losses.mean() or 1.0), None))
             first, L = np.log(max(losses.min(1).mean(), np.exp(bound[-1][0]))), torch.tensor(losses.T)
         else:
-            density = torch.tensor(log_likelihood("MixtureOfExperts", loss, losses).T)
+            density = torch.tensor(log_likelihood(loss, losses).T)
 
         def criterion(logits, t):
             joint = torch.log_softmax(logits, 0) + (-0.5 * (L * torch.exp(-t) + t) if len(t) else density)
@@ -73,8 +73,6 @@ def fit_path(basis, F, y, loss, objective, penalties):
 
 def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
     """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold cross-validation."""
-    if not (penalty == "cv" or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
-        raise ValueError(f'penalty must be a non-negative number or "cv", but is {penalty!r}')
     path = PENALTIES if penalty == "cv" else (penalty,)
     if len(path) > 1 and len(y) > 1:
         value = np.zeros(len(path))
@@ -87,7 +85,17 @@ def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
     return A, variance, path[-1]
 
 
-class MixtureOfExperts(Local):
+class _Gate(Local):
+    """Gates have a penalty."""
+
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
+        penalty = self.penalty
+        if not (penalty == "cv" or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
+            raise ValueError(f'penalty must be a non-negative number or "cv", but is {penalty!r}')
+
+
+class MixtureOfExperts(_Gate):
     r"""Mixture of frozen experts with a linear gate: :math:`w(x) = \mathrm{softmax}(a + Bx)`.
 
     Parameters
@@ -134,8 +142,13 @@ class MixtureOfExperts(Local):
         self.penalty = penalty
         self.random_state = random_state
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         choose("objective", self.objective, ("cooperative", "competitive"))
+        if self.objective == "competitive":
+            need_likelihood("MixtureOfExperts", loss)
+
+    def _fit_rule(self, Z, F, y, loss):
         options = (self.objective, self.penalty, self.random_state)
         A, self.variance_, self.penalty_ = fit_chosen(linear_basis(Z), F, y, loss, *options)
         return A
@@ -144,7 +157,7 @@ class MixtureOfExperts(Local):
         return softmax(linear_basis(Z) @ self.rule_)
 
 
-class HierarchicalStacking(Local):
+class HierarchicalStacking(_Gate):
     r"""Stacking with weights that vary over basis functions and are pooled: :math:`w(x) = \mathrm{softmax}(\varphi(x) A)`.
 
     Parameters

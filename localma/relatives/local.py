@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from localma.averages import ModelAverage
+from localma.averages.packing import record
 from localma.engine import first_smallest
 from localma.engine.tiles import standardization
 from localma.relatives.common import losses_of_models, need_squared
@@ -17,18 +18,27 @@ __all__ = ["FeatureStacking", "RightProbability"]
 RIDGES = tuple(10.0**k for k in range(-3, 6))
 
 
+def _restored(values):
+    model = LogisticRegression()
+    vars(model).update(values)
+    return model
+
+
+record(LogisticRegression, lambda model: dict(vars(model)), _restored)  # the default classifier of RightProbability is made of arrays
+
+
 class Local(ModelAverage):
     """Base of the local relatives: flat covariates, standardised by the sample; ``rule_`` is what was learned.
 
     Subclasses define ``_fit_rule(Z, F, y, loss)``, which returns the rule, and ``_rule_weights(Z)``.
     """
 
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "rule_")  # set last
-
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         if X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but {type(self).__name__} reads (n, d); flatten X")
+
+    def _fit_weights(self, X, F, y, loss):
         mean, scale = standardization(torch.tensor(np.asarray(X, dtype=float)).unsqueeze(0))
         self.mean_, self.scale_ = mean[0].numpy(), scale[0].numpy()
         self.rule_ = self._fit_rule((X - self.mean_) / self.scale_, F, y, loss)
@@ -77,8 +87,11 @@ class FeatureStacking(Local):
         self.models = models
         self.loss = loss
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         need_squared("FeatureStacking", loss)
+
+    def _fit_rule(self, Z, F, y, loss):
         unit = np.sqrt(np.mean(F**2)) or 1.0  # so that a ridge means the same in euros and in cents
         basis = linear_basis(Z)
         design = (basis[:, :, None] * F[:, None, :] / unit).reshape(len(y), -1)
@@ -128,6 +141,11 @@ class RightProbability(Local):
         self.models = models
         self.loss = loss
         self.classifier = classifier
+
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
+        if self.classifier is not None and not (hasattr(self.classifier, "fit") and hasattr(self.classifier, "predict_proba")):
+            raise TypeError(f"classifier must be a scikit-learn classifier with predict_proba, or None, but is {self.classifier!r}")
 
     def _fit_rule(self, Z, F, y, loss):
         if loss.is_classification:

@@ -72,9 +72,12 @@ class QuantileAverage(Local):
     def _resolve_loss(self):
         return pinball(self.level)
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         if self.cells != "cv":
             check_whole("cells", self.cells, 1, ' or "cv"')
+
+    def _fit_rule(self, Z, F, y, loss):
         seed = resolve_seed(self.random_state)
         self.cells_ = self.cells
         if self.cells == "cv":

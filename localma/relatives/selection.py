@@ -6,12 +6,16 @@ import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KDTree
 
+from localma.averages.packing import record
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
 from localma.relatives.common import losses_of_models
 from localma.relatives.local import Local
 
 __all__ = ["LocalSelection"]
+
+
+record(KDTree, lambda tree: np.asarray(tree.data), KDTree)
 
 
 class LocalSelection(Local):
@@ -62,11 +66,15 @@ class LocalSelection(Local):
         self.size = size
         self.random_state = random_state
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         choose("form", self.form, ("neighbours", "partition"))
-        least = 1 if self.form == "neighbours" else 0
         if self.size != "cv":
-            check_whole("size", self.size, least, ' or "cv"')
+            check_whole("size", self.size, 1 if self.form == "neighbours" else 0, ' or "cv"')
+            if self.form == "neighbours" and self.size > len(y):
+                raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
+
+    def _fit_rule(self, Z, F, y, loss):
         losses = losses_of_models(loss, y, F)
         if self.form == "partition":
             self.size_ = self._depth(Z, losses) if self.size == "cv" else self.size
@@ -79,8 +87,6 @@ class LocalSelection(Local):
             everyone = first_smallest(losses.sum(0) - losses) if n > 1 else first_smallest(losses)
             value = [losses[np.arange(n), chosen].mean() for chosen in [*best, everyone]]
             self.size_ = int([*options, n][int(first_smallest(value))])
-        elif self.size > len(y):
-            raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
         else:
             self.size_ = self.size
         return index, losses

@@ -213,10 +213,8 @@ def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, si
 
 def _sample(average, X, y, F) -> _Sample:
     loss = average._resolve_loss()
-    y = clone(average)._validate_sample(X, y)[1]  # a copy, since scikit-learn's checks write the number of columns down
-    array = average._validate(X)
-    F = average._candidate_predictions(X, len(array), F, loss)
-    loss.check_predictions(F, average.model_names_)
+    y = clone(average)._validate_sample(X, y, F)[1]  # a copy, since scikit-learn's checks write the number of columns down
+    array, F = average._predictions(X, F)
     y = np.asarray(average._encode(y) if loss.is_classification else y, dtype=float)
     w = average._weights(array)
     a = np.einsum("nm,nm...->n...", w, F)

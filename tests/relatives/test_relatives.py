@@ -635,10 +635,14 @@ def test_local_relatives_want_flat_covariates_and_a_fit(kind):
         make(kind).weights(X)
 
 
-def test_nothing_can_be_saved_that_load_does_not_know(tmp_path):
-    X, F, y = sample()
-    with pytest.raises(TypeError, match=r"only .*LocalMA can be saved, not BatesGranger"):
-        BatesGranger().fit(X, y, F=F).save(tmp_path / "a.npz")
+@pytest.mark.parametrize("data", [sample, classes])
+def test_a_classifier_of_code_cannot_be_saved(data, tmp_path):
+    X, F, y = data()
+    loss = "cross_entropy" if data is classes else "squared"
+    average = RightProbability(loss=loss, classifier=DecisionTreeClassifier()).fit(X, y, F=F)
+    with pytest.raises(TypeError, match=r"RightProbability cannot be saved: rule_.* holds a DecisionTreeClassifier.*pickle it"):
+        average.save(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_relatives_agree_with_the_family():
