@@ -19,13 +19,16 @@ def check_seed(random_state) -> None:
     else:
         known = random_state is None or random_state is np.random or isinstance(random_state, np.random.RandomState)
     if not known:
-        raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
+        known_ones = "an int from 0 to 2**63 - 1, a numpy RandomState or None"
+        raise ValueError(f"random_state must be {known_ones}, but is {random_state!r}")
 
 
 def resolve_seed(random_state) -> int:
-    """A torch seed from an estimator's ``random_state``: an int is the seed itself, anything else is drawn from as scikit-learn does."""
+    """A torch seed from a ``random_state``: an int is the seed itself, all else is drawn from as scikit-learn does."""
     check_seed(random_state)
-    return int(random_state) if isinstance(random_state, (int, np.integer)) else check_random_state(random_state).randint(2**31)
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return check_random_state(random_state).randint(2**31)
 
 
 def check_numeric_columns(X) -> None:

@@ -1,4 +1,4 @@
-"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, and what a file keeps of a fit."""
+"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "named_loss", "pr
 #: Of saved files; what an earlier one holds is not guessed.
 FORMAT = 2
 
-#: Every average that is defined, by its module and its name: where one is defined twice, as in a cell that is run again, the last.
+#: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the last.
 KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
 
 
@@ -39,7 +39,7 @@ DEFAULTS = {"network": Mlp(), "training": Training()}
 
 
 def predicts_probabilities(estimator) -> bool:
-    """Whether an estimator's loss is one of classification; raises AttributeError otherwise, as :func:`available_if` wants it."""
+    """Whether an estimator's loss is one of classification; else AttributeError, as :func:`available_if` wants it."""
     loss = estimator._known_loss()
     if loss is None or not loss.is_classification:
         raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
@@ -121,7 +121,10 @@ class LossEstimator(BaseEstimator):
         return self.classes_[first_smallest(-probabilities, 1)]
 
     def score(self, X, y, F=None) -> float:
-        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y (R2 for squared loss)."""
+        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
+
+        For squared loss that is R2.
+        """
         check_same_rows(X=X, y=y, F=F)
         loss = self._resolve_loss()
         prediction, y = self.predict(X, F=F), column_or_1d(y)  # a column would broadcast against the predictions
@@ -148,13 +151,17 @@ class ModelAverage(LossEstimator):
     """Base of all averages of frozen candidate models: a subclass says how weights are fitted and computed.
 
     Subclasses define ``_fit_weights(X, F, y, loss)`` and ``_weights(X)``; see :class:`localma.EqualWeights` for the
-    smallest one. What they learn goes to attributes that end with an underscore, and these are what :meth:`save` writes.
-    A subclass with settings checks them in ``_check``.
+    smallest one. What they learn goes to attributes that end with an underscore, and these are what :meth:`save`
+    writes. A subclass with settings checks them in ``_check``.
     """
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
         KINDS[cls.__module__, cls.__name__] = cls
+
+    def __init__(self, models=None, *, loss="squared"):
+        self.models = models
+        self.loss = loss
 
     def __sklearn_clone__(self):
         # scikit-learn would clone each candidate and so forget what it was trained on; candidates are data here
@@ -177,7 +184,7 @@ class ModelAverage(LossEstimator):
             delattr(self, name)
 
     def _check(self, X, y, M: int, loss: Loss) -> None:
-        """Raise ValueError or TypeError for a setting that cannot be, given the data; ``fit`` calls it before it asks any model.
+        """Raise ValueError or TypeError for a setting that cannot be; ``fit`` calls it before it asks any model.
 
         Parameters
         ----------
@@ -198,8 +205,9 @@ class ModelAverage(LossEstimator):
         y : array of shape (n,)
             Responses, or class labels for cross-entropy.
         F : array of shape (n, M), or (n, M, K) for cross-entropy, optional
-            Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns of a DataFrame must be
-            named as the models, in their order. Classes, along the last axis, are in the sorted order of their labels.
+            Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns
+            of a DataFrame must be named as the models, in their order. Classes, along the last axis, are in the sorted
+            order of their labels.
 
         Returns
         -------
@@ -208,7 +216,8 @@ class ModelAverage(LossEstimator):
         Raises
         ------
         ValueError
-            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model that fails.
+            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model
+            that fails.
         """
         return self._fit(X, y, F)
 
@@ -271,7 +280,7 @@ class ModelAverage(LossEstimator):
         return array, F
 
     def save(self, path) -> None:
-        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no candidate models.
+        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no models.
 
         Raises
         ------
@@ -287,13 +296,13 @@ class ModelAverage(LossEstimator):
         try:
             learned = {key: pack(getattr(self, key), arrays, key) for key in self._learned()}
         except TypeError as error:
-            raise TypeError(f"{name} cannot be saved: {error}; pickle it (joblib.dump), for readers who trust you") from None
+            raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
         header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
         header |= {"params": params, "learned": learned}
         if "loss" in given:
             header["loss"] = _name_of(self._resolve_loss())
         header["digest"] = digest(header, arrays)
-        write_arrays(path, {"header": np.array(json.dumps(header))} | arrays)
+        write_arrays(path, {"header": np.array(json.dumps(header).encode())} | arrays)
 
 
 def named_loss(name: str) -> Loss | None:
@@ -305,7 +314,7 @@ def named_loss(name: str) -> Loss | None:
 
 
 def _name_of(loss: Loss) -> tuple[str, bool]:
-    """A loss's name, and whether :func:`named_loss` finds it again: a user's function may share its name with one of LOSSES."""
+    """A loss's name, and whether :func:`named_loss` finds it again: a user's own may share its name with one of LOSSES."""
     for key, known in LOSSES.items():
         if known == loss:  # equal, not the same: clones copy it
             return key, True

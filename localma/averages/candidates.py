@@ -30,7 +30,8 @@ def name_candidates(models, F, n: int, loss, fitted=None):
     Returns
     -------
     names, models, F
-        Names, of length M; a list of models without their names, or None; F as an array of shape (n, M) or (n, M, K), or None.
+        Names, of length M; a list of models without their names, or None; F as an array of shape (n, M) or (n, M, K),
+        or None.
     """
     if models is None and F is None:
         raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
@@ -51,7 +52,7 @@ def name_candidates(models, F, n: int, loss, fitted=None):
 
 
 def candidate_predictions(names, models, F, X, n: int, loss, classes=None):
-    """F from where :func:`name_candidates` found it, or of the models, checked; and the classes that the models know, or None.
+    """F as :func:`name_candidates` found it, or the models' answers, checked; and the classes that the models know, or None.
 
     ``classes`` are those of the fit; None in the fit itself.
     """
@@ -71,7 +72,8 @@ def candidate_predictions(names, models, F, X, n: int, loss, classes=None):
 def _given(F, n, loss) -> np.ndarray:
     """Predictions that a user gives, as an array of numbers with a row for each of X."""
     try:
-        F = np.require(F, dtype=float, requirements="CW")  # torch warns of pandas' read-only arrays and refuses reversed ones
+        # torch warns of pandas' read-only arrays and refuses reversed ones
+        F = np.require(F, dtype=float, requirements="CW")
     except (TypeError, ValueError) as error:
         raise ValueError(f"F must be an array of numbers: {error}") from None
     proba = loss.is_classification
@@ -206,8 +208,8 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
 def warn_of_other_units(names, F, y, loss) -> None:
     """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in another unit.
 
-    Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the models' differences, and a wild model
-    makes those of the others small change.
+    Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the
+    models' differences, and a wild model makes those of the others small change.
     """
     if loss.is_classification or len(y) < 10:
         return

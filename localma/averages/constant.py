@@ -13,10 +13,6 @@ __all__ = ["BestModel", "EqualWeights", "GlobalMA"]
 class _Constant(ModelAverage):
     """Averages whose weights are the same everywhere: ``weights_`` of shape (M,)."""
 
-    def __init__(self, models=None, *, loss="squared"):
-        self.models = models
-        self.loss = loss
-
     def _weights(self, X):
         return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()
 

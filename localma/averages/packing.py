@@ -16,8 +16,7 @@ from localma.engine.networks import Constant, Mixture, Standardize, mlp_from_par
 
 __all__ = ["digest", "pack", "record", "unpack"]
 
-
-#: What can be saved beside numbers, strings, arrays, lists and dictionaries, by name: the class, what to make of a value, and the way back.
+#: What can be saved beside numbers, strings, arrays, lists and dictionaries, by name: the class, and the ways to and back.
 RECORDS: dict[str, tuple[type, Callable, Callable]] = {}
 
 
@@ -29,7 +28,8 @@ def record(cls, to=None, back=None):
     cls : type
         Values of exactly this class, and not of those derived from it, are meant.
     to : callable, optional
-        Gives what makes up a value: numbers, strings, arrays, other records, and lists, tuples and dictionaries of these.
+        Gives what makes up a value: numbers, strings, arrays, other records, and lists, tuples and dictionaries of
+        these.
     back : callable, optional
         Makes the value again. Without ``to`` and ``back``: a dataclass or named tuple, whose fields say all.
 
@@ -85,7 +85,7 @@ def pack(value, arrays: dict[str, np.ndarray], name: str):
 
 
 def unpack(packed, arrays: dict[str, np.ndarray], module: Callable | None = None):
-    """What :func:`pack` packed; ``module`` makes a torch module of a user's own from its state, a dictionary of arrays."""
+    """What :func:`pack` packed; ``module`` makes a torch module of a user's own from its state, arrays by name."""
     if isinstance(packed, list):
         return [unpack(part, arrays, module) for part in packed]
     if not isinstance(packed, dict):
@@ -112,13 +112,14 @@ def digest(header: dict, arrays: dict[str, np.ndarray]) -> str:
 def _is_default(body) -> bool:
     """Whether a body is the package's own, a ReLU network on standardised inputs, and no module of a user's."""
     kinds = [type(layer) for layer in body] if isinstance(body, nn.Sequential) else []
-    return kinds[:1] == [Standardize] and kinds[1:] == ([nn.Linear, nn.ReLU] * len(kinds))[: len(kinds) - 1] and kinds[-1] is nn.Linear
+    return kinds == [Standardize, nn.Linear, *[nn.ReLU, nn.Linear] * (len(kinds) // 2 - 1)]
 
 
 def _mlp(state):
     values = {name: torch.as_tensor(array) for name, array in state.items()}
-    layers = [(values[f"{k}.weight"], values[f"{k}.bias"]) for k in range(1, len(values), 2) if f"{k}.weight" in values]
-    return nn.Sequential(Standardize(values["0.mean"], values["0.scale"]), *mlp_from_parameters(layers, layers[0][0].dtype)).eval()
+    layers = [(values[f"{k}.weight"], values[f"{k}.bias"]) for k in range(1, len(values) - 1, 2)]
+    mlp = mlp_from_parameters(layers, layers[0][0].dtype)
+    return nn.Sequential(Standardize(values["0.mean"], values["0.scale"]), *mlp).eval()
 
 
 record(float, repr, float)  # infinity has no place in JSON

@@ -29,20 +29,21 @@ def load(path, models=None, *, network=None, loss=None):
     models : list, optional
         The candidate models, in the order of the fit (they are not in the file). None: predictions are given as ``F``.
     network : torch.nn.Module or callable, optional
-        The body, if the fit used one of its own: a module of the same architecture (a copy is filled), or a function that makes it from M.
+        The body, if the fit used one of its own: a module of the same architecture (a copy is filled), or a function
+        that makes it from M.
     loss : Loss or callable, optional
         Needed only if the fit used a loss that is not in :data:`localma.LOSSES`.
 
     Returns
     -------
-    The average, ready to predict. One trained on a GPU that is not here comes back on the CPU. Settings that only code can describe, such as a
-    numpy RandomState, have their defaults.
+    The average, ready to predict. One trained on a GPU that is not here comes back on the CPU. Settings that only code
+    can describe, such as a numpy RandomState, have their defaults.
 
     Raises
     ------
     ValueError
-        If the file is not one of ours, was changed or written by a version that is too old or too new, or does not fit ``models``, ``network``,
-        or the class of that name that is defined here.
+        If the file is not one of ours, was changed or written by a version that is too old or too new, or does not fit
+        ``models``, ``network``, or the class of that name that is defined here.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def load(path, models=None, *, network=None, loss=None):
     try:
         average = kind(models=models, **params)
     except TypeError as error:
-        raise ValueError(f"{path} was saved by another {kind.__name__} than the one that is defined here: {error}") from error
+        raise ValueError(f"{path} was saved by another {kind.__name__} than the one defined here: {error}") from error
 
     def body(state):
         return _body(state, network, header["learned"]["n_models_"], path)
@@ -88,14 +89,16 @@ def _read(path) -> tuple[dict, dict]:
                 if any(part.compress_type for part in file.zip.infolist()):
                     raise ValueError("it is compressed")  # a small file could then fill the memory
                 arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
+            header = json.loads(arrays.pop("header").item())
             found, written = header["format"], header["localma"]
             whole = header.pop("digest", None) == digest(header, arrays)
             way = "upgrade localma" if found > FORMAT else "fit and save the average again"
         except Exception as error:  # numpy and zipfile raise a dozen kinds of them
-            raise ValueError(f"{path} is no saved average, or is damaged ({error}); write one with average.save(path)") from error
+            way = "write one with average.save(path)"
+            raise ValueError(f"{path} is no saved average, or is damaged ({error}); {way}") from error
     if found != FORMAT:
-        raise ValueError(f"{path} was written by localma {written} in format {found}; this version reads format {FORMAT}: {way}")
+        formats = f"in format {found}; this version reads format {FORMAT}"
+        raise ValueError(f"{path} was written by localma {written} {formats}: {way}")
     if not whole:
         raise ValueError(f"{path} is damaged: its arrays or its header were changed; save the average again")
     return header, arrays
@@ -109,20 +112,22 @@ def _kind(header, path):
             importlib.import_module(module)
     kinds = [kind for (_, known), kind in KINDS.items() if known == name]
     if not kinds:
-        raise ValueError(f"{path} was saved by the class {name} of {module}, which is not defined here; import or define it first")
+        raise ValueError(f"{path} was saved by {name} of {module}, which is not defined here; import or define it first")
     return KINDS.get((module, name), kinds[-1])
 
 
 def _check_names(models, names, path) -> None:
     """Raise ValueError unless ``models`` can be those of the fit; a model without a name is taken by its place."""
     if len(models) != len(names):
-        raise ValueError(f"models has {len(models)} entries, but {path} was fitted with {len(names)}: {', '.join(names)}")
+        known = f"{len(names)}: {', '.join(names)}"
+        raise ValueError(f"models has {len(models)} entries, but {path} was fitted with {known}")
     given, unnamed = name_models(models)[0], [f"f{m + 1}" for m in range(len(models))]
     if sorted(given) == sorted(names) and given != names:
         raise ValueError(f"models are in another order than in the fit of {path}: give {', '.join(names)}")
     for m, name in enumerate(given):
         if isinstance(models[m], tuple) and name != names[m] and names != unnamed:
-            raise ValueError(f"models[{m}] is {name!r}, but {path} was fitted with {names[m]!r} in its place; give {', '.join(names)}")
+            way = f"give {', '.join(names)}"
+            raise ValueError(f"models[{m}] is {name!r}, but {path} was fitted with {names[m]!r} in its place; {way}")
 
 
 def _loss(name, known, given, path):
@@ -137,7 +142,8 @@ def _loss(name, known, given, path):
 def _body(state, given, M, path):
     """A module of a user's own with the values of a file."""
     if given is None:
-        raise ValueError(f"{path} was fitted with a network of its own; give a module of the same architecture as network=")
+        way = "give a module of the same architecture as network="
+        raise ValueError(f"{path} was fitted with a network of its own; {way}")
     body = copy.deepcopy(given) if isinstance(given, nn.Module) else given(M)
     body = body.body if isinstance(body, WeightNetwork) else body
     state = {name: torch.as_tensor(array) for name, array in state.items()}

@@ -1,4 +1,4 @@
-"""What several relatives need: losses of each model, log-likelihoods, and errors that name a loss which a method cannot take."""
+"""What several relatives need: losses of each model, log-likelihoods, errors that name a loss which a method cannot take."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def variances(losses: np.ndarray) -> np.ndarray:
 def log_likelihood(loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
     r"""log p_m(y_i | x_i) of each model, (n, M), up to terms that all models share.
 
-    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson deviance for counts, and
-    cross-entropy is a log-likelihood itself.
+    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson
+    deviance for counts, and cross-entropy is a log-likelihood itself.
     """
     if loss == LOSSES["squared"]:
         return -0.5 * (losses / variance + np.log(variance))
@@ -38,8 +38,8 @@ def need_likelihood(method: str, loss: Loss) -> None:
     """Raise ValueError for a loss that does not say how likely an observation is without a dispersion."""
     if not (loss.is_classification or loss in (LOSSES["squared"], LOSSES["poisson"])):
         raise ValueError(
-            f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or 'cross_entropy', "
-            "or an average that needs the loss alone, such as GlobalMA or GreedySelection"
+            f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or "
+            "'cross_entropy', or an average that needs the loss alone, such as GlobalMA or GreedySelection"
         )
 
 

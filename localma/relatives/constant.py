@@ -22,8 +22,8 @@ class BatesGranger(_Constant):
     models, loss
         As in :class:`localma.LocalMA`; squared loss only.
     covariance : {"full", "diagonal"}
-        Full: the best weights that sum to one, whatever their signs (GW without its sign constraint). Diagonal: as if errors were uncorrelated;
-        these weights are positive.
+        Full: the best weights that sum to one, whatever their signs (GW without its sign constraint). Diagonal: as if
+        errors were uncorrelated; these weights are positive.
 
     Attributes
     ----------
@@ -32,9 +32,10 @@ class BatesGranger(_Constant):
 
     Notes
     -----
-    Source: Bates and Granger (1969), The combination of forecasts. Simplified: all observations count the same, where the source forgets
-    old ones. Where S is singular (identical models) the least-norm solution is taken. Diagonal is the better choice when n is small against
-    M and errors are hardly correlated; full when two models err together and one can be subtracted from the other.
+    Source: Bates and Granger (1969), The combination of forecasts. Simplified: all observations count the same, where
+    the source forgets old ones. Where S is singular (identical models) the least-norm solution is taken. Diagonal is
+    the better choice when n is small against M and errors are hardly correlated; full when two models err together and
+    one can be subtracted from the other.
 
     Examples
     --------
@@ -74,12 +75,13 @@ class InformationWeights(_Constant):
     Parameters
     ----------
     models, loss
-        As in :class:`localma.LocalMA`; squared (Gaussian errors, each model with a variance of its own), poisson or cross_entropy.
+        As in :class:`localma.LocalMA`; squared (Gaussian errors, each model with a variance of its own), poisson or
+        cross_entropy.
     criterion : {"aic", "bic"}
         How many units of deviance a fitted parameter costs: 2, or log n.
     n_parameters : int or array of shape (M,)
-        Parameters of each model that were estimated *on this sample*. Frozen models have none, and then AIC and BIC weights are
-        the same.
+        Parameters of each model that were estimated *on this sample*. Frozen models have none, and then AIC and BIC
+        weights are the same.
     prior : array of shape (M,), optional
         Prior probabilities; equal ones by default.
 
@@ -89,11 +91,12 @@ class InformationWeights(_Constant):
 
     Notes
     -----
-    Sources: Buckland, Burnham and Augustin (1997), Model selection: an integral part of inference; Hoeting, Madigan, Raftery and Volinsky (1999),
-    Bayesian model averaging: a tutorial. For frozen models both are the posterior probabilities of Bayesian model averaging: exactly so
-    where a model is a likelihood (Poisson, classes), and for Gaussian errors with the prior density :math:`1 / \sigma^2`. Simplified: nothing for
-    frozen models; otherwise BIC stands for a marginal likelihood. The better choice when one model is
-    right and must be found; as n grows it becomes the best single model, not the best average.
+    Sources: Buckland, Burnham and Augustin (1997), Model selection: an integral part of inference; Hoeting, Madigan,
+    Raftery and Volinsky (1999), Bayesian model averaging: a tutorial. For frozen models both are the posterior
+    probabilities of Bayesian model averaging: exactly so where a model is a likelihood (Poisson, classes), and for
+    Gaussian errors with the prior density :math:`1 / \sigma^2`. Simplified: nothing for frozen models; otherwise BIC
+    stands for a marginal likelihood. The better choice when one model is right and must be found; as n grows it becomes
+    the best single model, not the best average.
 
     Examples
     --------
@@ -131,8 +134,10 @@ class InformationWeights(_Constant):
         values = []
         for name, given in (("n_parameters", self.n_parameters), ("prior", 1.0 if self.prior is None else self.prior)):
             value = np.asarray(given)
-            if value.dtype.kind not in "biuf" or value.shape not in ((), (M,)) or not np.isfinite(value).all() or (value < 0).any():
-                raise ValueError(f"{name} must be non-negative, one number or one for each of the {M} models, but is {value.tolist()}")
+            numbers = value.dtype.kind in "biuf" and value.shape in ((), (M,))
+            if not (numbers and np.isfinite(value).all() and (value >= 0).all()):
+                one = f"one number or one for each of the {M} models"
+                raise ValueError(f"{name} must be non-negative, {one}, but is {value.tolist()}")
             values.append(np.broadcast_to(value.astype(float), M))
         return values
 
@@ -154,10 +159,11 @@ class AdaptiveMixing(_Constant):
 
     Notes
     -----
-    Source: Yang (2001), Adaptive regression by mixing. Simplified: the source's first half also fits the models; ours are frozen, so it estimates the
-    error variances alone, and nothing at all for Poisson and classes. Compared with :class:`InformationWeights`, half the sample
-    decides and splits are averaged, so that nearly equal models share the weight for longer. The better choice when one wants to be nearly as good
-    as the best single model without betting on it.
+    Source: Yang (2001), Adaptive regression by mixing. Simplified: the source's first half also fits the models; ours
+    are frozen, so it estimates the error variances alone, and nothing at all for Poisson and classes. Compared with
+    :class:`InformationWeights`, half the sample decides and splits are averaged, so that nearly equal models share the
+    weight for longer. The better choice when one wants to be nearly as good as the best single model without betting on
+    it.
 
     Examples
     --------
@@ -206,9 +212,10 @@ class NonNegativeStacking(_Constant):
 
     Notes
     -----
-    Source: Breiman (1996), Stacked regressions; solved by scipy's :func:`scipy.optimize.nnls` (Lawson and Hanson, 1974). Simplified: the source
-    cross-validates the models to get honest predictions; frozen models' predictions are honest. The better choice when all
-    models are too small or too large by a factor (it rescales), the worse one when they are off by a constant.
+    Source: Breiman (1996), Stacked regressions; solved by scipy's :func:`scipy.optimize.nnls` (Lawson and Hanson,
+    1974). Simplified: the source cross-validates the models to get honest predictions; frozen models' predictions are
+    honest. The better choice when all models are too small or too large by a factor (it rescales), the worse one when
+    they are off by a constant.
 
     Examples
     --------
@@ -245,9 +252,10 @@ class GreedySelection(_Constant):
 
     Notes
     -----
-    Source: Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models. Simplified: it starts from
-    the best model and does not bag the library. It walks to the same optimum as :class:`localma.GlobalMA` and stops on the way.
-    The better choice with very many models, or with a measure that has no gradient.
+    Source: Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models. Simplified:
+    it starts from the best model and does not bag the library. It walks to the same optimum as
+    :class:`localma.GlobalMA` and stops on the way. The better choice with very many models, or with a measure that has
+    no gradient.
 
     Examples
     --------

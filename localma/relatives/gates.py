@@ -21,8 +21,9 @@ PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # what penalty="cv" chooses from
 def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
     """(A, variance) of ``w(x) = softmax(basis(x) A)`` with the smallest penalised criterion, by L-BFGS in float64.
 
-    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance is that of
-    competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an earlier fit returned.
+    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance
+    is that of competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an
+    earlier fit returned.
     """
     M, target = F.shape[1], torch.tensor(y)
     bound = [(None, None)] * (basis.shape[1] * M)
@@ -101,10 +102,12 @@ class MixtureOfExperts(_Gate):
     Parameters
     ----------
     models, loss
-        As in :class:`localma.LocalMA`; every loss for the cooperative objective; squared, poisson or cross_entropy for the competitive one.
+        As in :class:`localma.LocalMA`; every loss for the cooperative objective; squared, poisson or cross_entropy for
+        the competitive one.
     objective : {"cooperative", "competitive"}
-        Cooperative: the loss of the averaged prediction, so that experts may correct each other. Competitive: minus the log-density of the
-        mixture, :math:`-\log \sum_m w_m(x)\, p_m(y)`, so that each observation looks for one expert. For cross-entropy they are the same.
+        Cooperative: the loss of the averaged prediction, so that experts may correct each other. Competitive: minus the
+        log-density of the mixture, :math:`-\log \sum_m w_m(x)\, p_m(y)`, so that each observation looks for one expert.
+        For cross-entropy they are the same.
     penalty : float or "cv"
         On the squares of B. "cv": by five-fold cross-validation among powers of ten.
     random_state : int, RandomState or None
@@ -120,9 +123,10 @@ class MixtureOfExperts(_Gate):
 
     Notes
     -----
-    Source: Jacobs, Jordan, Nowlan and Hinton (1991), Adaptive mixtures of local experts. Simplified: the experts are frozen and share one
-    variance. Cooperative, it is LocalMA without a hidden layer. The better choice when the borders between the experts' regions are
-    straight or n is small; competitive when for each x one expert is right and the question is which.
+    Source: Jacobs, Jordan, Nowlan and Hinton (1991), Adaptive mixtures of local experts. Simplified: the experts are
+    frozen and share one variance. Cooperative, it is LocalMA without a hidden layer. The better choice when the borders
+    between the experts' regions are straight or n is small; competitive when for each x one expert is right and the
+    question is which.
 
     Examples
     --------
@@ -136,8 +140,7 @@ class MixtureOfExperts(_Gate):
     """
 
     def __init__(self, models=None, *, loss="squared", objective="cooperative", penalty="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.objective = objective
         self.penalty = penalty
         self.random_state = random_state
@@ -165,8 +168,8 @@ class HierarchicalStacking(_Gate):
     models, loss
         As in :class:`localma.LocalMA`; every loss.
     penalty : float or "cv"
-        How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv": by five-fold
-        cross-validation among powers of ten.
+        How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv":
+        by five-fold cross-validation among powers of ten.
     random_state : int, RandomState or None
         For the folds.
 
@@ -179,10 +182,11 @@ class HierarchicalStacking(_Gate):
 
     Notes
     -----
-    Source: Yao, Pirš, Vehtari and Gelman (2022), Bayesian hierarchical stacking: some models are (somewhere) useful. Simplified: the mode of the
-    posterior instead of its samples, the prior's scale by cross-validation instead of a prior of its own, and the loss of the averaged
-    prediction instead of the log-density of the mixture (the same thing for cross-entropy). The better choice when weights change smoothly
-    and additively, when n is small, or when they may well not change at all.
+    Source: Yao, Pirš, Vehtari and Gelman (2022), Bayesian hierarchical stacking: some models are (somewhere) useful.
+    Simplified: the mode of the posterior instead of its samples, the prior's scale by cross-validation instead of a
+    prior of its own, and the loss of the averaged prediction instead of the log-density of the mixture (the same thing
+    for cross-entropy). The better choice when weights change smoothly and additively, when n is small, or when they may
+    well not change at all.
 
     Examples
     --------
@@ -196,8 +200,7 @@ class HierarchicalStacking(_Gate):
     """
 
     def __init__(self, models=None, *, loss="squared", penalty="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.penalty = penalty
         self.random_state = random_state
 

@@ -1,4 +1,4 @@
-"""What relatives with weights that depend on the input share, and two that borrow their fit: ridge regression and a classifier."""
+"""What relatives with weights that depend on the input share, and two that borrow their fit: a ridge and a classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def _restored(values):
     return model
 
 
-record(LogisticRegression, lambda model: dict(vars(model)), _restored)  # the default classifier of RightProbability is made of arrays
+# the default classifier of RightProbability is made of arrays
+record(LogisticRegression, lambda model: dict(vars(model)), _restored)
 
 
 class Local(ModelAverage):
@@ -64,14 +65,15 @@ class FeatureStacking(Local):
     ----------
     rule_ : array of shape (d + 1, M)
     ridge_ : float
-        The ridge penalty, chosen by leave-one-out cross-validation (exact, in closed form: scikit-learn's ``RidgeCV``) among powers of ten.
+        The ridge penalty, chosen by leave-one-out cross-validation (exact, in closed form: scikit-learn's ``RidgeCV``)
+        among powers of ten.
 
     Notes
     -----
-    Sources: Sill, Takács, Mackey and Lin (2009), Feature-weighted linear stacking; the same weights with other basis functions in Wakayama and
-    Sugasawa (2024), Ensemble prediction via covariate-dependent stacking. Simplified: the features are the covariates themselves.
-    Weights may be negative and need not sum to one, so that the average can leave the models' range: the better choice where the truth lies
-    outside it, and a risky one far from the sample.
+    Sources: Sill, Takács, Mackey and Lin (2009), Feature-weighted linear stacking; the same weights with other basis
+    functions in Wakayama and Sugasawa (2024), Ensemble prediction via covariate-dependent stacking. Simplified: the
+    features are the covariates themselves. Weights may be negative and need not sum to one, so that the average can
+    leave the models' range: the better choice where the truth lies outside it, and a risky one far from the sample.
 
     Examples
     --------
@@ -82,10 +84,6 @@ class FeatureStacking(Local):
     >>> bool(np.abs(stacking.predict(x[:, None], F=np.stack([x, np.ones(100)], 1)) - x**2).max() < 0.01)
     True
     """
-
-    def __init__(self, models=None, *, loss="squared"):
-        self.models = models
-        self.loss = loss
 
     def _check(self, X, y, M, loss):
         super()._check(X, y, M, loss)
@@ -116,15 +114,17 @@ class RightProbability(Local):
     Attributes
     ----------
     rule_ : list of classifiers, or a classifier
-        For cross-entropy one for each model, of whether its most probable class was the right one (a number where that never or always
-        happened). For other losses a single one, of which model came closest (the model's number where that was always the same).
+        For cross-entropy one for each model, of whether its most probable class was the right one (a number where that
+        never or always happened). For other losses a single one, of which model came closest (the model's number where
+        that was always the same).
 
     Notes
     -----
-    Source: Pan, Xiao and Huang (2006), Using input dependent weights for model combination and model selection with multiple sources of
-    data. The source is about classification. Simplified: for means, where no model is ever exactly right, "right" is to come
-    closest of all; a frequency of 0 or n is moved inside by one observation. The better choice when one wants weights that mean
-    something by themselves, or any classifier as the gate; it never asks how the average does, so errors that cancel go unused.
+    Source: Pan, Xiao and Huang (2006), Using input dependent weights for model combination and model selection with
+    multiple sources of data. The source is about classification. Simplified: for means, where no model is ever exactly
+    right, "right" is to come closest of all; a frequency of 0 or n is moved inside by one observation. The better
+    choice when one wants weights that mean something by themselves, or any classifier as the gate; it never asks how
+    the average does, so errors that cancel go unused.
 
     Examples
     --------
@@ -138,14 +138,14 @@ class RightProbability(Local):
     """
 
     def __init__(self, models=None, *, loss="squared", classifier=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.classifier = classifier
 
     def _check(self, X, y, M, loss):
         super()._check(X, y, M, loss)
-        if self.classifier is not None and not (hasattr(self.classifier, "fit") and hasattr(self.classifier, "predict_proba")):
-            raise TypeError(f"classifier must be a scikit-learn classifier with predict_proba, or None, but is {self.classifier!r}")
+        gate = self.classifier
+        if gate is not None and not (hasattr(gate, "fit") and hasattr(gate, "predict_proba")):
+            raise TypeError(f"classifier must be None or a scikit-learn classifier with predict_proba, but is {gate!r}")
 
     def _fit_rule(self, Z, F, y, loss):
         if loss.is_classification:

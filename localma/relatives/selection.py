@@ -26,26 +26,27 @@ class LocalSelection(Local):
     models, loss
         As in :class:`localma.LocalMA`; every loss.
     form : {"neighbours", "partition"}
-        Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut one after the other at
-        the covariate and the place where separate choices gain most.
+        Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut
+        one after the other at the covariate and the place where separate choices gain most.
     size : int or "cv"
-        k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells). "cv": k by
-        leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold cross-validation. Both include the choice of
-        one model for all.
+        k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells).
+        "cv": k by leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold
+        cross-validation. Both include the choice of one model for all.
     random_state : int, RandomState or None
         For the folds.
 
     Attributes
     ----------
     rule_ : object
-        Neighbours: scikit-learn's tree and the losses. Partition: nested (covariate, cut, below, above), with model numbers as leaves.
+        Neighbours: scikit-learn's tree and the losses. Partition: nested (covariate, cut, below, above), with model
+        numbers as leaves.
     size_ : int
 
     Notes
     -----
-    Source: Yang (2008), Localized model selection for regression. Simplified: models are frozen, so that the whole sample judges them and none
-    is kept to fit them; partitions grow greedily. The better choice when each model is right in a region
-    of its own with a sharp border, or when a user must be told which one model was asked.
+    Source: Yang (2008), Localized model selection for regression. Simplified: models are frozen, so that the whole
+    sample judges them and none is kept to fit them; partitions grow greedily. The better choice when each model is
+    right in a region of its own with a sharp border, or when a user must be told which one model was asked.
 
     Examples
     --------
@@ -60,8 +61,7 @@ class LocalSelection(Local):
     """
 
     def __init__(self, models=None, *, loss="squared", form="neighbours", size="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.form = form
         self.size = size
         self.random_state = random_state

@@ -1,4 +1,4 @@
-"""What every average promises, whichever module it is from: found from the exports, so that a new one is held to it as well."""
+"""What every average promises, found from the exports, so that a new one is held to it as well."""
 
 import math
 
@@ -157,8 +157,7 @@ class InverseLoss(ModelAverage):
     """Weights proportional to a power of one over the mean loss: all that a new average has to define."""
 
     def __init__(self, models=None, *, loss="squared", power=1.0):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.power = power
 
     def _check(self, X, y, M, loss):
