@@ -108,7 +108,7 @@ def _log_loss(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> float:
 
 @lru_cache(maxsize=1)
 def material(synthetic: bool = False, seed: int = 0) -> Material:
-    """Images, features and train_companies; what takes long is kept in the user cache.
+    """Images, features and companies; what takes long is kept in the user cache.
 
     Raises
     ------

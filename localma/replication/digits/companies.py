@@ -55,7 +55,7 @@ class Repetitions(NamedTuple):
 
 
 def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Repetitions:
-    """Cut the images, train the train_companies and store what they predict, for seeds ``seed``, ``seed + 1``, ..."""
+    """Cut the images, train the companies and store what they predict, for seeds ``seed``, ``seed + 1``, ..."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     rows = []

@@ -34,7 +34,7 @@ class Predictions(NamedTuple):
 
 
 def load_predictions(encoder: str = "minilm") -> Predictions:
-    """The committed load_predictions of the full run for every Hebrew, Hindi and Hinglish sentence, rounded to half precision.
+    """The committed predictions of the full run for every Hebrew, Hindi and Hinglish sentence, rounded to half precision.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def load_predictions(encoder: str = "minilm") -> Predictions:
     with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         known = sorted(name.removesuffix("-probability") for name in arrays.files if name.endswith("-probability"))
         if encoder not in known:
-            raise ValueError(f"encoder = {encoder!r} has no committed load_predictions; there are {', '.join(known)}")
+            raise ValueError(f"encoder = {encoder!r} has no committed predictions; there are {', '.join(known)}")
         probability = arrays[f"{encoder}-probability"].astype(np.float64)
         summary = arrays[f"{encoder}-summary"].astype(np.float32) / 32
         masked = np.array([mask(lengths) for lengths in arrays["letters"]])
