@@ -18,6 +18,7 @@ from localma.datasets.find import Source, find
 
 __all__ = ["CLASSES", "Cifar10", "load_cifar10"]
 
+#: Names of the classes; a label is a position here.
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ADVICE = "The original is cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html; put it into a folder cifar10 there."
 ORIGINAL = Source(
