@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks picture results bench robust colab address clean
+.PHONY: help setup book serve test lint format notebooks results bench robust colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,9 +53,6 @@ format: $(TEST)  ## Let ruff put the code in order
 
 notebooks: $(BOOK)  ## Bring every .ipynb in step with its .md, outputs included
 	@$(BIN)/python book/_tools/notebooks.py
-
-picture: $(BOOK)  ## Make the README's picture from the landing page's figure
-	@$(BIN)/python book/_tools/readme_picture.py
 
 results: $(BOOK)  ## Run every experiment at full scale into localma/replication/results
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
