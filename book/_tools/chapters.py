@@ -21,9 +21,9 @@ CARD = re.compile(
 )
 
 
-def chapters():
-    """Every text notebook of the book, in a fixed order. Pages without code are no chapters."""
-    return [path for path in sorted(BOOK.rglob("*.md")) if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
+def chapters(book=BOOK):
+    """Every text notebook of a book, in a fixed order. Pages without code are no chapters."""
+    return [path for path in sorted(book.rglob("*.md")) if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
 
 
 def contents():
