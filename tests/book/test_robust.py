@@ -68,7 +68,9 @@ def test_a_failed_build_says_line_and_numbers(chapter):
 
 @pytest.mark.slow
 def test_a_failed_build_makes_all_other_pages_and_ends_with_an_error(tmp_path, capfd):
-    (tmp_path / "_config.yml").write_text("title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n")
+    (tmp_path / "_config.yml").write_text(
+        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n"
+    )
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/good\nchapters: [{file: book/bad}]\n")
     (tmp_path / "book").mkdir()
     head, *_, last = CHAPTER.split("```{code-cell} ipython3\n")
