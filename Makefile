@@ -45,6 +45,7 @@ test: $(TEST)  ## Run every test: package, notebooks, book, project
 lint: $(TEST)  ## Check the code and the text of the book
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python book/_tools/lint.py
 
 format: $(TEST)  ## Let ruff put the code in order
@@ -74,5 +75,5 @@ address: $(BOOK)  ## Set the public repository everywhere: make address URL=http
 	@$(BIN)/python book/_tools/address.py $(URL)
 
 clean:  ## Remove everything that is made (the environment included)
-	rm -rf $(VENV) _build build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) _build build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

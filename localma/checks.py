@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from sklearn.utils import check_random_state
 __all__ = ["check_numeric_columns", "check_same_rows", "check_whole", "choose", "resolve_seed"]
 
 
-def resolve_seed(random_state) -> int:
+def resolve_seed(random_state: object) -> int:
     """A torch seed from an estimator's ``random_state``: an int is the seed itself, anything else is drawn from as scikit-learn does."""
     try:
         if not isinstance(random_state, (int, np.integer)):
@@ -24,7 +26,7 @@ def resolve_seed(random_state) -> int:
     raise ValueError(f"random_state must be an int from 0 to 2**63 - 1, a numpy RandomState or None, but is {random_state!r}")
 
 
-def check_numeric_columns(X) -> None:
+def check_numeric_columns(X: Any) -> None:
     """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
     if hasattr(X, "columns"):
         words = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)]
@@ -35,7 +37,7 @@ def check_numeric_columns(X) -> None:
             )
 
 
-def check_same_rows(**given) -> None:
+def check_same_rows(**given: object) -> None:
     """Raise ValueError if frames or series carry the same row labels in another order: rows are matched by position."""
     index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
     for name, own in index.items():
@@ -47,7 +49,7 @@ def check_same_rows(**given) -> None:
 
 
 @contextmanager
-def _advice():
+def _advice() -> Iterator[None]:
     """scikit-learn's checks with a way out that fits averages (its own suggests estimators that accept NaN)."""
     try:
         yield
@@ -62,13 +64,13 @@ def _advice():
         raise ValueError(message) from None
 
 
-def check_whole(name: str, value, least: int, or_else: str = "") -> None:
+def check_whole(name: str, value: object, least: int, or_else: str = "") -> None:
     """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{or_else}, but is {value!r}")
 
 
-def choose(name: str, value, options) -> None:
+def choose(name: str, value: object, options: Collection) -> None:
     """Raise ValueError unless ``value`` is one of the options."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, but is {value!r}")
