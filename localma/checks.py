@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ def check_seed(random_state) -> None:
         raise ValueError(f"random_state must be {known_ones}, but is {random_state!r}")
 
 
-def resolve_seed(random_state) -> int:
+def resolve_seed(random_state: object) -> int:
     """A torch seed from a ``random_state``: an int is the seed itself, all else is drawn from as scikit-learn does."""
     check_seed(random_state)
     if isinstance(random_state, (int, np.integer)):
@@ -31,7 +33,7 @@ def resolve_seed(random_state) -> int:
     return check_random_state(random_state).randint(2**31)
 
 
-def check_numeric_columns(X) -> None:
+def check_numeric_columns(X: Any) -> None:
     """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
     if hasattr(X, "columns"):
         words = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)]
@@ -42,7 +44,7 @@ def check_numeric_columns(X) -> None:
             )
 
 
-def check_same_rows(**given) -> None:
+def check_same_rows(**given: object) -> None:
     """Raise ValueError if frames or series carry the same row labels in another order: rows are matched by position."""
     index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
     for name, own in index.items():
@@ -54,7 +56,7 @@ def check_same_rows(**given) -> None:
 
 
 @contextmanager
-def _advice():
+def _advice() -> Iterator[None]:
     """scikit-learn's checks with a way out that fits averages (its own suggests estimators that accept NaN)."""
     try:
         yield
@@ -69,13 +71,13 @@ def _advice():
         raise ValueError(message) from None
 
 
-def check_whole(name: str, value, least: int, or_else: str = "") -> None:
+def check_whole(name: str, value: object, least: int, or_else: str = "") -> None:
     """Raise ValueError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{or_else}, but is {value!r}")
 
 
-def choose(name: str, value, options) -> None:
+def choose(name: str, value: object, options: Collection) -> None:
     """Raise ValueError unless ``value`` is one of the options."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, but is {value!r}")

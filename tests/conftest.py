@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_tools"))
+sys.path[:0] = [str(ROOT / "book" / folder) for folder in ("_tools", "_ext")]
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ own files, checked by the numbers on its card; the rents are published without a
 up unless it is asked to with ``synthetic=True``.
 """
 
-from localma.datasets.cifar10 import Cifar10, load_cifar10
-from localma.datasets.housing import Housing, load_housing
-from localma.datasets.toxicity import Toxicity, load_toxicity
+from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
+from localma.datasets.housing import TABLES, Housing, load_housing
+from localma.datasets.toxicity import LANGUAGES, Toxicity, load_toxicity
 
-__all__ = ["Cifar10", "Housing", "Toxicity", "load_cifar10", "load_housing", "load_toxicity"]
+__all__ = ["CLASSES", "LANGUAGES", "TABLES", "Cifar10", "Housing", "Toxicity", "load_cifar10", "load_housing", "load_toxicity"]

@@ -169,7 +169,7 @@ class Housing:
         return whole.rows(~np.isnan(whole.X).any(1))
 
 
-def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = False, seed: int = 0) -> Housing:
+def load_housing(table: str = "lianjia2023", *, path: str | Path | None = None, synthetic: bool = False, seed: int = 0) -> Housing:
     """Monthly rents with covariates.
 
     Parameters

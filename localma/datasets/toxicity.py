@@ -111,7 +111,7 @@ class Toxicity:
         return np.flatnonzero(~pd.DataFrame({"language": self.language, "text": self.text}).duplicated().to_numpy())
 
 
-def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: bool = False, seed: int = 0) -> Toxicity:
+def load_toxicity(languages: Sequence[str] = PAPER, *, path: str | Path | None = None, synthetic: bool = False, seed: int = 0) -> Toxicity:
     """Sentences labelled toxic or not.
 
     Parameters

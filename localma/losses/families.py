@@ -13,7 +13,7 @@ from localma.losses.loss import Loss, _tensors
 
 __all__ = ["LOSSES", "PROBABILITY_FLOOR", "pinball", "resolve_loss", "tweedie"]
 
-# A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
+#: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
 PROBABILITY_FLOOR = 1e-12
 
 

@@ -9,7 +9,7 @@
 The chapters of ``book/theory`` derive what is computed here.
 """
 
-from localma.theory.audit import Audit, audit
+from localma.theory.audit import THRESHOLDS, Audit, audit
 from localma.theory.hoelder import HoelderTerms, hoelder_norm, hoelder_terms
 from localma.theory.identification import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment
 from localma.theory.lipschitz import lipschitz_constant
@@ -17,6 +17,7 @@ from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracl
 from localma.theory.tails import TailEstimate, moment_norms, orlicz_norm, tail_index, weibull_plot
 
 __all__ = [
+    "THRESHOLDS",
     "Audit",
     "Decomposition",
     "HoelderTerms",

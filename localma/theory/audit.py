@@ -6,12 +6,14 @@ seen at all; the table says which is which. The book's last chapter on the theor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 from scipy.stats import ks_2samp, norm
 from sklearn.base import clone
@@ -123,18 +125,27 @@ class Audit:
         """Names of the rows whose verdict is "in danger"."""
         return self.table.index[self.table["verdict"] == DANGER].tolist()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [self.table[["condition", "value", "verdict"]].to_string()]
         return "\n".join(lines + [f"{name}: {self.table.loc[name, 'what to do']}" for name in self.alarms])
 
-    def _repr_html_(self):  # narrow enough for a phone: the verdict first, advice below and only where it is needed
+    def _repr_html_(self) -> str:  # narrow enough for a phone: the verdict first, advice below and only where it is needed
         told = self.table["condition"].str.split(":").str[0] + ": " + self.table["measured"]
         todo = self.table.loc[self.table["verdict"] != FINE, "what to do"]
         advice = "".join(f"<li><b>{name}</b>: {what}</li>" for name, what in todo.items())
         return self.table[["verdict", "value"]].assign(measured=told).to_html() + (f"<ul>{advice}</ul>" if advice else "")
 
 
-def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, sizes=None, random_state: int = 0) -> Audit:
+def audit(
+    average: ModelAverage,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    F: ArrayLike | None = None,
+    train: tuple | None = None,
+    sizes: Sequence[float] | None = None,
+    random_state: int = 0,
+) -> Audit:
     """Hold a fitted average and new data against the conditions of the theorems.
 
     The data must be *new*: neither the models nor the weights have seen them. Nothing in them tells whether that is so, and on the training data most rows look
@@ -191,7 +202,7 @@ def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, si
     if train is not None:
         if not (isinstance(train, (tuple, list)) and len(train) in (2, 3)):
             raise ValueError("train must be (X, y) or (X, y, F), the data of the fit")
-        old = _sample(average, *train) if len(train) == 3 else _sample(average, *train, None)
+        old = _sample(average, *train)
         if new.X.shape == old.X.shape and np.array_equal(new.X, old.X):
             raise ValueError("X and train are the same data; keep some aside: the training data cannot show what happens at new points")
     if sizes is not None and (np.shape(sizes) != (average.n_models_,) or not (np.asarray(sizes) > 0).all()):
@@ -211,7 +222,7 @@ def audit(average: ModelAverage, X, y, *, F=None, train: tuple | None = None, si
     return Audit(pd.DataFrame.from_dict(cells, orient="index", columns=["condition", "measured", "value", "verdict", "what to do"]))
 
 
-def _sample(average, X, y, F) -> _Sample:
+def _sample(average, X, y, F=None) -> _Sample:
     loss = average._resolve_loss()
     y = clone(average)._validate_sample(X, y, F)[1]  # a copy, since scikit-learn's checks write the number of columns down
     array, F = average._predictions(X, F)

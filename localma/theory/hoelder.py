@@ -85,11 +85,13 @@ def hoelder_terms(function: Callable | np.ndarray, beta: float, *, box: Sequence
     """
     if not (np.ndim(beta) == 0 and 0 < beta < math.inf):
         raise ValueError(f"beta must be a positive number, but is {beta!r}")
-    box = np.asarray(box, dtype=float)
-    if not (box.ndim == 2 and box.shape[1] == 2 and (box[:, 0] < box[:, 1]).all() and np.isfinite(box).all()):
-        raise ValueError(f"box must be pairs (low, high) of finite numbers with low < high, one for each coordinate, but is {box.tolist()}")
-    order, d = math.ceil(beta) - 1, len(box)
-    values = _on_grid(function, box, points) if callable(function) else np.asarray(function, dtype=float)
+    sides = np.asarray(box, dtype=float)
+    if not (sides.ndim == 2 and sides.shape[1] == 2 and (sides[:, 0] < sides[:, 1]).all() and np.isfinite(sides).all()):
+        raise ValueError(
+            f"box must be pairs (low, high) of finite numbers with low < high, one for each coordinate, but is {sides.tolist()}"
+        )
+    order, d = math.ceil(beta) - 1, len(sides)
+    values = _on_grid(function, sides, points) if callable(function) else np.asarray(function, dtype=float)
     if values.ndim not in (d, d + 1):
         raise ValueError(
             f"function has values of shape {values.shape}; for a box of {d} coordinates give {d} axes, or {d + 1} for several functions"
@@ -101,20 +103,21 @@ def hoelder_terms(function: Callable | np.ndarray, beta: float, *, box: Sequence
         )
     if not np.isfinite(values).all():
         raise ValueError("function has values that are not finite (NaN or infinity) on the grid; choose a box on which it is defined")
-    step = (box[:, 1] - box[:, 0]) / (np.array(values.shape[:d]) - 1)
+    step = (sides[:, 1] - sides[:, 0]) / (np.array(values.shape[:d]) - 1)
     axes = tuple(range(d))
     derivatives = np.array([np.max([abs(g).max(axes) for g in _differences(values, step, k)], axis=0) for k in range(order + 1)])
     quotient = np.max([_quotient(g, step, beta - order) for g in _differences(values, step, order)], axis=0)
     return HoelderTerms(derivatives, quotient)
 
 
-def _on_grid(function: Callable, box: np.ndarray, points: int) -> np.ndarray:
+def _on_grid(function: Callable, sides: np.ndarray, points: int) -> np.ndarray:
     if not isinstance(points, (int, np.integer)) or points < 2:
         raise ValueError(f"points must be a whole number of at least 2, but is {points!r}")
-    grid = np.stack(np.meshgrid(*(np.linspace(*side, points) for side in box), indexing="ij"), -1)
-    values = np.asarray(function(grid.reshape(-1, len(box))), dtype=float)
-    if values.ndim not in (1, 2) or len(values) != points ** len(box):
-        raise ValueError(f"function maps {points ** len(box)} points to shape {values.shape}, but must give one value or one row for each")
+    d = len(sides)
+    grid = np.stack(np.meshgrid(*[np.linspace(low, high, points) for low, high in sides], indexing="ij"), -1)
+    values = np.asarray(function(grid.reshape(-1, d)), dtype=float)
+    if values.ndim not in (1, 2) or len(values) != points**d:
+        raise ValueError(f"function maps {points**d} points to shape {values.shape}, but must give one value or one row for each")
     return values.reshape(*grid.shape[:-1], *values.shape[1:])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from localma.theory.risks import _arrays, oracle_prediction
 
@@ -17,7 +18,7 @@ __all__ = ["distance_bound", "distance_to_optimal_set", "invisible_direction", "
 MOST_MODELS = 12  # distance_to_optimal_set looks at each of the 2^M - 1 faces of the simplex
 
 
-def invisible_direction(F) -> np.ndarray:
+def invisible_direction(F: ArrayLike) -> np.ndarray:
     """For three models, the direction in which weights can move without moving the average: (f2 - f3, f3 - f1, f1 - f2), up to scale the only one.
 
     Parameters
@@ -39,7 +40,7 @@ def invisible_direction(F) -> np.ndarray:
     return np.stack([f2 - f3, f3 - f1, f1 - f2], -1)
 
 
-def optimal_segment(F, mu) -> np.ndarray:
+def optimal_segment(F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """The two ends of the set of optimal weights of three models, at each point.
 
     The set is the part of the simplex where the average is ``mu`` clipped to the models' range. One end mixes the lowest and the highest
@@ -80,7 +81,7 @@ def optimal_segment(F, mu) -> np.ndarray:
     return ends
 
 
-def distance_to_optimal_set(w, F, mu) -> np.ndarray:
+def distance_to_optimal_set(w: ArrayLike, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     r"""Euclidean distance of weights to the set of optimal weights, at each point, for one scalar response.
 
     That set, :math:`\{v \in \Delta: \sum_m v_m f_m = \operatorname{clip}(\mu)\}`, is a point, a segment or a polytope. Its nearest
@@ -124,7 +125,7 @@ def distance_to_optimal_set(w, F, mu) -> np.ndarray:
     return best
 
 
-def distance_bound(w, F, mu) -> np.ndarray:
+def distance_bound(w: ArrayLike, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     r"""An upper bound of :func:`~localma.theory.distance_to_optimal_set` that knows only how far the average is from the best one.
 
     With predictions in order, :math:`f_{(1)} \le \dots \le f_{(M)}`, the best average a and the gap :math:`g = f(x; w) - a`: for a gap above zero
@@ -163,7 +164,7 @@ def distance_bound(w, F, mu) -> np.ndarray:
     return np.sqrt(2) * np.where(room > gap, gap / np.where(room > gap, room, 1), gap > 0)
 
 
-def _three(F) -> np.ndarray:
+def _three(F: ArrayLike) -> np.ndarray:
     F = np.asarray(F, dtype=float)
     if F.ndim == 0 or F.shape[-1] != 3:
         raise ValueError(f"F has shape {F.shape}, but must have three models on its last axis; for others see distance_to_optimal_set")

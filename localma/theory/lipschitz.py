@@ -22,7 +22,7 @@ POWERS = {families._squared: 0.0, families._poisson: 1.0, families._gamma: 2.0}
 GRID = 2001, 201  # predictions and responses at which a loss of unknown form is looked at
 
 
-def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, float] | None = None) -> float:
+def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple[float, float] | None = None) -> float:
     r"""The smallest K with :math:`|L(y, a) - L(y, b)| \le K |a - b|` for all predictions a, b in an interval and all responses y in another.
 
     The same K serves :math:`l(\mu, a)` when :math:`\mu` ranges over the same interval as y.
@@ -78,7 +78,7 @@ def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, floa
         ("y", low, loss.response),
         ("y", high, loss.response),
     ):
-        if not DOMAINS[domain](np.asarray(end)):
+        if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
             advice = "; the loss is infinitely steep at zero, so give the smallest prediction that occurs" if domain == "positive" else ""
             raise ValueError(f"{name} must be {domain} for the {loss.name} loss, but is {end}{advice}")
     power = _power(loss)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from localma.engine import global_weights
 from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
@@ -19,7 +20,7 @@ from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
 __all__ = ["Decomposition", "decompose", "in_sample_risk", "oracle_prediction", "oracle_risk"]
 
 
-def in_sample_risk(loss: str | Loss, mu, a) -> np.ndarray:
+def in_sample_risk(loss: str | Loss, mu: ArrayLike, a: ArrayLike) -> np.ndarray:
     r"""The risk :math:`R_n = n^{-1} \sum_i l(\mu(x_i), a_i)` of predictions ``a``; on new points, an estimate of the out-of-sample risk (9).
 
     Parameters
@@ -41,7 +42,7 @@ def in_sample_risk(loss: str | Loss, mu, a) -> np.ndarray:
     return resolve_loss(loss).divergence(*_arrays(mu, a)).mean(-1)
 
 
-def oracle_prediction(loss: str | Loss, F, mu) -> np.ndarray:
+def oracle_prediction(loss: str | Loss, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     r"""The best that any weights can do at each point: the average of the candidates with the smallest :math:`l(\mu, \cdot)`.
 
     For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss: the derivative
@@ -74,12 +75,12 @@ def oracle_prediction(loss: str | Loss, F, mu) -> np.ndarray:
         raise ValueError(f"the loss {loss.name!r} has no generator phi, so the best average is unknown; give Loss(..., phi=...)")
     if not loss.is_classification:
         return np.clip(mu, F.min(-1), F.max(-1))
-    F = np.maximum(F, PROBABILITY_FLOOR)
-    w = global_weights(F.swapaxes(-1, -2), mu, LOSSES["poisson"])
-    return (w[..., None] * F).sum(-2)
+    p = np.maximum(F, PROBABILITY_FLOOR)
+    w = global_weights(p.swapaxes(-1, -2), mu, LOSSES["poisson"])
+    return (w[..., None] * p).sum(-2)
 
 
-def oracle_risk(loss: str | Loss, F, mu) -> np.ndarray:
+def oracle_risk(loss: str | Loss, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """The in-sample risk of :func:`oracle_prediction`, (...): a floor under the risk of every average, smooth or not.
 
     Examples
@@ -100,7 +101,7 @@ class Decomposition(NamedTuple):
     stochastic: np.ndarray  #: the noise, times the difference of the two on the scale of the loss's phi'
 
 
-def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposition:
+def decompose(loss: str | Loss, y: ArrayLike, mu: ArrayLike, fitted: ArrayLike, network: ArrayLike, benchmark: ArrayLike) -> Decomposition:
     r"""Split the excess in-sample risk of a fitted average into what the network cannot do, what training gained, and noise.
 
     For a Bregman loss, noise :math:`\varepsilon = y - \mu` and average predictions :math:`\hat a` (fitted), b (network) and
@@ -143,11 +144,12 @@ def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposit
     )
 
 
-def _arrays(*values):
+def _arrays(*values: ArrayLike) -> list[np.ndarray]:
     return [np.asarray(value, dtype=float) for value in values]
 
 
 def _slope(loss: Loss, a: np.ndarray) -> np.ndarray:
     """The derivative (or gradient) of the generator phi at ``a``."""
+    assert loss.phi is not None  # otherwise the divergence has said so
     at = torch.tensor(a, requires_grad=True)
     return torch.autograd.grad(loss.phi(at).sum(), at)[0].numpy()

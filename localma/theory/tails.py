@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import newton
 from scipy.special import logsumexp
 
@@ -31,7 +32,7 @@ class TailEstimate(NamedTuple):
     high: float
 
 
-def weibull_plot(z, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def weibull_plot(z: ArrayLike, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     r"""The upper tail of :math:`|z|`, as the points of a Weibull plot.
 
     The i-th largest value of a sample lies where the cumulative hazard :math:`H = -\log P(|Z| > t)` has mean
@@ -63,7 +64,7 @@ def weibull_plot(z, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tail_index(
-    z, *, fraction: float = 0.1, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0
+    z: ArrayLike, *, fraction: float = 0.1, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0
 ) -> TailEstimate:
     r"""The index :math:`\theta` of a sub-Weibull tail: the slope of the :func:`weibull_plot`.
 
@@ -122,7 +123,7 @@ def tail_index(
         return _estimate(1 / slopes, level)
 
 
-def moment_norms(z, orders) -> np.ndarray:
+def moment_norms(z: ArrayLike, orders: ArrayLike) -> np.ndarray:
     r"""The norms :math:`\|Z\|_k = (E|Z|^k)^{1/k}` of a sample; of order :math:`k^{1/\theta}` for a sub-Weibull variable, at most.
 
     A sample's moment of high order is its largest value and little else: it is too small more often than not, and it says nothing for orders beyond
@@ -146,16 +147,18 @@ def moment_norms(z, orders) -> np.ndarray:
     orders = np.atleast_1d(np.asarray(orders, dtype=float))
     if orders.ndim != 1 or not ((orders > 0) & np.isfinite(orders)).all():
         raise ValueError(f"orders must be positive numbers, but are {orders}")
-    z = np.abs(np.asarray(z, dtype=float))
-    if not z.size or not np.isfinite(z).all():
+    size = np.abs(np.asarray(z, dtype=float))
+    if not size.size or not np.isfinite(size).all():
         raise ValueError("z must hold finite numbers, and at least one of them")
     with np.errstate(divide="ignore"):
-        log = np.log(z)
-    norms = [np.exp((logsumexp(k * log, axis=-1) - np.log(z.shape[-1])) / k) for k in orders]
+        log = np.log(size)
+    norms = [np.exp((logsumexp(k * log, axis=-1) - np.log(size.shape[-1])) / k) for k in orders]
     return np.stack(norms, -1)
 
 
-def orlicz_norm(z, theta: float, *, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0) -> TailEstimate:
+def orlicz_norm(
+    z: ArrayLike, theta: float, *, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0
+) -> TailEstimate:
     r"""The Orlicz norm :math:`\|Z\|_{\psi_\theta}` of a sample: the smallest K with a mean of :math:`\exp((|z| / K)^\theta)` of at most 2.
 
     It exists for every sample, even where the distribution has none: then it grows without bound with n. And where it does exist, the mean that defines
@@ -223,7 +226,7 @@ def _norms(size: np.ndarray, theta: float) -> np.ndarray:
     return norms
 
 
-def _sizes(z) -> np.ndarray:
+def _sizes(z: ArrayLike) -> np.ndarray:
     z = np.asarray(z, dtype=float)
     if z.ndim != 1 or not len(z):
         raise ValueError(f"z must have shape (n,) with n at least 1, but has {z.shape}")

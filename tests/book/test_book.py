@@ -127,6 +127,20 @@ def test_lint_finds_code_that_does_not_fit():
     assert [number for number, _ in lint.wide(f"```python\n{line}\n```\n")] == [2]
 
 
+def test_lint_finds_chapters_that_show_too_many_asserts():
+    def chapter(asserts, head=""):
+        lines = ["x = 1  # assert", *["assert (\n    x\n)"] * asserts, *["x = 2"] * (99 - 3 * asserts), "# assert"]
+        return f"A\n\n```{{code-cell}} ipython3\n{head}" + "\n".join(lines) + "\n```\n\n## Exercises\n\n" + "```python\nassert x\n```\n"
+
+    assert lint.count_asserts(chapter(4)) == (12, 100)
+    assert lint.count_asserts(chapter(4, ":tags: [remove-cell]\n\n")) == (0, 0)
+    assert list(lint.too_many_asserts({"a": chapter(4), "b": chapter(0), "c": chapter(0)})) == []
+    (message,) = lint.too_many_asserts({"a": chapter(5), "b": chapter(0), "c": chapter(0)})
+    assert message.startswith("a: 15 of 100 ")
+    (message,) = lint.too_many_asserts({"a": chapter(4), "b": chapter(0)})
+    assert message.startswith("book: 12 of 200 ")
+
+
 # --- in a browser ------------------------------------------------------------------------------------------------
 
 

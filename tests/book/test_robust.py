@@ -66,6 +66,26 @@ def test_a_failed_build_says_line_and_numbers(chapter):
     assert build.failures(chapter) == ["32: assert k < 2: too many: 2", "33: ZeroDivisionError: division by zero"]
 
 
+@pytest.mark.slow
+def test_a_failed_build_makes_all_other_pages_and_ends_with_an_error(tmp_path, capfd):
+    (tmp_path / "_config.yml").write_text(
+        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n"
+    )
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/good\nchapters: [{file: book/bad}]\n")
+    (tmp_path / "book").mkdir()
+    head, *_, last = CHAPTER.split("```{code-cell} ipython3\n")
+    for name, cell in (("bad", last), ("good", "print(6 * 7)\n```\n")):
+        (tmp_path / "book" / f"{name}.md").write_text(head + "```{code-cell} ipython3\n" + cell)
+    for attempt in range(2):  # the second one must not pass because the first has read the page already
+        assert build.build(tmp_path) != 0
+        said = capfd.readouterr().err
+        assert "\nbook/bad.md:16: assert k < 2: too many: 2\nbook/bad.md:17: ZeroDivisionError: division by zero\n" in said, attempt
+        assert "The book is not in order" in said
+    pages = tmp_path / "_build" / "html" / "book"
+    assert "42" in (pages / "good.html").read_text()
+    assert (pages / "bad.html").exists()
+
+
 def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
     first, again, other = (robust.placed(chapter, robust.run(chapter, c)) for c in robust.shifts([1, 1, 2]))
     assert [(f["line"], f["one"]) for f in first] == [(19, False), (27, True), (32, False), (33, False)]

@@ -35,7 +35,7 @@ def cool(F: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from localma.replication.cifar10 import cool
+    >>> from localma.replication.cifar10.methods import cool
     >>> cool(np.array([0.9, 0.1])).round(2)
     array([0.75, 0.25])
     """
