@@ -15,23 +15,9 @@ __all__ = ["candidate_predictions", "classes_of", "name_candidates", "name_model
 
 
 def name_candidates(models, F, n: int, loss, fitted=None):
-    """All that can be known of the candidates before one of them is called.
+    """All that can be known before a model is called: names, models, and F of shape (n, M) or (n, M, K) if it is given.
 
-    Parameters
-    ----------
-    models, F
-        As an average got them, one of them possibly None.
-    n : int
-        Rows of X.
-    loss : Loss
-    fitted : list of str, optional
-        The candidates' names in the fit, which F must have now; None in the fit itself.
-
-    Returns
-    -------
-    names, models, F
-        Names, of length M; a list of models without their names, or None; F as an array of shape (n, M) or (n, M, K),
-        or None.
+    ``fitted`` are the names in the fit, which the columns of F must have now; None in the fit itself.
     """
     if models is None and F is None:
         raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
@@ -46,7 +32,9 @@ def name_candidates(models, F, n: int, loss, fitted=None):
     names = fitted or names or columns or [f"f{m + 1}" for m in range(M)]
     numbered = columns == [str(m) for m in range(M)] and set(columns).isdisjoint(names)  # a frame made from an array
     if columns not in (None, names) and not numbered:
-        way = f"reorder them: F[{names}]" if set(columns) == set(names) else "give these, or an array of columns in their order"
+        way = "give these, or an array of columns in their order"
+        if set(columns) == set(names):
+            way = f"reorder them: F[{names}]"
         raise ValueError(f"F has the columns {columns}, but the models are {names}; {way}")
     return names, models, F
 

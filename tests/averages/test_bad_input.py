@@ -327,13 +327,6 @@ def test_responses_that_are_no_numbers(y, words, two_halves):
         EqualWeights().fit(X[:30], y, F=F[:30])
 
 
-def test_rows_in_another_order_are_refused(two_halves):
-    X, y, F = map(pd.DataFrame, two_halves())
-    for given in ({"y": y[0].sample(frac=1, random_state=0), "F": F}, {"y": y[0], "F": F.sample(frac=1, random_state=0)}):
-        with pytest.raises(ValueError, match="rows of X in another order"):
-            EqualWeights().fit(X, **given)
-
-
 def test_advice_that_fits_the_mistake(two_halves):
     X, y, F = two_halves()
     labels = (y > 0.3).astype(int)

@@ -1,6 +1,7 @@
 """What every average promises, found from the exports, so that a new one is held to it as well."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 import localma
 from localma import DirectModel, EqualWeights, LocalMA, load, relatives
 from localma.averages import ModelAverage
+from localma.averages.packing import record
 from localma.theory import audit
 
 EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
@@ -193,6 +195,27 @@ def test_a_new_average_is_one_class(tmp_path):
     classes = InverseLoss(loss="cross_entropy").fit(X, y > 0, F=P)
     classes.save(tmp_path / "classes")
     np.testing.assert_array_equal(load(tmp_path / "classes").predict_proba(X, F=P), classes.predict_proba(X, F=P))
+
+
+@record
+@dataclass(frozen=True)
+class Plan:
+    steps: int = 3
+    rates: tuple = (0.1, math.inf)
+
+
+class Planned(EqualWeights):
+    def __init__(self, models=None, *, loss="squared", plan=None, of=None):
+        super().__init__(models, loss=loss)
+        self.plan = plan
+        self.of = of
+
+
+def test_settings_that_are_a_dataclass_come_back(tmp_path):
+    average = Planned(plan=Plan(steps=5), of=np.random.RandomState(0)).fit(X, y, F=F)
+    average.save(tmp_path / "average")
+    assert load(tmp_path / "average").plan == Plan(steps=5)
+    assert load(tmp_path / "average").of is None  # what only code can describe has its default
 
 
 def test_of_a_class_that_is_defined_again_the_last_one_counts(tmp_path):
