@@ -17,13 +17,16 @@ from localma.averages.candidates import warn_of_other_units
 from localma.averages.packing import record
 from localma.checks import check_whole, resolve_seed
 from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
-from localma.engine.devices import resolve_dtype
+from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import automatic
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS
 
 __all__ = ["FitInfo", "LocalMA"]
+
+#: Parameters of a network that one thread evaluates faster than several.
+SMALL = 2**16
 
 
 @record
@@ -251,8 +254,9 @@ class LocalMA(ModelAverage):
         if self.network_ is None:
             return np.ones((len(X), 1))
         x = module_input(self.network_, X)
-        with torch.no_grad():  # in pieces, so that a large X needs no large activations; in float64, so that rows sum to one
-            logits = torch.cat([self.network_.body(part).double() for part in x.split(65536 if x.ndim == 2 else 1024)])
+        small = sum(p.numel() for p in self.network_.parameters()) < SMALL
+        with torch.no_grad(), one_thread(small):  # in pieces that fit the cache; in float64, so that rows sum to one
+            logits = torch.cat([self.network_.body(part).double() for part in x.split(8192 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
 
 

@@ -87,7 +87,7 @@ def train(
                 index = order[:, start : start + batch_size]
                 yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
 
-    optimizer = torch.optim.Adam(stack.parameters, lr=training.learning_rate, eps=training.epsilon, fused=True)
+    adam = Adam(stack.parameters, training.epsilon)
     schedule = one_cycle(training.steps)
     best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
     best_step = torch.full((B,), training.steps, device=device)
@@ -119,9 +119,7 @@ def train(
     feed = batches()
     for step in range(1, training.steps + 1):
         x, t = next(feed)
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * schedule(step)
-        optimizer.zero_grad()
+        adam.forget_gradients()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
         with torch.no_grad():
@@ -132,7 +130,7 @@ def train(
                     w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
                 elif training.penalty:
                     w.grad.add_(w, alpha=2 * training.penalty)
-        optimizer.step()
+        adam.step(training.learning_rate * schedule(step))
         curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
@@ -153,6 +151,31 @@ def train(
         best_step,
         gradient_norm,
     )
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, Algorithm 1) by the kernel of ``torch.optim.Adam(fused=True)``.
+
+    That class imports a compiler, which takes longer than a fit to a small sample.
+    """
+
+    def __init__(self, parameters: list[Tensor], epsilon: float):
+        self.parameters, self.epsilon = parameters, epsilon
+        self.state = [(torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device)) for p in parameters]
+
+    def forget_gradients(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        # a body may carry parts that it does not use
+        used = [(p, p.grad, *state) for p, state in zip(self.parameters, self.state, strict=True) if p.grad is not None]
+        if used:
+            values, gradients, means, squares, steps = map(list, zip(*used, strict=True))
+            torch._foreach_add_(steps, 1)
+            how = {"weight_decay": 0.0, "amsgrad": False, "maximize": False, "eps": self.epsilon}
+            torch._fused_adam_(values, gradients, means, squares, [], steps, lr=learning_rate, beta1=0.9, beta2=0.999, **how)
 
 
 def _expand(index: Tensor, target: Tensor) -> Tensor:

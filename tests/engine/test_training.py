@@ -1,6 +1,9 @@
 """The stacked engine against plain loops, alone against together, and the promises of early stopping."""
 
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
-from localma.engine import Training, automatic_penalty, fit_direct_stack, fit_stack, train
+from localma.engine import Training, automatic_penalty, fit_direct_stack, fit_stack, one_thread, train
 from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, split_parameters
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
@@ -489,3 +492,35 @@ def test_a_stack_of_direct_models_names_the_bad_argument(bad, name):
     given = {"X": torch.zeros(2, 10, 3), "y": torch.zeros(2, 10), "seeds": [1, 2]} | bad
     with pytest.raises(ValueError, match=name):
         fit_direct_stack(given.pop("X"), given.pop("y"), **given)
+
+
+def test_two_fits_at_once_leave_torchs_threads_as_they_were():
+    """Whoever leaves first must not leave its neighbour's single thread behind."""
+    X, F, y = data(B=4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda seed: fit_stack(X, F, y, LOSSES["squared"], seeds=[seed] * 4, training=Training(steps=5)), range(8)))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_fit_imports_no_compiler():
+    """``torch.optim`` brings ``torch._dynamo``, a second and more in which a small sample is fitted."""
+    code = """
+import sys
+import numpy as np
+from localma import LocalMA
+x = np.linspace(-1, 1, 40)
+LocalMA(random_state=0).fit(x[:, None], abs(x), F=np.stack([x, -x], 1))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
