@@ -20,7 +20,6 @@ from localma.engine.direct import DEFAULT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
-from localma.losses import LOSSES
 
 __all__ = ["DirectModel"]
 
@@ -96,7 +95,7 @@ class DirectModel(LossEstimator):
             if loss.is_classification:
                 return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss == LOSSES["squared"] else value
+            return value / unit if loss.quadratic else value
 
         if not isinstance(self.training, (Options, type(None))):
             raise TypeError(f"training must be a localma.engine.Options or None, not {type(self.training).__name__}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import zipfile
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import nn
 from localma.averages.base import FORMAT, KINDS
 from localma.engine import WeightNetwork
 from localma.engine.networks import Constant, Mixture, Standardize, mlp_from_parameters
-from localma.losses import LOSSES, tweedie
+from localma.losses import LOSSES, named
 
 __all__ = ["load"]
 
@@ -139,10 +138,10 @@ def _loss(header, given, path):
         if name in LOSSES:
             return name
     else:
-        power = re.fullmatch(r"tweedie\((.+)\)", name)
-        if power:
-            return tweedie(float(power[1]))
-        # a user's function may share its name with one of LOSSES, so its name alone does not tell what it is
+        # a user's function may share its name with one of LOSSES, so that alone does not tell what it is
+        found = named(name) if name not in LOSSES else None
+        if found is not None:
+            return found
     raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
 
 

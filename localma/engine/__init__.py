@@ -11,7 +11,7 @@ from localma.engine.loop import History, train
 from localma.engine.networks import WeightNetwork, mlp
 from localma.engine.options import Options
 from localma.engine.shrinkage import ShrunkStack, fit_shrunk_stack, training
-from localma.engine.simplex import first_smallest, global_weights, simplex_qp
+from localma.engine.simplex import first_smallest, global_weights, simplex_lp, simplex_qp
 from localma.engine.validation import MULTIPLES, CrossValidation, cross_validate, grid
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "grid",
     "mlp",
     "one_thread",
+    "simplex_lp",
     "simplex_qp",
     "train",
     "training",

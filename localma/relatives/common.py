@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from localma.losses import LOSSES, Loss
+from localma.losses import Loss
 
 __all__ = ["log_likelihood", "losses_of_models", "need_squared", "softmax"]
 
@@ -26,29 +26,27 @@ def variances(losses: np.ndarray) -> np.ndarray:
 def log_likelihood(method: str, loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
     r"""log p_m(y_i | x_i) of each model, (n, M), up to terms that all models share.
 
-    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson deviance for counts, and
-    cross-entropy is a log-likelihood itself.
+    Squared loss (``Loss(power=0)``) stands for Gaussian errors of the given ``variance`` (a number or one for each model); others say
+    themselves what their log-likelihood is: ``Loss(log_likelihood=...)``.
 
     Raises
     ------
     ValueError
         For other losses, which do not say how likely an observation is without a dispersion.
     """
-    if loss.is_classification:
-        return -losses
-    if loss == LOSSES["poisson"]:
-        return -0.5 * losses
-    if loss == LOSSES["squared"]:
+    if loss.log_likelihood is not None:
+        return -loss.log_likelihood * losses
+    if loss.power == 0:
         return -0.5 * (losses / variance + np.log(variance))
     raise ValueError(
         f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or 'cross_entropy', "
-        "or an average that needs the loss alone, such as GlobalMA or GreedySelection"
+        "a Loss that declares its log_likelihood, or an average that needs the loss alone, such as GlobalMA or GreedySelection"
     )
 
 
 def need_squared(method: str, loss: Loss) -> None:
     """Raise ValueError for any loss but the squared one."""
-    if loss != LOSSES["squared"]:
+    if loss.power != 0:
         raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
 
 

@@ -8,7 +8,6 @@ from scipy.optimize import nnls
 from localma.averages.constant import _Constant
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
-from localma.losses import LOSSES
 from localma.relatives.common import log_likelihood, losses_of_models, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
@@ -116,7 +115,7 @@ class InformationWeights(_Constant):
         if not prior.any():
             raise ValueError("prior must give some model a positive probability")
         losses = losses_of_models(loss, y, F)
-        v = variances(losses) if loss == LOSSES["squared"] else None
+        v = variances(losses) if loss.power == 0 else None
         deviance = -2 * log_likelihood("InformationWeights", loss, losses, v).sum(0)
         price = 2 if self.criterion == "aic" else np.log(n)
         with np.errstate(divide="ignore"):  # a prior of zero
@@ -176,7 +175,7 @@ class AdaptiveMixing(_Constant):
         weights = []
         for _ in range(self.splits):
             first, second = np.array_split(losses[rng.permutation(len(y))], 2)
-            v = variances(first) if loss == LOSSES["squared"] else None
+            v = variances(first) if loss.power == 0 else None
             weights.append(softmax(log_likelihood("AdaptiveMixing", loss, second, v).sum(0)))
         self.weights_ = np.mean(weights, 0)
 

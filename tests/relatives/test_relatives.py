@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.tree import DecisionTreeClassifier
 
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, relatives
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, pinball, relatives
 from localma.engine import global_weights
 from localma.relatives import (
     AdaptiveMixing,
@@ -25,7 +25,6 @@ from localma.relatives import (
     NonNegativeStacking,
     QuantileAverage,
     RightProbability,
-    pinball,
 )
 from localma.relatives.gates import fit_gate
 from localma.relatives.local import linear_basis
@@ -33,7 +32,7 @@ from localma.relatives.selection import cell_choice, grow
 from localma.replication import relatives as stage
 from localma.replication.__main__ import main
 
-CLASSES = [getattr(relatives, name) for name in relatives.__all__ if name != "pinball"]
+CLASSES = [getattr(relatives, name) for name in relatives.__all__]
 ON_SIMPLEX = [c for c in CLASSES if c not in (NonNegativeStacking, FeatureStacking, BatesGranger)]
 ANY_LOSS = [MixtureOfExperts, HierarchicalStacking, RightProbability, LocalSelection, GreedySelection]
 LIKELIHOOD = [InformationWeights, AdaptiveMixing]
