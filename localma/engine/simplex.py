@@ -1,4 +1,4 @@
-"""Constant weights on the simplex: exact quadratic and linear programmes, global weights for every loss, where networks start from."""
+"""Constant weights on the simplex: exact quadratic and linear programmes, global weights for every loss."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CLOSED = 1e-8  # a duality gap, in units of the loss's scale, that nobody need b
 def simplex_qp(G: np.ndarray, c: np.ndarray) -> np.ndarray:
     r"""Minimise :math:`\tfrac12 w^\top G w - c^\top w` over the simplex, exactly, for many problems at once.
 
-    The primal active-set method: solve the equality-constrained problem on the present support; where a weight would turn negative, walk
-    until the first one is zero and drop it; else add the model whose multiplier is most negative; stop when none is. Every iteration
-    is one batched solve for all problems that are not finished.
+    The primal active-set method: solve the equality-constrained problem on the present support; where a weight would
+    turn negative, walk until the first one is zero and drop it; else add the model whose multiplier is most negative;
+    stop when none is. Every iteration is one batched solve for all problems that are not finished.
 
     Parameters
     ----------
@@ -108,9 +108,9 @@ def _solve(A, b):
 def simplex_lp(E: np.ndarray, slopes: tuple[float, float], rows: int = 1) -> np.ndarray:
     r"""Minimise the mean of a loss of two straight pieces over weights on the simplex, exactly, by a linear programme.
 
-    The loss of an error e is ``slopes[0]`` times -e below zero and ``slopes[1]`` times e above, the errors are linear in the
-    weights. Solved is the dual, :math:`\max_d \sum_k \min_m (E^\top d)_{km}` with :math:`-s_0 \le d_i \le s_1`, whose
-    multipliers are the weights: it has one constraint for each weight, the primal one for each observation.
+    The loss of an error e is ``slopes[0]`` times -e below zero and ``slopes[1]`` times e above, the errors are linear
+    in the weights. Solved is the dual, :math:`\max_d \sum_k \min_m (E^\top d)_{km}` with :math:`-s_0 \le d_i \le s_1`,
+    whose multipliers are the weights: it has one constraint for each weight, the primal one for each observation.
 
     Parameters
     ----------
@@ -152,15 +152,16 @@ def simplex_lp(E: np.ndarray, slopes: tuple[float, float], rows: int = 1) -> np.
 
 
 def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10) -> np.ndarray:
-    r"""The constant weights that minimise the mean loss of :math:`\sum_m w_m f_m` over the simplex (GW), for many samples at once.
+    r"""The weights on the simplex that minimise the mean loss of :math:`\sum_m w_m f_m` (GW), for many samples at once.
 
-    Where the loss is a parabola in the average one quadratic programme, where it has two straight pieces one linear programme,
-    both exact. Otherwise a sequence of quadratic programmes, Newton's method: it stops when the duality gap
-    :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is below ``tolerance``
-    times :meth:`Loss.scale`. It starts from equal weights and, unless the loss is convex between the candidates (gamma and
-    Tweedie may not be), from each vertex as well, and keeps the best end.
-    What a :class:`localma.Loss` does not say of itself is found on the data: a parabola counts only if the gap at its weights is
-    closed, convexity (looked for at five points between the candidates of each observation) only if the first start's is.
+    Where the loss is a parabola in the average one quadratic programme, where it has two straight pieces one linear
+    programme, both exact. Otherwise a sequence of quadratic programmes, Newton's method: it stops when the duality gap
+    :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is below
+    ``tolerance`` times :meth:`Loss.scale`. It starts from equal weights and, unless the loss is convex between the
+    candidates (gamma and Tweedie may not be), from each vertex as well, and keeps the best end.
+    What a :class:`localma.Loss` does not say of itself is found on the data: a parabola counts only if the gap at its
+    weights is closed, convexity (looked for at five points between each observation's candidates) only if the first
+    start's is.
 
     Parameters
     ----------
@@ -191,7 +192,7 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
            [0.7, 0.3],
            [0.7, 0.3]])
     """
-    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays; a copy only then
+    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays
     lead = y.shape[:-1]
     F = torch.as_tensor(np.require(F, dtype=float, requirements="W")).movedim(len(lead), -1)
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
@@ -216,13 +217,13 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
 
 
 def _parabola(G, y, loss, tolerance):
-    """Weights (B, M) that are right where the loss is a parabola in the average, and for which of the problems it is, (B,)."""
+    """Weights (B, M) that are right where the loss is a parabola in the average, and where it is one, (B,)."""
     (B, M, n), F = G.shape, loss.linear(G)
     none = torch.zeros(B, M, dtype=F.dtype), torch.zeros(B, dtype=torch.bool)
     if loss.quadratic:  # for squared loss the slope at y is exactly zero: no cancellation where models agree
         at = y
         first, second = loss.derivatives(y, at)
-    elif loss.quadratic is None:  # is the curvature at both ends of the candidates what it is between? A look at 256 observations
+    elif loss.quadratic is None:  # is the curvature the same at both ends and between? A look at 256 observations
         part, at = slice(None, None, -(-n // 256)), F.mean(-2)
         where = torch.cat([at, F[..., part].amin(-2), F[..., part].amax(-2)], -1)
         first, second = loss.derivatives(torch.cat([y, y[:, part], y[:, part]], -1), where)
@@ -234,13 +235,14 @@ def _parabola(G, y, loss, tolerance):
         return none
     R, first, second = (F - at.unsqueeze(-2)).numpy(), first[:, :n, None].numpy(), second[:, None, :n].numpy()
     low, high = second.min(-1, keepdims=True), second.max(-1, keepdims=True)
-    H = (R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second) @ R.swapaxes(1, 2)) / n
-    c = -(R @ first)[..., 0] / n
+    with np.errstate(invalid="ignore", over="ignore"):
+        H = (R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second) @ R.swapaxes(1, 2)) / n
+        c = -(R @ first)[..., 0] / n
     if loss.quadratic:
         return torch.as_tensor(simplex_qp(H, c)), ~none[1]
     done = done.numpy() & (low[:, 0, 0] >= 0) & np.isfinite(H).all((1, 2)) & np.isfinite(c).all(1)
     w = simplex_qp(np.where(done[:, None, None], H, 0), np.where(done[:, None], c, 0))
-    # only found to be a parabola: the gap has the last word, in the unit of the models in use, which a wild one does not stretch
+    # only found to be a parabola: the gap has the last word, in a unit of the models in use, free of a wild one
     a = at + torch.as_tensor((w[:, None] @ R)[:, 0])
     gradient = (R @ loss.slope(y, a).unsqueeze(-1).numpy())[..., 0] / n
     unit = 0.5 * (w * (np.diagonal(H, axis1=1, axis2=2) - (H @ w[..., None])[..., 0])).sum(1)
@@ -248,11 +250,11 @@ def _parabola(G, y, loss, tolerance):
 
 
 def _best_end(G, y, loss, iterations, tolerance):
-    """Newton's method from equal weights and, where its end need not be the best one, from each vertex: weights (B, M), gaps (B,)."""
+    """Newton's method from equal weights and, where that end may not be the best, each vertex: weights (B, M), gaps."""
     (B, M, _), unit = G.shape, loss.scale(G, y)
     w, gap = _newton(torch.full((B, M), 1 / M, dtype=G.dtype), G, y, loss, unit, iterations, tolerance)
     rest = torch.full((B,), not loss.convex)
-    if loss.convex is None:  # where a wild model stretches the unit, a gap that is small in it may still be large beside the loss
+    if loss.convex is None:  # a gap that is small in a unit stretched by a wild model may be large beside the loss
         small = gap * unit <= CLOSED * torch.minimum(unit, loss.of_weights(w.unsqueeze(-1), G, y).mean(-1).abs())
         rest = ~(small & _convex_between(loss.linear(G), y, loss))
     if rest.any():
@@ -267,7 +269,7 @@ def _best_end(G, y, loss, iterations, tolerance):
 
 
 def _convex_between(F, y, loss):
-    """For which problems (B,) the loss of each observation bends upwards at five points between the candidates (B, M, n)."""
+    """For which problems (B,) every observation's loss bends upwards at five points between its candidates F."""
     low, high = F.aminmax(dim=-2)
     convex = torch.ones(len(F), dtype=torch.bool)
     for share in (0, 0.25, 0.5, 0.75, 1):
@@ -277,7 +279,7 @@ def _convex_between(F, y, loss):
 
 
 def _newton(w, G, y, loss, unit, iterations, tolerance):
-    """Sequential quadratic programming on the simplex for a stack of problems (B, M, n): weights (B, M), duality gaps (B,) in the loss's scale."""
+    """Sequential quadratic programming for problems (B, M, n): weights (B, M), gaps (B,) in the unit."""
     F = loss.linear(G)
 
     def value(w):
@@ -292,21 +294,22 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
     for _ in range(iterations):
         a = (w.unsqueeze(-1) * F).sum(-2)
         first, second = loss.derivatives(y, a)
-        # Relative to the present average: on the simplex the programme is the same, without cancellation where models nearly agree.
+        # Relative to the present average the programme is the same, without cancellation where models nearly agree.
         D = F - a.unsqueeze(-2)
         gradient = (D * first.unsqueeze(-2)).mean(-1)
         gap = -gradient.min(-1).values
         if bool((gap <= tolerance * unit).all()):
             break
         H = _hessian(D, second.clamp_min(0), unit)
-        if bool((second < 0).any()):  # the clamped one bends too much, so its steps are short: the true one wherever a step has an end
+        if bool((second < 0).any()):  # the clamped one makes short steps: the true one where it has a minimum
             true = _hessian(D, second, unit)
-            along = true[:, :-1, :-1] - true[:, :-1, -1:] - true[:, -1:, :-1] + true[:, -1:, -1:]  # weights move, their sum does not
+            # weights move, their sum does not
+            along = true[:, :-1, :-1] - true[:, :-1, -1:] - true[:, -1:, :-1] + true[:, -1:, -1:]
             H = torch.where((torch.linalg.cholesky_ex(along).info == 0)[:, None, None], true, H)
         goal = torch.as_tensor(simplex_qp(H.numpy(), ((H @ w.unsqueeze(-1)).squeeze(-1) - gradient).numpy()))
         slope = (gradient * (goal - w)).sum(-1)
         length = torch.ones(len(w), dtype=w.dtype)
-        # Near the optimum the loss is flat to rounding, while the gap, a first derivative, still tells a better point from a worse one.
+        # Near the optimum the loss is flat to rounding, while the gap, a derivative, still tells better from worse.
         noise = 1e-14 * (current.abs() + unit)
         for _ in range(60):
             candidate = w + length.unsqueeze(-1) * (goal - w)
@@ -325,14 +328,14 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
 
 
 def _hessian(D, curvature, unit):
-    """Of the mean loss in the weights, (B, M, M); a floor keeps directions bounded in which the loss is flat or concave."""
+    """Of the mean loss in the weights, (B, M, M); a floor keeps directions bounded in which it is flat or concave."""
     H = (D * curvature.unsqueeze(-2)) @ D.mT / D.shape[-1]
     floor = 1e-9 * (H.diagonal(dim1=-2, dim2=-1).abs().mean(-1) + unit)
     return H + floor[:, None, None] * torch.eye(D.shape[-2], dtype=D.dtype)
 
 
 def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray:
-    """Where the smallest value stands; of those that are equal up to this share of it, the first, so that no rounding error decides.
+    """Where the smallest value stands; the first of those equal up to this share of it: no rounding error decides.
 
     Examples
     --------
@@ -346,7 +349,7 @@ def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray
 
 
 def soften(weights: np.ndarray) -> np.ndarray:
-    """Where training starts: half way between global and equal weights, because a model whose weight is zero could never gain any.
+    """Where training starts: half way from global to equal weights, as a model of weight zero could never gain any.
 
     The biases are free of the penalty, so this moves the start, not the goal.
     """
@@ -354,7 +357,7 @@ def soften(weights: np.ndarray) -> np.ndarray:
 
 
 def start_weights(F, y, loss: Loss) -> np.ndarray:
-    """Global weights without the advice on losses with kinks: as a start and as one candidate of many they need no certificate."""
+    """Global weights without the advice on kinks: as a start and as one candidate of many they need no certificate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return global_weights(F, y, loss)

@@ -156,10 +156,10 @@ def _pinball(level, y, a):
 
 
 def pinball(level: float = 0.5) -> Loss:
-    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, and no loss for a mean.
+    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, none for a mean.
 
-    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation). At level 1/2 it
-    is half of ``LOSSES["absolute"]``.
+    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation). At level
+    1/2 it is half of ``LOSSES["absolute"]``.
 
     Parameters
     ----------
@@ -232,15 +232,15 @@ FAMILIES = {"tweedie": tweedie, "pinball": pinball}
 
 
 def named(text: str) -> Loss | None:
-    """The loss of a text such as "squared" or "pinball(0.9)", as :data:`LOSSES` and :attr:`Loss.name` spell them; None if there is none."""
-    family = re.fullmatch(r"(\w+)\(([-+.\de]+)\)", text)
-    if family and family[1] in FAMILIES:
+    """The loss of a text, a key of :data:`LOSSES` or such as "pinball(0.9)"; None if there is none."""
+    family = re.fullmatch(r"(\w+)\(([-+]?[\d.]+(?:e[-+]?\d+)?)\)", text)
+    if text not in LOSSES and family and family[1] in FAMILIES:
         return FAMILIES[family[1]](float(family[2]))
     return LOSSES.get(text)
 
 
 def resolve_loss(loss) -> Loss:
-    """The :class:`Loss` that an estimator's ``loss`` argument names: a text that :func:`named` knows, a Loss, or a callable ``loss(y, a)``."""
+    """The :class:`Loss` that an estimator's ``loss`` means: a text that :func:`named` knows, a Loss, or a callable."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, str):

@@ -52,7 +52,7 @@ def not_negative(value: Tensor) -> Tensor:
 class Loss:
     r"""A loss for predictions of a mean, or of something else.
 
-    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and which of them aim at the mean.
+    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and which aim at the mean.
     What a solver needs to know of a loss it asks these fields, never the loss's name.
 
     Parameters
@@ -71,12 +71,13 @@ class Loss:
         Whether the loss is convex in ``a``, and whether it is a parabola that opens upwards there. None: found where it
         is needed, from the derivatives at the candidates' predictions, and checked.
     slopes : pair of float, optional
-        What a unit costs that ``a`` falls short of ``y``, and one that it exceeds ``y`` by, if the loss is made of these two
-        straight pieces: constant weights are then those of a linear programme.
+        What a unit costs that ``a`` falls short of ``y``, and one that it exceeds ``y`` by, if the loss is made of these
+        two straight pieces: constant weights are then those of a linear programme.
     power : float, optional
         p, if the loss is the unit deviance of the variance function :math:`\mu^p`: 0 Gaussian, 1 Poisson, 2 gamma.
     log_likelihood : float, optional
-        k, if minus k times the loss is a log-likelihood up to terms in ``y`` alone. None: it is none, or a dispersion is needed.
+        k, if minus k times the loss is a log-likelihood up to terms in ``y`` alone. None: it is none, or a dispersion
+        is needed.
 
     Examples
     --------
