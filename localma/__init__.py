@@ -9,7 +9,7 @@ Gao, He & Yang (2026), *Combining pre-trained models via localized model averagi
 
 from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load
 from localma.engine import Mlp, Training, WeightNetwork, mlp
-from localma.losses import LOSSES, Loss, tweedie
+from localma.losses import LOSSES, Loss, pinball, tweedie
 
 __version__ = "0.1.0"
 
@@ -26,5 +26,6 @@ __all__ = [
     "WeightNetwork",
     "load",
     "mlp",
+    "pinball",
     "tweedie",
 ]

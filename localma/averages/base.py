@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -23,9 +22,9 @@ from localma.averages.packing import digest, pack
 from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
 from localma.engine import Mlp, Training, first_smallest
 from localma.files import write_arrays
-from localma.losses import LOSSES, Loss, pinball, resolve_loss, tweedie
+from localma.losses import LOSSES, Loss, named, resolve_loss
 
-__all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "named_loss", "predicts_probabilities"]
+__all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
 
 #: Of saved files; what an earlier one holds is not guessed.
 FORMAT = 2
@@ -305,18 +304,10 @@ class ModelAverage(LossEstimator):
         write_arrays(path, {"header": np.array(json.dumps(header).encode())} | arrays)
 
 
-def named_loss(name: str) -> Loss | None:
-    """The loss that a name stands for: one of LOSSES, or of a family, such as tweedie(1.7)."""
-    family = re.fullmatch(r"(tweedie|pinball)\((.+)\)", name)
-    with suppress(ValueError):  # from a name that only looks like one of a family
-        return LOSSES.get(name) or (family and {"tweedie": tweedie, "pinball": pinball}[family[1]](float(family[2])))
-    return None
-
-
 def _name_of(loss: Loss) -> tuple[str, bool]:
-    """A loss's name, and whether :func:`named_loss` finds it again: a user's own may share its name with one of LOSSES."""
+    """A loss's name, and whether :func:`named` finds it again: a user's own may share its name with one of LOSSES."""
     for key, known in LOSSES.items():
         if known == loss:  # equal, not the same: clones copy it
             return key, True
-    again = named_loss(loss.name) if loss.name not in LOSSES else None
+    again = named(loss.name) if loss.name not in LOSSES else None
     return loss.name, again is not None and bool((again([1.0, 2.0], [2.0, 1.5]) == loss([1.0, 2.0], [2.0, 1.5])).all())

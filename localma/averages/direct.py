@@ -20,7 +20,6 @@ from localma.engine.direct import DIRECT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
-from localma.losses import LOSSES
 
 __all__ = ["DirectModel"]
 
@@ -99,7 +98,7 @@ class DirectModel(LossEstimator):
             if loss.is_classification:
                 return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss == LOSSES["squared"] else value
+            return value / unit if loss.quadratic else value
 
         generators = [torch.Generator().manual_seed(seed)]
         bar = tqdm(total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from localma.averages.base import FORMAT, KINDS, named_loss
+from localma.averages.base import FORMAT, KINDS
 from localma.averages.candidates import name_models
 from localma.averages.packing import digest, unpack
 from localma.engine import WeightNetwork
-from localma.losses import LOSSES
+from localma.losses import LOSSES, named
 
 __all__ = ["load"]
 
@@ -133,7 +133,7 @@ def _check_names(models, names, path) -> None:
 def _loss(name, known, given, path):
     if given is not None:
         return given
-    again = named_loss(name) if known else None
+    again = named(name) if known else None
     if again is None:
         raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
     return name if name in LOSSES else again

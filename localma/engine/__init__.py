@@ -11,7 +11,7 @@ from localma.engine.local import StackFit, fit_stack
 from localma.engine.loop import History, train
 from localma.engine.networks import Mlp, WeightNetwork, mlp
 from localma.engine.shrinkage import LocalStack, fit_local_stack
-from localma.engine.simplex import first_smallest, global_weights, simplex_qp
+from localma.engine.simplex import first_smallest, global_weights, simplex_lp, simplex_qp
 from localma.engine.training import Settings, Training, automatic_penalty
 from localma.engine.validation import MULTIPLES, CrossValidation, cross_validate, grid
 
@@ -37,6 +37,7 @@ __all__ = [
     "grid",
     "mlp",
     "one_thread",
+    "simplex_lp",
     "simplex_qp",
     "train",
 ]

@@ -43,11 +43,17 @@ def _tensors(*arrays):
     return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
 
 
+def not_negative(value: Tensor) -> Tensor:
+    """Zero where rounding took a value below, with the gradient that the value has."""
+    return torch.where(value < 0, value - value.detach(), value)
+
+
 @dataclass(frozen=True)
 class Loss:
-    r"""A loss for predictions of a mean.
+    r"""A loss for predictions of a mean, or of something else.
 
-    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and proves the separation property.
+    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and which aim at the mean.
+    What a solver needs to know of a loss it asks these fields, never the loss's name.
 
     Parameters
     ----------
@@ -61,6 +67,17 @@ class Loss:
         Without it :meth:`divergence` is not available and the theory of the paper does not apply.
     response, prediction : str
         Domains of ``y`` and of ``a``, checked before any training: "real", "non-negative", "positive" or "between 0 and 1".
+    convex, quadratic : bool, optional
+        Whether the loss is convex in ``a``, and whether it is a parabola that opens upwards there. None: found where it
+        is needed, from the derivatives at the candidates' predictions, and checked.
+    slopes : pair of float, optional
+        What a unit costs that ``a`` falls short of ``y``, and one that it exceeds ``y`` by, if the loss is made of these
+        two straight pieces: constant weights are then those of a linear programme.
+    power : float, optional
+        p, if the loss is the unit deviance of the variance function :math:`\mu^p`: 0 Gaussian, 1 Poisson, 2 gamma.
+    log_likelihood : float, optional
+        k, if minus k times the loss is a log-likelihood up to terms in ``y`` alone. None: it is none, or a dispersion
+        is needed.
 
     Examples
     --------
@@ -78,11 +95,18 @@ class Loss:
     phi: Callable[[Tensor], Tensor] | None = None
     response: str = "real"
     prediction: str = "real"
+    convex: bool | None = None
+    quadratic: bool | None = None
+    slopes: tuple[float, float] | None = None
+    power: float | None = None
+    log_likelihood: float | None = None
 
     def __post_init__(self):
         for field in ("response", "prediction"):
             if getattr(self, field) not in DOMAINS:
                 raise ValueError(f"{field} = {getattr(self, field)!r} is no domain; choose one of {', '.join(map(repr, DOMAINS))}")
+        if self.slopes is not None and not (len(self.slopes) == 2 and all(0 <= s < np.inf for s in self.slopes) and any(self.slopes)):
+            raise ValueError(f"slopes must be two non-negative numbers, not both zero, but are {self.slopes}")
 
     @property
     def is_classification(self) -> bool:
@@ -113,7 +137,7 @@ class Loss:
         with torch.enable_grad():
             at = a.detach().requires_grad_() if not a.requires_grad else a
             slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
-        out = self.phi(mu) - self.phi(a) - slope * (mu - a)
+        out = not_negative(self.phi(mu) - self.phi(a) - slope * (mu - a))
         return out.numpy() if to_numpy else out
 
     # --- what training needs -------------------------------------------------------------------------------------------------------------
@@ -143,6 +167,12 @@ class Loss:
                 return first.detach(), torch.zeros_like(a)
             second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
         return first.detach(), torch.zeros_like(a) if second is None else second
+
+    def slope(self, y: Tensor, a: Tensor) -> Tensor:
+        """The first of the two alone, in a third of the time."""
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            return torch.autograd.grad(self.value(y, a).sum(), a)[0]
 
     def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         """How much the loss can move when weights move: half curvature times variance between models, at equal weights; (...,).

@@ -11,7 +11,6 @@ The constant ones know one set of weights: :class:`BatesGranger`, :class:`Inform
 :class:`LocalSelection`, :class:`QuantileAverage`.
 """
 
-from localma.losses import pinball
 from localma.relatives.constant import AdaptiveMixing, BatesGranger, GreedySelection, InformationWeights, NonNegativeStacking
 from localma.relatives.gates import HierarchicalStacking, MixtureOfExperts
 from localma.relatives.local import FeatureStacking, RightProbability
@@ -30,5 +29,4 @@ __all__ = [
     "NonNegativeStacking",
     "QuantileAverage",
     "RightProbability",
-    "pinball",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from localma.losses import LOSSES, Loss
+from localma.losses import Loss
 
 __all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared", "softmax"]
 
@@ -26,26 +26,27 @@ def variances(losses: np.ndarray) -> np.ndarray:
 def log_likelihood(loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
     r"""log p_m(y_i | x_i) of each model, (n, M), up to terms that all models share.
 
-    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson
-    deviance for counts, and cross-entropy is a log-likelihood itself.
+    Squared loss (``Loss(power=0)``) stands for Gaussian errors of the given ``variance`` (a number or one for each
+    model); others say themselves what their log-likelihood is: ``Loss(log_likelihood=...)``.
     """
-    if loss == LOSSES["squared"]:
+    if loss.power == 0:
         return -0.5 * (losses / variance + np.log(variance))
-    return -losses if loss.is_classification else -0.5 * losses
+    return -loss.log_likelihood * losses
 
 
 def need_likelihood(method: str, loss: Loss) -> None:
     """Raise ValueError for a loss that does not say how likely an observation is without a dispersion."""
-    if not (loss.is_classification or loss in (LOSSES["squared"], LOSSES["poisson"])):
+    if loss.power != 0 and loss.log_likelihood is None:
         raise ValueError(
             f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or "
-            "'cross_entropy', or an average that needs the loss alone, such as GlobalMA or GreedySelection"
+            "'cross_entropy', a Loss that declares its log_likelihood, or an average that needs the loss alone, such as "
+            "GlobalMA or GreedySelection"
         )
 
 
 def need_squared(method: str, loss: Loss) -> None:
     """Raise ValueError for any loss but the squared one."""
-    if loss != LOSSES["squared"]:
+    if loss.power != 0:
         raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
 
 

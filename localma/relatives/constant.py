@@ -8,7 +8,6 @@ from scipy.optimize import nnls
 from localma.averages.constant import _Constant
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
-from localma.losses import LOSSES
 from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
@@ -123,7 +122,7 @@ class InformationWeights(_Constant):
         n, M = F.shape[:2]
         k, prior = self._each(M)
         losses = losses_of_models(loss, y, F)
-        v = variances(losses) if loss == LOSSES["squared"] else None
+        v = variances(losses) if loss.power == 0 else None
         deviance = -2 * log_likelihood(loss, losses, v).sum(0)
         price = 2 if self.criterion == "aic" else np.log(n)
         with np.errstate(divide="ignore"):  # a prior of zero
@@ -192,7 +191,7 @@ class AdaptiveMixing(_Constant):
         weights = []
         for _ in range(self.splits):
             first, second = np.array_split(losses[rng.permutation(len(y))], 2)
-            v = variances(first) if loss == LOSSES["squared"] else None
+            v = variances(first) if loss.power == 0 else None
             weights.append(softmax(log_likelihood(loss, second, v).sum(0)))
         self.weights_ = np.mean(weights, 0)
 

@@ -9,7 +9,6 @@ from sklearn.model_selection import KFold
 
 from localma.checks import choose, resolve_seed
 from localma.engine import first_smallest, one_thread
-from localma.losses import LOSSES
 from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood, softmax
 from localma.relatives.local import Local, linear_basis
 
@@ -29,7 +28,7 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
     bound = [(None, None)] * (basis.shape[1] * M)
     if objective == "competitive":
         losses = losses_of_models(loss, y, F)
-        if loss == LOSSES["squared"]:
+        if loss.power == 0:
             bound.append((np.log(LEAST_VARIANCE * losses.mean() or 1.0), None))
             first, L = np.log(max(losses.min(1).mean(), np.exp(bound[-1][0]))), torch.tensor(losses.T)
         else:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
 from localma.checks import check_whole, resolve_seed
+from localma.engine import simplex_lp
 from localma.losses import pinball
 from localma.relatives.local import Local
 
@@ -67,9 +66,6 @@ class QuantileAverage(Local):
 
     @property
     def loss(self):
-        return f"pinball({self.level})"
-
-    def _resolve_loss(self):
         return pinball(self.level)
 
     def _check(self, X, y, M, loss):
@@ -86,10 +82,10 @@ class QuantileAverage(Local):
             value = [0.0] * len(options)
             for i, K in enumerate(options if len(options) > 1 else []):
                 for train, test in folds:
-                    rule = _fit_cells(Z[train], F[train], y[train], self.level, K, seed)
+                    rule = _fit_cells(Z[train], F[train], y[train], loss, K, seed)
                     value[i] += loss(y[test], (_cell_weights(rule, Z[test]) * F[test]).sum(1)).sum()
             self.cells_ = options[int(np.argmin(value))]
-        return _fit_cells(Z, F, y, self.level, self.cells_, seed)
+        return _fit_cells(Z, F, y, loss, self.cells_, seed)
 
     def _rule_weights(self, Z):
         return _cell_weights(self.rule_, Z)
@@ -107,20 +103,12 @@ def _cell_weights(rule, Z):
     return _memberships(centres, width, Z) @ A
 
 
-def _fit_cells(Z, F, y, level, K, seed):
+def _fit_cells(Z, F, y, loss, K, seed):
     n, M = F.shape
     K = min(K, len(np.unique(Z, axis=0)))
     with threadpool_limits(1):
         centres = KMeans(K, n_init=4, random_state=seed).fit(Z).cluster_centers_
     gaps = np.sqrt(np.square(centres[:, None] - centres).sum(-1)) + np.diag(np.full(K, np.inf))
     width = 0.5 * float(np.median(gaps.min(1))) if K > 1 else 1.0
-    design = (_memberships(centres, width, Z)[:, :, None] * F[:, None, :]).reshape(n, K * M)
-    # unknowns: A, then what y exceeds the average by, and what it falls short by
-    cost = np.concatenate([np.zeros(K * M), np.full(n, level), np.full(n, 1 - level)])
-    fit = sparse.hstack([sparse.csr_array(design), sparse.eye_array(n), -sparse.eye_array(n)])
-    simplex = sparse.hstack([sparse.kron(sparse.eye_array(K), np.ones((1, M))), sparse.csr_array((K, 2 * n))])
-    found = linprog(cost, A_eq=sparse.vstack([fit, simplex]), b_eq=np.concatenate([y, np.ones(K)]), method="highs")
-    if found.status != 0:
-        raise FloatingPointError(f"the linear programme of QuantileAverage was not solved ({found.message}); rescale y and F")
-    A = np.maximum(found.x[: K * M].reshape(K, M), 0)
-    return centres, width, A / A.sum(1, keepdims=True)
+    errors = _memberships(centres, width, Z)[:, :, None] * (F - y[:, None])[:, None, :]  # memberships sum to one
+    return centres, width, simplex_lp(errors.reshape(n, K * M), loss.slopes, K)

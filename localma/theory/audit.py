@@ -302,7 +302,7 @@ def _steepness(loss, new):
     if loss.is_classification:
         chance, limit = np.exp(-new.L), THRESHOLDS["calibrated"] / (n * new.F.shape[2])
         lost = (new.F[np.arange(n), :, new.y.astype(int)] <= PROBABILITY_FLOOR).all(1).sum()
-    elif loss.name == "poisson":
+    elif loss.power == 1:
         chance, limit = new.a[new.y > 0], THRESHOLDS["calibrated"] / n
     else:
         return

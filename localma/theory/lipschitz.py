@@ -7,18 +7,14 @@ For a Bregman loss the derivative in the prediction is :math:`\partial_a L(y, a)
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 
-from localma.losses import Loss, families, resolve_loss
+from localma.losses import Loss, resolve_loss
 from localma.losses.domains import DOMAINS
 
 __all__ = ["lipschitz_constant"]
 
-#: Losses with curvature phi''(a) = 2 a^(-p), by the function that computes them: the deviances with variance function mu^p.
-POWERS = {families._squared: 0.0, families._poisson: 1.0, families._gamma: 2.0}
 GRID = 2001, 201  # predictions and responses at which a loss of unknown form is looked at
 
 
@@ -81,7 +77,7 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
         if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
             advice = "; the loss is infinitely steep at zero, so give the smallest prediction that occurs" if domain == "positive" else ""
             raise ValueError(f"{name} must be {domain} for the {loss.name} loss, but is {end}{advice}")
-    power = _power(loss)
+    power = loss.power  # of a deviance, whose curvature phi''(a) is 2 a^(-p)
     if power is None:
         return _on_a_grid(loss, lower, upper, low, high)
     largest = 0.0
@@ -89,14 +85,8 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
         at = np.array([lower, upper])
         if power > 1 and lower < (top := power * response / (power - 1)) < upper:
             at = np.append(at, top)
-        largest = max(largest, float((2 * np.abs(at - response) * at**-power).max()))
+        largest = max(largest, float((2 * np.abs(at - response) * at ** -float(power)).max()))
     return largest
-
-
-def _power(loss: Loss) -> float | None:
-    if isinstance(loss.value, partial) and loss.value.func is families._tweedie:
-        return float(loss.value.args[0])
-    return POWERS.get(loss.value)
 
 
 def _of_probabilities(loss: Loss, lower: float, upper: float, y) -> float:

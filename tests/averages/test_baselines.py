@@ -144,7 +144,8 @@ def test_weights_for_every_loss_are_within_1e_8_of_the_optimum(loss, unit):
             return (linear * loss.derivatives(torch.tensor(y), torch.tensor(w @ linear))[0].numpy()).mean(1)
 
         w = global_weights(F, y, loss)
-        assert_optimal(gradient(w), w, 1e-8 * size)
+        if loss.slopes is None:  # at a kink, where an optimum may lie, there is no gradient
+            assert_optimal(gradient(w), w, 1e-8 * size)
         reference = by_slsqp(lambda w, f=value, s=size: f(w) / s, lambda w, g=gradient, s=size: g(w) / s, M)
         assert value(w) <= value(reference) + 1e-8 * size
 

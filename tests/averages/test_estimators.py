@@ -113,13 +113,13 @@ def test_no_training_is_equal_weights():
 def test_a_constant_network_is_gw(loss):
     X, y, F = sample(loss=loss)
     gw = GlobalMA(loss=loss).fit(X, y, F=F).weights_
-    constant = make(LocalMA, loss=loss, network=Mlp(depth=0), training=Training(penalty=0.0, steps=600, dtype="float64")).fit(
-        np.ones((200, 1)), y, F=F
-    )
+    linear = {"network": Mlp(depth=0), "training": Training(penalty=0.0, steps=600, dtype="float64")}
+    constant = make(LocalMA, loss=loss, **linear).fit(np.ones((200, 1)), y, F=F)
+    atol = 2e-2 if loss == "absolute" else 5e-3  # at a kink, steps do not die down
     # where a weight of GW is zero, a softmax only tends to it
-    np.testing.assert_allclose(constant.weights(np.ones((1, 1)))[0], gw, atol=5e-3)
+    np.testing.assert_allclose(constant.weights(np.ones((1, 1)))[0], gw, atol=atol)
     stiff = make(LocalMA, loss=loss, training=Training(penalty=1e3, steps=600, dtype="float64")).fit(X, y, F=F)
-    np.testing.assert_allclose(stiff.weights(X), np.tile(gw, (200, 1)), atol=5e-3)
+    np.testing.assert_allclose(stiff.weights(X), np.tile(gw, (200, 1)), atol=atol)
 
 
 def test_units_of_y_and_shifts_change_nothing():

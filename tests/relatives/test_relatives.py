@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
 
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, relatives
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, pinball, relatives
 from localma.engine import global_weights
 from localma.relatives import (
     AdaptiveMixing,
@@ -24,13 +24,12 @@ from localma.relatives import (
     NonNegativeStacking,
     QuantileAverage,
     RightProbability,
-    pinball,
 )
 from localma.relatives.gates import fit_gate
 from localma.relatives.local import linear_basis
 from localma.relatives.selection import cell_choice, grow
 
-CLASSES = [getattr(relatives, name) for name in relatives.__all__ if name != "pinball"]
+CLASSES = [getattr(relatives, name) for name in relatives.__all__]
 ON_SIMPLEX = [c for c in CLASSES if c not in (NonNegativeStacking, FeatureStacking, BatesGranger)]
 ANY_LOSS = [MixtureOfExperts, HierarchicalStacking, RightProbability, LocalSelection, GreedySelection]
 LIKELIHOOD = [InformationWeights, AdaptiveMixing]

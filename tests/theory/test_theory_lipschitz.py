@@ -83,7 +83,7 @@ def test_other_losses_are_looked_at_on_a_grid():
     huber = Loss("huber", lambda y, a: torch.nn.functional.huber_loss(a, y, reduction="none", delta=1.5))
     assert np.isclose(lipschitz_constant(huber, -4, 4), 1.5)
     assert lipschitz_constant(lambda y, a: (y - a).abs(), -1, 1) == 1
-    disguised = replace(LOSSES["gamma"], value=lambda y, a: LOSSES["gamma"].value(y, a))
+    disguised = replace(LOSSES["gamma"], power=None)
     assert np.isclose(lipschitz_constant(disguised, 0.5, 4), lipschitz_constant("gamma", 0.5, 4), rtol=1e-9)
 
 

@@ -29,7 +29,7 @@ from localma.replication.simulation.scenarios import (
 
 FULL, QUICK = 500, 20
 #: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by ``python -m localma.replication tuning``.
-CONFIGURATION = {"width": 16, "depth": 1} | asdict(Training())
+CONFIGURATION = asdict(Mlp()) | asdict(Training(learning_rate=0.1, epsilon=1e-8))
 
 
 def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu"):
