@@ -13,7 +13,7 @@ from sklearn.base import clone
 from torch import nn
 
 import localma
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Loss, load, mlp, tweedie
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Loss, load, mlp, pinball, tweedie
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 2))
@@ -27,7 +27,7 @@ def make(kind, **options):
     return kind(**({"random_state": 0, "steps": 8} | options if kind is LocalMA else options))
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.23456789)])
+@pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.23456789), pinball(0.123456789)])
 @pytest.mark.parametrize("kind", [LocalMA, GlobalMA, EqualWeights, BestModel])
 def test_round_trip_is_bit_equal(kind, loss, tmp_path):
     classes = loss == "cross_entropy"
