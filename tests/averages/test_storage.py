@@ -31,7 +31,7 @@ def make(kind, **options):
     return kind(**({"random_state": 0, "training": Training(steps=8)} | options if kind is LocalMA else options))
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.23456789), pinball(0.3)])
+@pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.23456789), pinball(0.123456789)])
 def test_losses_are_found_again(loss, tmp_path):
     target, candidates = (np.arange(60) % 3, P) if loss == "cross_entropy" else (y, F)
     average = EqualWeights(loss=loss).fit(X, target, F=candidates)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from localma import LOSSES, BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, load, relatives, theory
+from localma import LOSSES, BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, Training, load, relatives, theory
 
 #: Twice the negative log-likelihood of a geometric distribution with mean a: the row that a new loss is.
 GEOMETRIC = Loss(
@@ -29,7 +29,7 @@ def row(monkeypatch):
     monkeypatch.setitem(LOSSES, "geometric", GEOMETRIC)
 
 
-QUICK = {"steps": 60, "shrinkage": None, "random_state": 0}
+QUICK = {"training": Training(steps=60), "shrinkage": None, "random_state": 0}
 TAKERS = [
     EqualWeights(loss="geometric"),
     BestModel(loss="geometric"),
