@@ -309,5 +309,7 @@ def _name_of(loss: Loss) -> tuple[str, bool]:
     for key, known in LOSSES.items():
         if known == loss:  # equal, not the same: clones copy it
             return key, True
-    again = named(loss.name) if loss.name not in LOSSES else None
+    again = None
+    with suppress(ValueError):  # a name that only looks like one of a family
+        again = named(loss.name) if loss.name not in LOSSES else None
     return loss.name, again is not None and bool((again([1.0, 2.0], [2.0, 1.5]) == loss([1.0, 2.0], [2.0, 1.5])).all())
