@@ -1,4 +1,4 @@
-"""The package says its types (`py.typed`), mypy finds them consistent, and a program that uses them is clean under its strictest settings."""
+"""The package says its types (`py.typed`), mypy finds them consistent, and they serve a strictly typed program."""
 
 import runpy
 import subprocess
@@ -13,7 +13,9 @@ STRICT = ("--strict", "--allow-untyped-calls", "--follow-imports", "silent")
 
 
 def mypy(*arguments):
-    done = subprocess.run([sys.executable, "-m", "mypy", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
     return done.stdout + done.stderr if done.returncode else ""
 
 

@@ -13,12 +13,20 @@ y: np.ndarray = X[:, 0] ** 2
 F: np.ndarray = np.stack([X[:, 0], -X[:, 0]], 1)
 
 network = localma.WeightNetwork(localma.mlp(2, 2))
-local: localma.LocalMA = localma.LocalMA(network=network, loss=localma.LOSSES["squared"], progress=False, random_state=0).fit(X, y, F=F)
+local: localma.LocalMA = localma.LocalMA(
+    network=network, loss=localma.LOSSES["squared"], progress=False, random_state=0
+).fit(X, y, F=F)
 weights: np.ndarray = local.weights(X)
 predictions: np.ndarray = local.predict(X, F=F)
 explained: float = local.score(X, y, F=F)
 
-rivals = [localma.GlobalMA(), localma.EqualWeights(), localma.BestModel(), MixtureOfExperts(random_state=0), GreedySelection()]
+rivals = [
+    localma.GlobalMA(),
+    localma.EqualWeights(),
+    localma.BestModel(),
+    MixtureOfExperts(random_state=0),
+    GreedySelection(),
+]
 errors: list[float] = [float(np.mean((rival.fit(X, y, F=F).predict(X, F=F) - y) ** 2)) for rival in rivals]
 
 localma.GlobalMA().fit(X, y, F=F).save("average.npz")

@@ -1,7 +1,7 @@
 """Fill the API page from the package: every name that a door exports, once, at the first door that has it.
 
-A door is a module that others import from: `localma`, what lies directly in it, and each experiment of `localma.replication`. What its `__all__` names is on
-the page, and nothing else. No name is listed by hand.
+A door is a module that others import from: `localma`, what lies directly in it, and each experiment of
+`localma.replication`. What its `__all__` names is on the page, and nothing else. No name is listed by hand.
 """
 
 import ast
@@ -20,8 +20,9 @@ def doors():
     """Names of the doors, `localma` first."""
     names = ["localma"]
     for package in ("localma", "localma.replication"):
-        inside = [f"{package}.{module.name}" for module in iter_modules(import_module(package).__path__) if module.name != "__main__"]
-        names[names.index(package) + 1 : names.index(package) + 1] = inside
+        inside = [f"{package}.{module.name}" for module in iter_modules(import_module(package).__path__)]
+        at = names.index(package) + 1
+        names[at:at] = [name for name in inside if not name.endswith(".__main__")]
     return [name for name in names if hasattr(import_module(name), "__all__")]
 
 
@@ -29,7 +30,7 @@ def doors():
 def home(module, name):
     """The module in which a name that `module` exports is defined."""
     for node in ast.walk(ast.parse(inspect.getsource(import_module(module)))):
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("localma") and name in [alias.name for alias in node.names]:
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
             return home(node.module, name)
     return module
 
@@ -48,13 +49,16 @@ def entry(door, name):
     """What autodoc is asked to say of one name, as lines of reStructuredText."""
     thing, comments = getattr(import_module(door), name), ModuleAnalyzer.for_module(home(door, name)).find_attr_docs()
     if inspect.isclass(thing):
-        # Inherited is what comes from a base that is not on the page itself. Metadata routing is scikit-learn's, and fields are parameters.
-        others = [base.__name__ for base in thing.__mro__[1:] if base.__module__.partition(".")[0] != "localma" or on_page(base)]
+        # Inherited is what comes from bases that are ours and not on the page. Metadata routing is scikit-learn's.
+        bases = thing.__mro__[1:]
+        others = [base.__name__ for base in bases if not base.__module__.startswith("localma") or on_page(base)]
+        # A dataclass's fields are parameters, which its docstring tells of.
         named = [field.name for field in fields(thing)] if is_dataclass(thing) else getattr(thing, "_fields", ())
         hidden = [field for field in named if (name, field) not in comments]
         hidden += [method for method in dir(thing) if method.startswith("set_") and method.endswith("_request")]
         options = {"members": "", "inherited-members": ", ".join(others), "exclude-members": ", ".join(hidden)}
-        return [f".. autoclass:: {name}", *(f"   :{option}: {value}" for option, value in options.items() if option == "members" or value)]
+        given = [f"   :{option}: {value}" for option, value in options.items() if value or option == "members"]
+        return [f".. autoclass:: {name}", *given]
     if inspect.isroutine(thing):
         return [f".. autofunction:: {name}"]
     # autodoc finds the comment on a constant only in the module that defines it
@@ -63,17 +67,19 @@ def entry(door, name):
 
 def on_page(thing):
     """Whether some door exports a class."""
-    return any(getattr(import_module(door), thing.__name__, None) is thing for door, names in exports().items() if thing.__name__ in names)
+    name = thing.__name__
+    return any(name in names and getattr(import_module(door), name) is thing for door, names in exports().items())
 
 
 def section(door, names):
-    """A door's part of the page, in MyST: what it is for, then its names by the module that defines them, with what that one is for."""
+    """A door's part of the page, in MyST: what it is for, then its names by the module inside that defines them."""
     lines = [f".. automodule:: {door}", "   :no-members:", ""]
     inside = None
     for name in names:
         if (where := home(door, name)) != inside and where.rpartition(".")[0] == door and where not in doors():
-            namesake = where in [f"{door}.{other}" for other in names]  # a function of the same name has the entry in the index
-            lines += [f".. automodule:: {where}", "   :no-members:", *["   :no-index:"] * namesake, "", f".. py:currentmodule:: {door}", ""]
+            # where a function has the module's name, the entry in the index is the function's
+            silent = ["   :no-index:"] * (where in [f"{door}.{other}" for other in names])
+            lines += [f".. automodule:: {where}", "   :no-members:", *silent, "", f".. py:currentmodule:: {door}", ""]
         inside = where
         lines += [*entry(door, name), ""]
     return "\n".join([f"\n## {door}\n", "```{eval-rst}", *lines, "```", ""])

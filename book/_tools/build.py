@@ -1,9 +1,9 @@
 """Build the book: `make book` and the tests of the pages call this.
 
 Chapters run once and are cached by their code. The cache knows nothing of the package that the chapters import, so it
-is dropped when the package has changed. A failed build is repeated from the sources: Sphinx reports the warnings
-of a page only when it reads that page, and a second build would otherwise pass. Where a chapter fails, all other pages are built, and the
-chapter is run once more to say in one line what failed and what the numbers are on this machine.
+is dropped when the package has changed. A failed build is repeated from the sources: Sphinx reports the warnings of a
+page only when it reads that page, and a second build would otherwise pass. Where a chapter fails, all other pages are
+built, and the chapter is run once more to say in one line what failed and what the numbers are on this machine.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from filelock import FileLock
 
 
 def build(root=ROOT):
-    """Build the book whose configuration and table of contents lie in `root`, its chapters in `root/book`; return the exit status."""
+    """Build the book with its configuration in `root` and its chapters in `root/book`; return the exit status."""
     out = root / "_build"
     index = out / "html" / "index.html"
     out.mkdir(exist_ok=True)
@@ -33,7 +33,9 @@ def build(root=ROOT):
         if not good.exists():
             command.append("--all")
         good.unlink(missing_ok=True)
-        with subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=root, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
             for line in process.stderr:
                 # Each kernel says that it talks over local TCP: true, meant for servers, and alarming to a reader.
                 if "Kernel is running over TCP" not in line:
@@ -42,7 +44,8 @@ def build(root=ROOT):
             for log in sorted((out / "html" / "reports").rglob("*.log")):
                 print(f"\n{log.relative_to(root)}\n{log.read_text()}", file=sys.stderr)
                 failed = [path for path in chapters(root / "book") if log.name.startswith(f"{path.stem}.")]
-                print(*[f"{path.relative_to(root)}:{line}" for path in failed for line in failures(path)], sep="\n", file=sys.stderr)
+                for path in failed:
+                    print(*[f"{path.relative_to(root)}:{line}" for line in failures(path)], sep="\n", file=sys.stderr)
             print(f"The book is not in order (above). The pages that are: {index}", file=sys.stderr)
             return process.returncode
         good.touch()

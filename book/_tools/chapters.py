@@ -23,7 +23,8 @@ CARD = re.compile(
 
 def chapters(book=BOOK):
     """Every text notebook of a book, in a fixed order. Pages without code are no chapters."""
-    return [path for path in sorted(book.rglob("*.md")) if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
+    pages = sorted(book.rglob("*.md"))
+    return [path for path in pages if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
 
 
 def contents():
@@ -40,7 +41,8 @@ def text_of(path):
 
 def needed(path):
     """The chapters that a chapter's header card links to as its needs."""
-    return [(path.parent / link).resolve() for link in re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])]
+    links = re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])
+    return [(path.parent / link).resolve() for link in links]
 
 
 def chapter_map(paths):

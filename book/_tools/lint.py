@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 # What a page of a phone or a book shows of code; cells that are folded may be wider, as far as they go.
 WIDTH = 75
-SHOWN = re.compile(r"^```(?:\{code-cell\}.*|python)\n(?P<head>---\n(?:.|\n)*?^---\n|(?::\w+:.*\n)*)(?P<code>(?:.|\n)*?)^```$", re.M)
-# Asserts that teach may be seen, those that only hold the text to its numbers stand in cells that are removed: the largest share of asserts among the lines of
-# code that a reader sees before the exercises, in a chapter and in the whole book.
+SHOWN = re.compile(
+    r"^```(?:\{code-cell\}.*|python)\n(?P<head>---\n(?:.|\n)*?^---\n|(?::\w+:.*\n)*)(?P<code>(?:.|\n)*?)^```$", re.M
+)
+# Asserts that teach may be seen, those that only hold the text to its numbers stand in cells that are removed: this is
+# their largest share of the lines of code that a reader sees before the exercises, in a chapter and in the whole book.
 ASSERTS, ASSERTS_OF_ALL = 0.12, 0.05
 FOLDED = re.compile(r"\b(?:hide|remove)-(?:input|cell)\b")
 
@@ -86,17 +88,21 @@ def count_asserts(text):
 
 
 def too_many_asserts(texts):
-    """Messages on the chapters, a dictionary of their texts, that show too many asserts, and on all of them together."""
+    """Messages on the chapters of a dictionary of texts that show too many asserts, and on all of them together."""
     counts = {name: count_asserts(text) for name, text in texts.items()}
     total = tuple(map(sum, zip(*counts.values(), strict=True)))
-    for name, (asserts, lines), limit in [*((name, count, ASSERTS) for name, count in counts.items()), ("book", total, ASSERTS_OF_ALL)]:
-        if asserts > limit * lines:
-            yield f"{name}: {asserts} of {lines} shown lines of code are asserts, at most {limit:.0%} may be: tag the cells of some `remove-cell`"
+    limits = dict.fromkeys(counts, ASSERTS) | {"book": ASSERTS_OF_ALL}
+    for name, (asserts, lines) in (counts | {"book": total}).items():
+        if asserts > limits[name] * lines:
+            few = f"at most {limits[name]:.0%} may be: tag the cells of some `remove-cell`"
+            yield f"{name}: {asserts} of {lines} shown lines of code are asserts, {few}"
 
 
 def main():
-    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").rglob("*.md"))}
-    bad = [f"{name}:{number}: {message}" for name, text in texts.items() for number, message in sorted([*problems(text), *wide(text)])]
+    pages = sorted((ROOT / "book").rglob("*.md"))
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages}
+    found = {name: sorted([*problems(text), *wide(text)]) for name, text in texts.items()}
+    bad = [f"{name}:{number}: {message}" for name, lines in found.items() for number, message in lines]
     bad += too_many_asserts({name: text for name, text in texts.items() if "format_name: myst" in text})
     print("\n".join(bad) if bad else "The text of the book is in order.")
     return bool(bad)

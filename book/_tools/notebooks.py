@@ -1,9 +1,10 @@
 """Bring every .ipynb in step with the .md beside it, outputs included: `make notebooks`.
 
-Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs. `--force` runs all, which is due
-when the package changed what it computes. Names after the options select chapters: `notebooks.py --force digits`.
-The landing page follows whatever was selected: its table of chapters is made from their header cards, and its figure is the README's picture.
-Metadata are normalised (no times, no machine, no cell ids that change) so that a diff shows what a reader would see.
+Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs.
+`--force` runs all, which is due when the package changed what it computes. Names after the options select chapters:
+`notebooks.py --force digits`. The landing page follows whatever was selected: its table of chapters is made from their
+header cards, and its figure is the README's picture. Metadata are normalised (no times, no machine, no cell ids that
+change) so that a diff shows what a reader would see.
 """
 
 import argparse
@@ -38,9 +39,8 @@ def executed(notebook):
 
 def warnings_of(notebook):
     """What Python warned of while the notebook ran; a reader must not see it, and dropping it would hide a fault."""
-    text = "".join(
-        out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "stream" and out.name == "stderr"
-    )
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    text = "".join(out.text for out in outputs if out.output_type == "stream" and out.name == "stderr")
     return "\n".join(line for line in text.splitlines() if re.search(r"\w*Warning: ", line))
 
 

@@ -14,7 +14,7 @@ DOORS = exports.exports()
 def test_every_folder_is_a_door_and_its_names_are_on_the_page_once():
     folders = {f"localma.{path.parent.name}" for path in (ROOT / "localma").glob("*/__init__.py")}
     assert folders | {"localma", "localma.plots"} <= set(DOORS)
-    listed = Counter(home for door, names in DOORS.items() for home in {(exports.home(door, name), name) for name in names})
+    listed = Counter((exports.home(door, name), name) for door, names in DOORS.items() for name in names)
     assert set(listed) == {(exports.home(door, name), name) for door in DOORS for name in import_module(door).__all__}
     assert set(listed.values()) == {1}
     page = (ROOT / f"{exports.PAGE}.md").read_text()
@@ -23,7 +23,7 @@ def test_every_folder_is_a_door_and_its_names_are_on_the_page_once():
 
 @pytest.mark.parametrize("door", DOORS)
 def test_what_is_exported_is_documented(door):
-    """Functions and classes everywhere, and constants but for those of the experiments, have something to say on the page."""
+    """Functions and classes everywhere, and constants but for those of the experiments, have a text on the page."""
     things = {name: getattr(import_module(door), name) for name in DOORS[door]}
     assert [name for name, thing in things.items() if callable(thing) and not inspect.getdoc(thing)] == []
     if "replication" not in door:
@@ -31,8 +31,9 @@ def test_what_is_exported_is_documented(door):
 
 
 def test_what_is_shared_stands_once():
-    """At the base that is exported; fields of a dataclass are parameters already, and scikit-learn's routing is not ours."""
-    base, average = ("\n".join(exports.entry(*where)) for where in (("localma.averages", "ModelAverage"), ("localma", "EqualWeights")))
+    """At the base that is exported; fields of a dataclass are parameters, and scikit-learn's routing is not ours."""
+    base = "\n".join(exports.entry("localma.averages", "ModelAverage"))
+    average = "\n".join(exports.entry("localma", "EqualWeights"))
     assert "LossEstimator" not in base
     assert "ModelAverage" in average
     assert "set_fit_request" in base
@@ -43,4 +44,4 @@ def test_built_page_has_an_anchor_for_every_name(book_html):
     from test_book import parsed
 
     anchors = parsed(book_html / f"{exports.PAGE}.html").anchors
-    assert [f"{door}.{name}" for door, names in DOORS.items() for name in names if f"{door}.{name}" not in anchors] == []
+    assert {f"{door}.{name}" for door, names in DOORS.items() for name in names} - anchors == set()

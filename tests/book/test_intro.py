@@ -1,4 +1,4 @@
-"""The landing page keeps what it promises: its map of chapters is true, its picture is the README's, its snippet is short."""
+"""The landing page keeps what it promises: a true map of chapters, the README's picture, a short snippet."""
 
 import re
 
@@ -16,7 +16,8 @@ def test_map_is_made_from_the_header_cards():
 
 def test_a_new_card_is_a_new_row(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "BOOK", tmp_path)
-    card = "---\n---\n\n# {}\n\n:::{{admonition}} At a glance\n:class: tip\n- **The question** {}\n- **You will learn** much.\n- **You need** {}.\n"
+    card = "---\n---\n\n# {}\n\n:::{{admonition}} At a glance\n:class: tip\n"
+    card += "- **The question** {}\n- **You will learn** much.\n- **You need** {}.\n"
     card += "- **Run time** about {} s on two cores.\n- **In the paper** nothing.\n:::\n"
     first, second = tmp_path / "first.md", tmp_path / "second.md"
     first.write_text(card.format("One", "Why?", "[a friend](https://example.org), patience", 10))
@@ -39,7 +40,8 @@ def test_snippet_for_practitioners_is_short():
 
 
 def test_picture_of_the_readme_is_the_figure_of_the_landing_page():
-    same = PICTURE.read_bytes() == figure()  # a comparison of its own: pytest would spell out where the bytes differ, for many minutes
+    # a comparison of its own: pytest would spell out where the bytes differ, for many minutes
+    same = PICTURE.read_bytes() == figure()
     assert same, "run `make notebooks`"
     assert PICTURE.stat().st_size < 150_000
     assert f"({PICTURE.relative_to(ROOT).as_posix()})" in (ROOT / "README.md").read_text()

@@ -142,7 +142,8 @@ def test_code_exercises_are_their_solutions_with_gaps(path):
         for starter in starters:
             assert "..." in starter, f"{label}: the starter leaves nothing to do"
             template = as_template(starter)
-            assert any(template.fullmatch(compact(run)) for run in runs), f"{label}: the starter is not the solution with gaps"
+            fits = any(template.fullmatch(compact(run)) for run in runs)
+            assert fits, f"{label}: the starter is not the solution with gaps"
         if runs:
             assert re.search(r"^\s*assert ", "\n".join(runs), re.M), f"{label}: check the solution"
 
@@ -157,16 +158,19 @@ def test_exercises_template_rejects_what_drifted():
 
 # --- theorems ----------------------------------------------------------------------------------------------------
 
-STATEMENT = re.compile(r"^:{3,}\{prf:(?:theorem|proposition|corollary|lemma)\}.*\n(?:.*\n)*?:label: (?P<label>\S+)$", re.M)
+STATEMENT = re.compile(
+    r"^:{3,}\{prf:(?:theorem|proposition|corollary|lemma)\}.*\n(?:.*\n)*?:label: (?P<label>\S+)$", re.M
+)
 
 
 def unchecked(text, cell_sources):
     """Labels of statements that no cell checks: a line `# checks LABEL` and, after it in the same cell, an assert."""
+    check = r"^\s*# checks (?:.*\s)?{}\b(?:.|\n)*?^\s*assert "
     labels = [match["label"] for match in STATEMENT.finditer(text)]
     return [
         label
         for label in labels
-        if not any(re.search(rf"^\s*# checks (?:.*\s)?{re.escape(label)}\b(?:.|\n)*?^\s*assert ", c, re.M) for c in cell_sources)
+        if not any(re.search(check.format(re.escape(label)), source, re.M) for source in cell_sources)
     ]
 
 
@@ -188,7 +192,8 @@ def test_a_theorem_without_a_check_is_found():
 def test_wheel_stands_alone(wheel_python, tmp_path):
     """What the chapters below import is the wheel, complete with its data, and nothing of this folder."""
     show = "import localma; print(localma.__file__, localma.__version__)"
-    out = subprocess.run([wheel_python, "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run([wheel_python, "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True)
+    out = done.stdout.split()
     assert out[0].startswith(str(wheel_python.parent.parent))
     assert not out[0].startswith(str(ROOT / "localma"))
     with open(ROOT / "pyproject.toml", "rb") as file:

@@ -285,6 +285,7 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert main(["housing", "--out", str(tmp_path / "none")]) == 2
     assert "LOCALMA_DATA" in capsys.readouterr().err

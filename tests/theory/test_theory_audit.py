@@ -17,7 +17,7 @@ ROWS = {
     "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
     "pays", "identification",
 }  # fmt: skip
-DRAWS = 6
+DRAWS = 4
 
 
 def predictions(X):
@@ -46,7 +46,7 @@ def alarms(case):
 
 
 def test_a_healthy_problem_raises_no_alarm():
-    """Three rows are tests with false-alarm probability 0.001, six draws: an alarm by chance in one of fifty suites."""
+    """Three rows are tests with false-alarm probability 0.001, four draws: an alarm by chance in one of eighty suites."""
 
     def healthy(rng, seed):
         train = world(1000, rng)
@@ -85,9 +85,12 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
 
 
 def test_false_alarms_of_the_tests_keep_their_probability():
-    """At 0.001 each: three of a hundred samples would be one in 6,000. For reach in its hardest case, the mean at an end of the hull everywhere."""
+    """At 0.001 each: two alarms in these 200 tests would be one set of seeds in sixty, and the seeds are fixed.
+
+    For reach in its hardest case, the mean at an end of the hull everywhere.
+    """
     count = dict.fromkeys(("drift", "order", "frozen", "reach"), 0)
-    for seed in range(100):
+    for seed in range(50):
         rng = np.random.default_rng(seed)
         (X, _), (new, _) = world(60, rng), world(60, rng)
         y, y_new = (predictions(x).max(1) + rng.normal(size=60) for x in (X, new))
@@ -95,7 +98,7 @@ def test_false_alarms_of_the_tests_keep_their_probability():
         for name in count:
             count[name] += name in found.alarms
         count["reach"] += found.table.loc["reach", "verdict"] == "looks fine"
-    assert max(count.values()) < 3
+    assert sum(count.values()) < 2, count
 
 
 def test_networks_that_are_averaged_count_once():
@@ -221,7 +224,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.__name__)
 def test_a_fault_raises_its_own_alarm(case):
-    """In every draw: an alarm that is missed once in a hundred fails this test for one of seventeen sets of seeds; the seeds are fixed."""
+    """In every draw: an alarm that is missed once in a hundred fails this test for one of twenty-five sets of seeds; the seeds are fixed."""
     assert alarms(case)[FAULTS[case]] == DRAWS
 
 
