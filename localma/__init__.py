@@ -1,6 +1,7 @@
 """Localized model averaging: combine frozen pre-trained models with weights that depend on the input.
 
-The estimators share scikit-learn's contract; see :class:`LocalMA` for the method and :data:`LOSSES` for what it can minimise.
+The estimators share scikit-learn's contract; see :class:`LocalMA` for the method and :data:`LOSSES` for what it can
+minimise.
 
 References
 ----------

@@ -36,11 +36,13 @@ def resolve_seed(random_state: object) -> int:
 def check_numeric_columns(X: Any) -> None:
     """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
     if hasattr(X, "columns"):
-        words = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)]
+        words = [
+            name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)
+        ]
         if words:
             raise ValueError(
-                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder), and if the models need "
-                "them as they are, pass the models' predictions as F"
+                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder),"
+                " and if the models need them as they are, pass the models' predictions as F"
             )
 
 
@@ -49,9 +51,14 @@ def check_same_rows(**given: object) -> None:
     index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
     for name, own in index.items():
         first = next(iter(index))
-        if len(own) == len(index[first]) and not own.equals(index[first]) and own.symmetric_difference(index[first]).empty:
+        if (
+            len(own) == len(index[first])
+            and not own.equals(index[first])
+            and own.symmetric_difference(index[first]).empty
+        ):
             raise ValueError(
-                f"{name} has the rows of {first} in another order; rows are matched by position, so give {name}.loc[{first}.index]"
+                f"{name} has the rows of {first} in another order; rows are matched by position, so give"
+                f" {name}.loc[{first}.index]"
             )
 
 
@@ -65,7 +72,9 @@ def _advice() -> Iterator[None]:
         if "inconsistent numbers of samples" in message:
             message = f"X and y differ in length; give one response per row of X. {message}"
         elif message.startswith(("Input y contains", "Input contains")):
-            message = f"{message.replace('Input contains', 'Input y contains')} Drop these rows, from X as well, or impute y."
+            message = (
+                f"{message.replace('Input contains', 'Input y contains')} Drop these rows, from X as well, or impute y."
+            )
         elif message.startswith("Input X contains"):
             message = f"{message.splitlines()[0]} Drop these rows, or impute X (for example with SimpleImputer)."
         raise ValueError(message) from None

@@ -1,4 +1,5 @@
-"""One look for every figure of the course: the same colour for the same method, labels at the lines, readable on a phone.
+"""One look for every figure of the course: the same colour for the same method, labels at the lines, readable on a
+phone.
 
 Needs the extra ``plots`` (matplotlib and seaborn).
 """
@@ -83,7 +84,10 @@ def label_lines(ax: Axes, *, space: float = 0.22, gap: float = 0.06) -> None:
     left, right = ax.get_xlim()
     ax.set_xlim(left, right + space * (right - left))
     transform = ax.transData + ax.transAxes.inverted()
-    ends = [(*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i) for i, line in enumerate(map(_as_arrays, lines))]
+    ends = [
+        (*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i)
+        for i, line in enumerate(map(_as_arrays, lines))
+    ]
     lowest = -np.inf
     for x, y, i in sorted(ends, key=lambda end: end[1]):
         y = max(y, lowest + gap)

@@ -167,7 +167,11 @@ def needs(module):
 
 def floor(module):
     path = module.removeprefix("localma").strip(".")
-    return next(level for level, parts in enumerate(FLOORS) if any(path == part or path.startswith(f"{part}.") for part in parts))
+    return next(
+        level
+        for level, parts in enumerate(FLOORS)
+        if any(path == part or path.startswith(f"{part}.") for part in parts)
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

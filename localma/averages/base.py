@@ -29,7 +29,8 @@ __all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabi
 #: Of saved files; what an earlier one holds is not guessed.
 FORMAT = 2
 
-#: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the last.
+#: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
+#: last.
 KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
 
 
@@ -49,7 +50,9 @@ class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
 
     def set_params(self, **params):
-        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its default where that is None)."""
+        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
+        default where that is None).
+        """
         nested = {key: params.pop(key) for key in list(params) if key.split("__")[0] in DEFAULTS and "__" in key}
         super().set_params(**params)
         for key, value in nested.items():
@@ -58,7 +61,9 @@ class LossEstimator(BaseEstimator):
                 raise ValueError(f"{type(self).__name__} has no parameter {name!r}")
             settings = DEFAULTS[name] if getattr(self, name) is None else getattr(self, name)
             if field not in settings.get_params():
-                raise ValueError(f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}")
+                raise ValueError(
+                    f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}"
+                )
             setattr(self, name, replace(settings, **{field: value}))
         return self
 
@@ -82,7 +87,10 @@ class LossEstimator(BaseEstimator):
         """X and y of a fit as finite arrays of one length, y in the loss's domain, F having their rows."""
         loss = self._resolve_loss()
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row of X")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row"
+                " of X"
+            )
         check_numeric_columns(X)
         check_same_rows(X=X, y=y, F=F)
         given = np.ravel(np.asarray(y))
@@ -94,7 +102,8 @@ class LossEstimator(BaseEstimator):
         words = given[:1]
         if not loss.is_classification and len(words) and isinstance(words[0], str):
             raise ValueError(
-                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use loss='cross_entropy'"
+                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
+                " loss='cross_entropy'"
             )
         with _advice():
             X, y = validate_data(self, X, y, y_numeric=not loss.is_classification, allow_nd=True, dtype="numeric")
@@ -111,8 +120,8 @@ class LossEstimator(BaseEstimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know {self.classes_.tolist()}); "
-                "drop these rows or add a model that was trained on them"
+                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
+                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
             )
         return np.searchsorted(self.classes_, y)
 
@@ -279,7 +288,8 @@ class ModelAverage(LossEstimator):
         return array, F
 
     def save(self, path) -> None:
-        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no models.
+        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no
+        models.
 
         Raises
         ------

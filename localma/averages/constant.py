@@ -1,4 +1,6 @@
-"""Averages with constant weights, which a localized one is measured against: global weights, equal weights, the best single model."""
+"""Averages with constant weights, which a localized one is measured against: global weights, equal weights, the best
+single model.
+"""
 
 from __future__ import annotations
 

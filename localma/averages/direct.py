@@ -25,13 +25,15 @@ __all__ = ["DirectModel"]
 
 
 class DirectModel(LossEstimator):
-    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same tables.
+    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same
+    tables.
 
     Parameters
     ----------
     learner : scikit-learn estimator or torch.nn.Module
-        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
-        output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they are if it has an embedding layer.
+        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of
+        positive means its output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they
+        are if it has an embedding layer.
     loss : str, Loss or callable
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
     training : Training, optional
@@ -68,7 +70,9 @@ class DirectModel(LossEstimator):
         elif hasattr(self.learner, "fit"):
             self.learner_ = clone(self.learner).fit(X, target)
         else:
-            raise TypeError(f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}")
+            raise TypeError(
+                f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}"
+            )
         return self
 
     def _fit_module(self, X, y, loss):
@@ -101,7 +105,9 @@ class DirectModel(LossEstimator):
             return value / unit if loss.quadratic else value
 
         generators = [torch.Generator().manual_seed(seed)]
-        bar = tqdm(total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
+        bar = tqdm(
+            total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress
+        )
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             train(ModuleStack([learner]), x.unsqueeze(0), criterion, (target,), training, generators, bar)

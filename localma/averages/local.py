@@ -39,35 +39,43 @@ class FitInfo(NamedTuple):
     validation_loss: np.ndarray  #: at each evaluation; empty without a validation part
     validation_steps: np.ndarray  #: when these were taken
     gradient_norm: float  #: at the last step; far from zero: train longer
-    weight_entropy: float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
+    weight_entropy: (
+        float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
+    )
 
 
 class LocalMA(ModelAverage):
-    r"""Localized model averaging: :math:`f(x) = \sum_m w_m(x) f_m(x)` with weights from a softmax network, equations (2)-(7) of the paper.
+    r"""Localized model averaging: :math:`f(x) = \sum_m w_m(x) f_m(x)` with weights from a softmax network, equations
+    (2)-(7) of the paper.
 
     Parameters
     ----------
     models : list, optional
-        Fitted candidate models: scikit-learn estimators, torch modules (probabilities, not logits, for cross-entropy), callables, or
-        (name, model) pairs of these. They are called once per data set and never changed. None: every call gets predictions ``F``.
+        Fitted candidate models: scikit-learn estimators, torch modules (probabilities, not logits, for cross-entropy),
+        callables, or (name, model) pairs of these. They are called once per data set and never changed. None: every
+        call gets predictions ``F``.
     loss : str, Loss or callable
-        A key of :data:`localma.LOSSES`, a :class:`localma.Loss` (such as ``tweedie(1.7)``), or a callable ``loss(y, a)`` of torch tensors.
+        A key of :data:`localma.LOSSES`, a :class:`localma.Loss` (such as ``tweedie(1.7)``), or a callable
+        ``loss(y, a)`` of torch tensors.
     network : Mlp, torch.nn.Module or callable, optional
-        What maps x to M logits. :class:`localma.Mlp`: a ReLU network on standardised inputs (default ``Mlp(width=16, depth=1)``). A module of your own
-        (a copy is trained), or a function that makes one from M; its last linear layer is set to zero, unless you give a
-        :class:`localma.WeightNetwork` with ``zero_output=False``. It reads X unscaled, or as whole numbers if X holds such and the module has
-        an embedding layer (tokens).
+        What maps x to M logits. :class:`localma.Mlp`: a ReLU network on standardised inputs (default
+        ``Mlp(width=16, depth=1)``). A module of your own (a copy is trained), or a function that makes one from M; its
+        last linear layer is set to zero, unless you give a :class:`localma.WeightNetwork` with ``zero_output=False``.
+        It reads X unscaled, or as whole numbers if X holds such and the module has an embedding layer (tokens).
     training : Training, optional
-        Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and its like.
+        Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
+        its like.
     shrinkage : "auto", "cv", float or None
-        How far to shrink the weights towards the global ones. A number: train from global weights with this penalty on the network's
-        weights, not its biases (infinity: global weights themselves). "cv": choose the number by cross-validation, with global weights among
-        the candidates and kept unless another beats them by a standard error. None: the paper's method, which starts from equal weights and
-        has the penalty of ``training``. Auto: "cv" for an Mlp, unless ``training`` says how to regularise (a penalty or a validation part)
-        or there are fewer than ten observations; None for a module of your own, whose 40 to 60 trainings may be dear.
+        How far to shrink the weights towards the global ones. A number: train from global weights with this penalty on
+        the network's weights, not its biases (infinity: global weights themselves). "cv": choose the number by
+        cross-validation, with global weights among the candidates and kept unless another beats them by a standard
+        error. None: the paper's method, which starts from equal weights and has the penalty of ``training``. Auto: "cv"
+        for an Mlp, unless ``training`` says how to regularise (a penalty or a validation part) or there are fewer than
+        ten observations; None for a module of your own, whose 40 to 60 trainings may be dear.
     members : int or "auto"
-        Networks, from different initial values, whose weights are averaged; those of your own need a function as ``network``, since a
-        module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for an Mlp, otherwise 1.
+        Networks, from different initial values, whose weights are averaged; those of your own need a function as
+        ``network``, since a module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for an Mlp, otherwise
+        1.
     bootstrap : int
         Networks of resampled data, for ``weights(X, return_std=True)``.
     device : str
@@ -79,7 +87,8 @@ class LocalMA(ModelAverage):
 
     Notes
     -----
-    Derived, and rebuilt in ten lines of torch, in the book's chapter "From global to local weights" (``book/method/local_weights``).
+    Derived, and rebuilt in ten lines of torch, in the book's chapter "From global to local weights"
+    (``book/method/local_weights``).
 
     Attributes
     ----------
@@ -90,8 +99,8 @@ class LocalMA(ModelAverage):
     shrinkage_ : float or None
         The penalty of the fit, infinite where global weights were kept.
     cv_results_ : dict of arrays of shape (L + 1,), or None
-        For each ``shrinkage`` that was tried, increasing, the mean held-out ``loss``, its ``difference`` to that of global weights with ``standard_error``,
-        and whether it was ``chosen``.
+        For each ``shrinkage`` that was tried, increasing, the mean held-out ``loss``, its ``difference`` to that of
+        global weights with ``standard_error``, and whether it was ``chosen``.
     bootstrap_ : Mixture or None
     n_models_, model_names_, classes_
 
@@ -142,8 +151,9 @@ class LocalMA(ModelAverage):
         X, y, F
             As in every average: see :meth:`localma.GlobalMA.fit`.
         groups : array of shape (n,), optional
-            Which observations belong together, such as the rows of one person: cross-validation holds them out together, and ``bootstrap``
-            draws them together. Without it, rows that resemble each other make local weights look better than they are.
+            Which observations belong together, such as the rows of one person: cross-validation holds them out
+            together, and ``bootstrap`` draws them together. Without it, rows that resemble each other make local
+            weights look better than they are.
 
         Raises
         ------
@@ -155,12 +165,19 @@ class LocalMA(ModelAverage):
     def _check(self, X, y, M, loss, groups=None):
         network, training, shrinkage, _ = self._settings(len(y))
         if groups is not None and groups.shape != (len(y),):
-            raise ValueError(f"groups has shape {groups.shape}, but there are {len(y)} observations; give one entry for each")
-        if training.validation_fraction not in ("auto", 0) and (groups is not None or shrinkage == "cv" or self.bootstrap):
+            raise ValueError(
+                f"groups has shape {groups.shape}, but there are {len(y)} observations; give one entry for each"
+            )
+        if training.validation_fraction not in ("auto", 0) and (
+            groups is not None or shrinkage == "cv" or self.bootstrap
+        ):
             given = training.validation_fraction
             raise ValueError(f"validation_fraction = {given} mixes what groups, folds and bootstraps keep apart; set 0")
         if isinstance(network, Mlp) and X.ndim != 2:
-            raise ValueError(f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of your own")
+            raise ValueError(
+                f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of"
+                " your own"
+            )
         check_whole("bootstrap", self.bootstrap, 0)
         check_device(self.device)
 
@@ -178,9 +195,17 @@ class LocalMA(ModelAverage):
         x = torch.tensor(X, dtype=dtype if isinstance(network, Mlp) else None, device=self.device)
         f, target = (torch.tensor(a, device=self.device) for a in (F, y))
         training = replace(training, dtype=str(dtype).removeprefix("torch."))
-        how = {"network": network, "training": training, "shrinkage": shrinkage, "members": members, "bootstrap": self.bootstrap}
+        how = {
+            "network": network,
+            "training": training,
+            "shrinkage": shrinkage,
+            "members": members,
+            "bootstrap": self.bootstrap,
+        }
         with tqdm(desc="LocalMA", unit="step", unit_scale=True, delay=5, leave=False, disable=not self.progress) as bar:
-            fit = fit_local_stack(x[None], f[None], target[None], loss, seeds=[seed], groups=groups, progress=bar, **how)
+            fit = fit_local_stack(
+                x[None], f[None], target[None], loss, seeds=[seed], groups=groups, progress=bar, **how
+            )
         body = fit.body(0, dtype, self.device)
         if shrinkage is not None:
             self.shrinkage_ = float(fit.shrinkage[0])
@@ -198,7 +223,10 @@ class LocalMA(ModelAverage):
         network = Mlp() if self.network is None else self.network
         training = Training() if self.training is None else self.training
         if not isinstance(network, Mlp) and not callable(network):  # modules are callable
-            raise TypeError(f"network must be an Mlp, a torch.nn.Module or a function of M that makes one, not {type(network).__name__}")
+            raise TypeError(
+                "network must be an Mlp, a torch.nn.Module or a function of M that makes one, not"
+                f" {type(network).__name__}"
+            )
         if not isinstance(training, Training):
             raise TypeError(f"training must be a localma.Training or None, not {type(training).__name__}")
         training.resolve(n)
@@ -213,17 +241,22 @@ class LocalMA(ModelAverage):
             if not shrinkage >= 0:
                 raise ValueError(f"shrinkage must not be negative, but is {shrinkage!r}")
         elif shrinkage not in ("cv", None):
-            raise ValueError(f'shrinkage must be "auto", "cv", a non-negative number or None, but is {self.shrinkage!r}')
+            raise ValueError(
+                f'shrinkage must be "auto", "cv", a non-negative number or None, but is {self.shrinkage!r}'
+            )
         if shrinkage is not None and training.penalty != "auto":
             raise ValueError(
-                f"training.penalty = {training.penalty!r} and shrinkage = {self.shrinkage!r} both say how strong the penalty is; "
-                'leave penalty at "auto", or give shrinkage=None'
+                f"training.penalty = {training.penalty!r} and shrinkage = {self.shrinkage!r} both say how strong the"
+                ' penalty is; leave penalty at "auto", or give shrinkage=None'
             )
         if isinstance(members, str) and members == "auto":
             members = MEMBERS if shrinkage is not None and not own and n <= 10_000 else 1
         check_whole("members", members, 1, ' or "auto"')
         if members > 1 and isinstance(network, nn.Module):
-            raise ValueError(f"members = {members} networks would all start at the values of network; give a function of M that makes one")
+            raise ValueError(
+                f"members = {members} networks would all start at the values of network; give a function of M that"
+                " makes one"
+            )
         return network, training, shrinkage, members
 
     def weights(self, X, return_std=False):
@@ -233,8 +266,9 @@ class LocalMA(ModelAverage):
         ----------
         X : array of shape (n, ...)
         return_std : bool
-            Also give the standard deviation of each weight over the networks of resampled data, (n, M); it needs a fit with ``bootstrap`` of
-            at least two. The shrinkage is held at its choice, so the uncertainty of that choice is not in it.
+            Also give the standard deviation of each weight over the networks of resampled data, (n, M); it needs a fit
+            with ``bootstrap`` of at least two. The shrinkage is held at its choice, so the uncertainty of that choice
+            is not in it.
         """
         w = super().weights(X)
         if not return_std:
@@ -266,4 +300,6 @@ def _fit_info(training: Training, history: History | None, entropy: float) -> Fi
         return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
     evaluated = np.asarray(history.evaluated_at, dtype=int)
-    return FitInfo(training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy))
+    return FitInfo(
+        training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy)
+    )

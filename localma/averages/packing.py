@@ -16,7 +16,8 @@ from localma.engine.networks import Constant, Mixture, Standardize, mlp_from_par
 
 __all__ = ["digest", "pack", "record", "unpack"]
 
-#: What can be saved beside numbers, strings, arrays, lists and dictionaries, by name: the class, and the ways to and back.
+#: What can be saved beside numbers, strings, arrays, lists and dictionaries, by name: the class, and the ways to and
+#: back.
 RECORDS: dict[str, tuple[type, Callable, Callable]] = {}
 
 

@@ -112,7 +112,9 @@ def _kind(header, path):
             importlib.import_module(module)
     kinds = [kind for (_, known), kind in KINDS.items() if known == name]
     if not kinds:
-        raise ValueError(f"{path} was saved by {name} of {module}, which is not defined here; import or define it first")
+        raise ValueError(
+            f"{path} was saved by {name} of {module}, which is not defined here; import or define it first"
+        )
     return KINDS.get((module, name), kinds[-1])
 
 

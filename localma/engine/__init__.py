@@ -1,8 +1,8 @@
 """The engine: many samples at once, as tensors with a leading axis for the sample; user input is checked above it.
 
 Constant weights (:func:`global_weights`), weight networks (:func:`fit_stack`), localized averages from the choice of
-their shrinkage to their bootstrap (:func:`fit_local_stack`) and directly
-trained ones (:func:`fit_direct_stack`), all of them for stacks of samples; the estimators of ``localma.averages`` call it with one sample.
+their shrinkage to their bootstrap (:func:`fit_local_stack`) and directly trained ones (:func:`fit_direct_stack`), all
+of them for stacks of samples; the estimators of ``localma.averages`` call it with one sample.
 """
 
 from localma.engine.devices import check_device, one_thread

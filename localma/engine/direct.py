@@ -24,8 +24,8 @@ DIRECT = {"learning_rate": 0.01, "steps": 500}
 class DirectStack:
     """B fitted networks with one output each.
 
-    ``values`` (B, P) are their parameters, ``sizes`` their layers; ``mean`` and ``scale`` (B, d) standardise the inputs, ``centre`` and ``spread`` (B,) undo
-    the standardisation of y.
+    ``values`` (B, P) are their parameters, ``sizes`` their layers; ``mean`` and ``scale`` (B, d) standardise the
+    inputs, ``centre`` and ``spread`` (B,) undo the standardisation of y.
     """
 
     values: Tensor
@@ -37,7 +37,9 @@ class DirectStack:
 
     def rows(self, index) -> DirectStack:
         """Some of the networks."""
-        return DirectStack(self.values[index], self.sizes, *(a[index] for a in (self.mean, self.scale, self.centre, self.spread)))
+        return DirectStack(
+            self.values[index], self.sizes, *(a[index] for a in (self.mean, self.scale, self.centre, self.spread))
+        )
 
     def predict(self, X: Tensor) -> Tensor:
         """(B, n) for X of shape (B, n, d)."""
@@ -59,10 +61,11 @@ def fit_direct_stack(
 ) -> DirectStack:
     """Regress y on X by B independent ReLU networks at once, with squared loss; samples may differ in size.
 
-    Up to rounding, row b equals ``DirectModel(mlp(d, 1, width=..., depth=..., random_state=seeds[b]), training=training)`` fitted to the
-    first ``counts[b]`` observations alone, as long as these are at most 1,024: of more, the estimator takes mini-batches unless its
-    ``batch_size`` is ``counts[b]`` or larger. Here every step uses all observations of a row, and none is held out; rows of a similar size are
-    trained side by side, so that little is spent on padding.
+    Up to rounding, row b equals ``DirectModel(mlp(d, 1, width=..., depth=..., random_state=seeds[b]),
+    training=training)`` fitted to the first ``counts[b]`` observations alone, as long as these are at most 1,024: of
+    more, the estimator takes mini-batches unless its ``batch_size`` is ``counts[b]`` or larger. Here every step uses
+    all observations of a row, and none is held out; rows of a similar size are trained side by side, so that little is
+    spent on padding.
 
     Parameters
     ----------
@@ -71,7 +74,8 @@ def fit_direct_stack(
     seeds : sequence of int, length B
         Of the initial values.
     counts : sequence of int, length B
-        How many observations of each row are real, the first ones; whatever stands behind them is ignored. Default: all.
+        How many observations of each row are real, the first ones; whatever stands behind them is ignored. Default:
+        all.
     network : Mlp
     training : Training
         An "auto" penalty is that of each row's own count.
@@ -99,24 +103,34 @@ def fit_direct_stack(
     B, n, d = X.shape
     counts = torch.full((B,), n) if counts is None else torch.as_tensor(counts)
     if y.shape != (B, n):
-        raise ValueError(f"y has shape {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the rows B and observations n")
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the rows B and observations n"
+        )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} rows; give one each")
     if counts.shape != (B,) or counts.is_floating_point() or not bool(((counts >= 1) & (counts <= n)).all()):
         raise ValueError(f"counts must be {B} whole numbers between 1 and n = {n}, the observations of each row")
     if training.batch_size != "auto" and training.batch_size < int(counts.max()):
-        raise ValueError("training.batch_size: a stack of direct models takes every observation in every step; leave it at 'auto'")
+        raise ValueError(
+            "training.batch_size: a stack of direct models takes every observation in every step; leave it at 'auto'"
+        )
     if training.validation_fraction not in ("auto", 0):
-        raise ValueError("training.validation_fraction: a stack of direct models holds nothing out; leave it at 'auto' or 0")
+        raise ValueError(
+            "training.validation_fraction: a stack of direct models holds nothing out; leave it at 'auto' or 0"
+        )
     penalties = torch.tensor([training.resolve(int(k)).penalty for k in counts], dtype=X.dtype, device=X.device)
-    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(int(counts.max()), **DIRECT)
+    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(
+        int(counts.max()), **DIRECT
+    )
     sizes = network.sizes(d, 1)
     cpu = X.device.type == "cpu"
     order = torch.argsort(counts, stable=True)
 
     def fit_tile(index: Tensor) -> tuple[Tensor, ...]:
         at = index.to(X.device)
-        return _fit_tile(X[at], y[at], counts[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training)
+        return _fit_tile(
+            X[at], y[at], counts[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training
+        )
 
     tiles, start = [], 0
     while start < B:
@@ -131,7 +145,9 @@ def fit_direct_stack(
 
 
 def _fit_tile(x, target, real, sizes, seeds, penalties, training) -> tuple[Tensor, ...]:
-    """Parameters, mean and scale of the inputs, centre and spread of y of a tile; ``real`` (B,) are the rows' counts."""
+    """Parameters, mean and scale of the inputs, centre and spread of y of a tile; ``real`` (B,) are the rows'
+    counts.
+    """
     most = int(real.max())
     x, target = x[:, :most], target[:, :most]
     mask = torch.arange(most, device=x.device) < real[:, None]

@@ -34,8 +34,9 @@ __all__ = ["ModulesFit", "StackFit", "fit_stack"]
 class StackFit:
     """B fitted weight networks.
 
-    ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of their inputs,
-    ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of the first networks.
+    ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of
+    their inputs, ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of
+    the first networks.
     """
 
     values: Tensor
@@ -65,7 +66,10 @@ class StackFit:
         """Each network as a module, with its standardisation in front."""
         values, dtype = self.values, self.values.dtype
         networks = [mlp_from_parameters(split_parameters(v, self.sizes), dtype).to(values.device) for v in values]
-        return [nn.Sequential(Standardize(*units), *net).eval() for *units, net in zip(self.mean, self.scale, networks, strict=True)]
+        return [
+            nn.Sequential(Standardize(*units), *net).eval()
+            for *units, net in zip(self.mean, self.scale, networks, strict=True)
+        ]
 
 
 @dataclass
@@ -83,7 +87,9 @@ class ModulesFit:
         """(B, M, n) for X of shape (B, n, ...)."""
         with torch.no_grad():  # in pieces, so that many observations need no large activations
             pairs = zip(self.modules, X, strict=True)
-            return torch.stack([torch.cat([body(module_input(body, part)) for part in x.split(1024)]).T for body, x in pairs])
+            return torch.stack(
+                [torch.cat([body(module_input(body, part)) for part in x.split(1024)]).T for body, x in pairs]
+            )
 
     def weights(self, X: Tensor) -> Tensor:
         """(B, n, M) for X of shape (B, n, ...)."""
@@ -109,7 +115,8 @@ def fit_stack(
     workers: int | None = None,
     progress: tqdm | None = None,
 ) -> StackFit | ModulesFit:
-    """Fit B independent localized averages at once; row b equals ``LocalMA(shrinkage=None, random_state=seeds[b]).fit(X[b], y[b], F=F[b])``.
+    """Fit B independent localized averages at once; row b equals
+    ``LocalMA(shrinkage=None, random_state=seeds[b]).fit(X[b], y[b], F=F[b])``.
 
     Parameters
     ----------
@@ -120,15 +127,16 @@ def fit_stack(
     loss : Loss
     seeds : sequence of int, length B
     network : Mlp, torch.nn.Module or callable
-        As of :class:`localma.LocalMA`; each network is a copy of the module, or what the function of M gives after ``torch.manual_seed(seeds[b])``.
+        As of :class:`localma.LocalMA`; each network is a copy of the module, or what the function of M gives after
+        ``torch.manual_seed(seeds[b])``.
     training : Training
     penalties : Tensor of shape (B,), optional
         One penalty for each network, instead of the one for all.
     start : Tensor of shape (B, M), optional
         Positive weights at which training starts, the same for every x; default: equal weights.
     sample_weight : Tensor of shape (B, n), optional
-        How much each observation counts, non-negative: zero for those that a fold holds out, how often a bootstrap sample drew them. Rows
-        are divided by their means.
+        How much each observation counts, non-negative: zero for those that a fold holds out, how often a bootstrap
+        sample drew them. Rows are divided by their means.
     standardize : bool
         Centre and scale the inputs of an Mlp by each replication's own sample.
     workers : int, optional
@@ -181,7 +189,9 @@ def fit_stack(
     # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
     small = cpu and (len(tiles) > 1 or row_bytes(min(n, training.batch_size)) < TILE_BYTES)
     parts = train_tiles(fit_tile, tiles, workers, small)
-    values, mean, scale, best_step = (torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step"))
+    values, mean, scale, best_step = (
+        torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step")
+    )
     return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0].history)
 
 
@@ -194,7 +204,8 @@ def _check_stack(X, F, y, seeds, penalties, start, sample_weight) -> None:
     B, n = X.shape[:2]
     if F.ndim not in (3, 4) or F.shape[:2] != (B, n) or y.shape != (B, n):
         raise ValueError(
-            f"F has shape {tuple(F.shape)} and y {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the replications B and observations n"
+            f"F has shape {tuple(F.shape)} and y {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the"
+            " replications B and observations n"
         )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} replications; give one each")

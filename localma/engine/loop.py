@@ -1,7 +1,7 @@
 r"""One training loop for one network and for many: every array has a leading replication axis, B = 1 for a single fit.
 
-Replications in a stack share nothing but the clock: each has its own data, initial values, batches, validation part, best step and
-stopping time, so each row equals the same fit alone.
+Replications in a stack share nothing but the clock: each has its own data, initial values, batches, validation part,
+best step and stopping time, so each row equals the same fit alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def train(
     progress: tqdm | None = None,
     penalties: Tensor | None = None,
 ) -> History:
-    """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in the stack.
+    """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in
+    the stack.
 
     Parameters
     ----------
@@ -142,7 +143,9 @@ def train(
     if n_valid:
         stack.restore(best)
     if not all(bool(p.isfinite().all()) for p in stack.parameters):
-        raise FloatingPointError("training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X")
+        raise FloatingPointError(
+            "training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X"
+        )
     empty = torch.zeros((0, B), device=device)
     return History(
         torch.stack(curve) if curve else empty,
@@ -175,7 +178,9 @@ class Adam:
             values, gradients, means, squares, steps = map(list, zip(*used, strict=True))
             torch._foreach_add_(steps, 1)
             how = {"weight_decay": 0.0, "amsgrad": False, "maximize": False, "eps": self.epsilon}
-            torch._fused_adam_(values, gradients, means, squares, [], steps, lr=learning_rate, beta1=0.9, beta2=0.999, **how)
+            torch._fused_adam_(
+                values, gradients, means, squares, [], steps, lr=learning_rate, beta1=0.9, beta2=0.999, **how
+            )
 
 
 def _expand(index: Tensor, target: Tensor) -> Tensor:

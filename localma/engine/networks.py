@@ -23,7 +23,8 @@ class Mlp(Settings):
     Parameters
     ----------
     width, depth : int
-        Units of a hidden layer and how many of these there are, H and D of the paper's network class; ``depth=0`` is the linear gate.
+        Units of a hidden layer and how many of these there are, H and D of the paper's network class; ``depth=0`` is
+        the linear gate.
 
     Examples
     --------
@@ -43,7 +44,9 @@ class Mlp(Settings):
 
 
 def module_input(module: nn.Module, X) -> Tensor:
-    """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them (tokens)."""
+    """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them
+    (tokens).
+    """
     x = X if isinstance(X, Tensor) else torch.tensor(np.asarray(X))
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
@@ -64,7 +67,8 @@ def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: st
 
 
 def initial_values(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
-    """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is zero.
+    """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is
+    zero.
 
     One flat draw, so that a network in a stack and the same network alone start from the same numbers.
     """
@@ -189,7 +193,8 @@ def start_at(bodies: list[nn.Module], weights: Tensor) -> None:
         linear = last_linear(body)
         if linear is None or linear.bias is None or linear.bias.shape != w.shape:
             raise ValueError(
-                "network must end with a torch.nn.Linear layer with a bias, which holds the global weights; or give shrinkage=None"
+                "network must end with a torch.nn.Linear layer with a bias, which holds the global weights; or give"
+                " shrinkage=None"
             )
         with torch.no_grad():
             linear.weight.zero_()
@@ -202,9 +207,11 @@ class WeightNetwork(nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        g: maps a batch of n inputs to logits of shape (n, M). An :func:`mlp`, a convolutional network, a text encoder, a linear gate.
+        g: maps a batch of n inputs to logits of shape (n, M). An :func:`mlp`, a convolutional network, a text encoder,
+        a linear gate.
     zero_output : bool
-        Set the last linear layer of the body to zero, so that all weights start at 1/M and training starts from the equal-weights average.
+        Set the last linear layer of the body to zero, so that all weights start at 1/M and training starts from the
+        equal-weights average.
 
     Examples
     --------
@@ -222,7 +229,9 @@ class WeightNetwork(nn.Module):
         if zero_output:
             linear = last_linear(body)
             if linear is None:
-                raise ValueError("body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False")
+                raise ValueError(
+                    "body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False"
+                )
             with torch.no_grad():
                 for parameter in linear.parameters():
                     parameter.zero_()
@@ -238,6 +247,8 @@ class WeightNetwork(nn.Module):
 
 def constant_body(weights, dtype, device) -> Constant:
     """Global weights (M,) as a body."""
-    with np.errstate(divide="ignore"):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
+    with np.errstate(
+        divide="ignore"
+    ):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
         logits = torch.as_tensor(np.log(weights), dtype=dtype, device=device)
     return Constant(logits).eval()

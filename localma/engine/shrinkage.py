@@ -1,9 +1,10 @@
 r"""Localized averages, from choosing how far to shrink them towards global weights to the networks of resampled data.
 
-A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from no shrinkage to global
-weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best of these beats them by one
-standard error. Penalties below the grid, with which small samples overfit, must show as much. Everything here is for many samples at once.
-The book derives it in "When global weights are right" (``book/beyond/adaptive``).
+A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from no shrinkage to
+global weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best
+of these beats them by one standard error. Penalties below the grid, with which small samples overfit, must show as
+much. Everything here is for many samples at once. The book derives it in "When global weights are right"
+(``book/beyond/adaptive``).
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ MEMBERS = 5
 class LocalStack:
     """R localized averages.
 
-    ``shrinkage`` (R,) are the penalties and ``global_weights`` (R, M) what stands where that is infinite (None both without shrinkage); ``stack`` are the
-    networks of the ``local`` samples (indices), ``members`` of each, sample by sample; ``resampled`` (R, bootstrap) bodies of resampled data.
+    ``shrinkage`` (R,) are the penalties and ``global_weights`` (R, M) what stands where that is infinite (None both
+    without shrinkage); ``stack`` are the networks of the ``local`` samples (indices), ``members`` of each, sample by
+    sample; ``resampled`` (R, bootstrap) bodies of resampled data.
     """
 
     shrinkage: np.ndarray | None
@@ -52,7 +54,9 @@ class LocalStack:
             w = torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1).repeat(1, n, 1)
         if self.stack is not None:
             mine = X if len(self.local) == R else X[self.local]
-            own = sum(self.stack.rows(slice(j, None, self.members)).weights(mine) / self.members for j in range(self.members))
+            own = sum(
+                self.stack.rows(slice(j, None, self.members)).weights(mine) / self.members for j in range(self.members)
+            )
             if len(self.local) == R:
                 return own
             w[self.local] = own
@@ -83,12 +87,14 @@ def fit_local_stack(
     workers: int | None = None,
     progress: tqdm | None = None,
 ) -> LocalStack:
-    """Fit R localized averages at once; row r equals ``LocalMA(random_state=seeds[r]).fit(X[r], y[r], F=F[r])`` with the same settings.
+    """Fit R localized averages at once; row r equals ``LocalMA(random_state=seeds[r]).fit(X[r], y[r], F=F[r])`` with
+    the same settings.
 
     Parameters
     ----------
     X, F, y, loss, seeds, network, training, workers, progress
-        As :func:`localma.engine.fit_stack` takes them; F and y may have more digits than the networks, whose type ``training.dtype`` names (default F's).
+        As :func:`localma.engine.fit_stack` takes them; F and y may have more digits than the networks, whose type
+        ``training.dtype`` names (default F's).
     shrinkage : "cv", float or None
     members, bootstrap : int
         As of :class:`localma.LocalMA`.
@@ -118,11 +124,19 @@ def fit_local_stack(
 
     def fit(index, rows, seeds, penalties, start, sample_weight=None):
         """Networks of the samples ``rows``, from their observations ``index``."""
-        x, f, target = (_of_samples(a if index is None else torch.stack([a[r, index[r]] for r in range(R)]), rows) for a in sample)
+        x, f, target = (
+            _of_samples(a if index is None else torch.stack([a[r, index[r]] for r in range(R)]), rows) for a in sample
+        )
         how = training.resolve(x.shape[1], shrunk=shrunk, **automatic(network))
         if progress is not None:  # smaller penalties, too, may be tried
             progress.total = max(progress.total, progress.n + how.steps * len(seeds))
-        more = {"penalties": penalties, "start": start, "sample_weight": sample_weight, "workers": workers, "progress": progress}
+        more = {
+            "penalties": penalties,
+            "start": start,
+            "sample_weight": sample_weight,
+            "workers": workers,
+            "progress": progress,
+        }
         return fit_stack(x, f, target, loss, seeds=seeds, network=network, training=how, **more), x
 
     penalty = gw = chosen = None
@@ -162,7 +176,9 @@ def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, 
     index = np.stack([subset(n, int(s)) for s in seeds])
     seen_n = index.shape[1]
     if groups is not None and R > 1 and seen_n < n:
-        raise ValueError(f"groups of more than one sample of over {seen_n} observations are not supported; fit one sample at a time")
+        raise ValueError(
+            f"groups of more than one sample of over {seen_n} observations are not supported; fit one sample at a time"
+        )
     seen = [torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in sample[1:]]
 
     def logits(rows, seeds, penalties, start, sample_weight):

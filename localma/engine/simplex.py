@@ -146,7 +146,9 @@ def simplex_lp(E: np.ndarray, slopes: tuple[float, float], rows: int = 1) -> np.
     bounds = np.repeat([[-slopes[0], slopes[1]], [-np.inf, np.inf]], [n, rows], axis=0)
     found = linprog(np.repeat([0.0, -1.0], [n, rows]), constraints, np.zeros(columns), bounds=bounds, method="highs")
     if found.status != 0:
-        raise FloatingPointError(f"the linear programme of the weights was not solved ({found.message}); rescale y and F")
+        raise FloatingPointError(
+            f"the linear programme of the weights was not solved ({found.message}); rescale y and F"
+        )
     w = np.maximum(-found.ineqlin.marginals, 0).reshape(rows, -1)
     return w / w.sum(1, keepdims=True)
 
@@ -207,9 +209,9 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
             w[~done], gap[~done] = _best_end(G[~done], y[~done], loss, iterations, tolerance)
     if bool((gap > CLOSED).any()):
         warnings.warn(
-            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still {float(gap.max()):.1e} of "
-            "the loss's scale. A loss with kinks has no such bound: give Loss(..., slopes=...) if it has two straight pieces; "
-            "otherwise check F and y for extreme values",
+            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still"
+            f" {float(gap.max()):.1e} of the loss's scale. A loss with kinks has no such bound: give Loss(...,"
+            " slopes=...) if it has two straight pieces; otherwise check F and y for extreme values",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -288,7 +290,8 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
     current = value(w)
     if not bool(current.isfinite().all()):
         raise ValueError(
-            f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain (Loss(response=..., prediction=...))"
+            f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain"
+            " (Loss(response=..., prediction=...))"
         )
     last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
@@ -318,7 +321,9 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
             if not bool(bad.any()):
                 break
             length = torch.where(bad, length / 2, length)
-        moves = (gap > tolerance * unit) & ((trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2)))
+        moves = (gap > tolerance * unit) & (
+            (trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2))
+        )
         if not bool(moves.any()):
             break  # neither the loss nor the gap falls any more: the limit of floating-point numbers, or a kink
         last_gap = gap

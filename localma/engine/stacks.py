@@ -20,7 +20,9 @@ class Stack(Protocol):
     """B networks that train side by side; whatever :meth:`snapshot` gives is kept and restored row by row."""
 
     parameters: list[Tensor]
-    weights: list[Tensor]  #: what a penalty applies to: all parameters but the biases, so that constant weights cost nothing
+    weights: list[
+        Tensor
+    ]  #: what a penalty applies to: all parameters but the biases, so that constant weights cost nothing
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (B, M, n) for inputs in the stack's layout, B first."""
@@ -45,9 +47,11 @@ class Stack(Protocol):
 
 
 class MLPStack:
-    """B independent ReLU networks as one: every parameter has a leading replication axis, every layer is one batched product.
+    """B independent ReLU networks as one: every parameter has a leading replication axis, every layer is one batched
+    product.
 
-    Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs along memory.
+    Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs
+    along memory.
 
     Parameters
     ----------
@@ -59,7 +63,10 @@ class MLPStack:
 
     def __init__(self, values: Tensor, sizes: list[tuple[int, int]]):
         self.sizes = sizes
-        self.layers = [(w.contiguous().requires_grad_(), b.contiguous().requires_grad_()) for w, b in split_parameters(values, sizes)]
+        self.layers = [
+            (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
+            for w, b in split_parameters(values, sizes)
+        ]
 
     @property
     def weights(self) -> list[Tensor]:
@@ -77,7 +84,9 @@ class MLPStack:
         """(B, M, n) for inputs (B, d, n)."""
         for depth, (weight, bias) in enumerate(self.layers):
             if depth:
-                x = torch.relu_(x)  # in place: the product before it needs its own inputs for the gradient, not its output
+                x = torch.relu_(
+                    x
+                )  # in place: the product before it needs its own inputs for the gradient, not its output
             x = torch.baddbmm(bias, weight, x)
         return x
 
@@ -139,7 +148,10 @@ class ModuleStack:
                 if not any(words in str(error) for words in NO_BATCHED_FORM):
                     raise
                 self.batched = False
-        rows = [({k: v[b] for k, v in self.values.items()}, {k: v[b] for k, v in self.buffers.items()}) for b in range(len(x))]
+        rows = [
+            ({k: v[b] for k, v in self.values.items()}, {k: v[b] for k, v in self.buffers.items()})
+            for b in range(len(x))
+        ]
         return torch.stack([self._one(*row, part) for row, part in zip(rows, x, strict=True)]).transpose(-2, -1)
 
     def _one(self, values, buffers, x):
@@ -175,5 +187,7 @@ class ModuleStack:
     def unstack(self) -> list[nn.Module]:
         """The modules that it was made from, with the stack's present values."""
         for b, module in enumerate([] if self.alone else self.modules):
-            module.load_state_dict({name: v[b].detach() for name, v in (self.values | self.buffers).items()}, strict=False)
+            module.load_state_dict(
+                {name: v[b].detach() for name, v in (self.values | self.buffers).items()}, strict=False
+            )
         return [module.eval() for module in self.modules]

@@ -14,14 +14,18 @@ __all__ = ["Settings", "Training", "automatic_penalty"]
 
 
 class Settings:
-    """A frozen dataclass that is one parameter of an estimator: its fields are searched over as ``parameter__field``."""
+    """A frozen dataclass that is one parameter of an estimator: its fields are searched over as
+    ``parameter__field``.
+    """
 
     def get_params(self, deep: bool = True) -> dict:
         """The fields, as scikit-learn asks for them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __repr__(self) -> str:  # as scikit-learn shows its estimators: what differs from the defaults
-        given = [f"{field.name}={value!r}" for field in fields(self) if (value := getattr(self, field.name)) != field.default]
+        given = [
+            f"{field.name}={value!r}" for field in fields(self) if (value := getattr(self, field.name)) != field.default
+        ]
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -37,27 +41,30 @@ class Training(Settings):
     Parameters
     ----------
     steps : int or "auto"
-        Adam steps, one full cycle of the learning rate. Auto: 100, and 100 sqrt(n / 1000) for n above 1000; 500 for a directly trained network.
+        Adam steps, one full cycle of the learning rate. Auto: 100, and 100 sqrt(n / 1000) for n above 1000; 500 for a
+        directly trained network.
     batch_size : int or "auto"
         Observations per step. Auto: all up to n = 1024, mini-batches of 1024 above.
     learning_rate : float or "auto"
-        Peak of the one-cycle schedule (Smith & Topin 2019). Auto: 0.1; 0.01 for a directly trained network, 0.001 for weights from a module of your own.
+        Peak of the one-cycle schedule (Smith & Topin 2019). Auto: 0.1; 0.01 for a directly trained network, 0.001 for
+        weights from a module of your own.
     penalty : float or "auto"
         lambda in ``criterion + lambda * sum of squared weights`` (not biases); the criterion is the loss divided by
         :meth:`Loss.scale`, so lambda has no unit. Auto: :func:`automatic_penalty`. A ``shrinkage`` takes its place.
     validation_fraction : float or "auto"
-        Share held out to choose the best step. Auto: 0, since the penalty and the cycle regularise, while the step that looks best on few
-        observations often is not (in S1 with n = 1500 a tenth held out triples the risk).
+        Share held out to choose the best step. Auto: 0, since the penalty and the cycle regularise, while the step that
+        looks best on few observations often is not (in S1 with n = 1500 a tenth held out triples the risk).
     patience : int or None
         Stop after so many evaluations without improvement (there are about 100 in a fit). None: run the whole cycle.
     epsilon : float or "auto"
-        Adam divides a gradient by its own running size plus this (Kingma & Ba 2015, Algorithm 1). Auto: 1e-8, as Adam ships; a tenth of
-        the automatic penalty where weights are shrunk. Close to global weights, where no direction pays, steps would follow the signs of rounding
-        errors; with this much more in the denominator (neither criterion nor penalty has a unit) they shrink with the gradient, and what is
-        learned is a continuous function of the data. A gradient below it is small beside that of the penalty on a weight of a tenth.
+        Adam divides a gradient by its own running size plus this (Kingma & Ba 2015, Algorithm 1). Auto: 1e-8, as Adam
+        ships; a tenth of the automatic penalty where weights are shrunk. Close to global weights, where no direction
+        pays, steps would follow the signs of rounding errors; with this much more in the denominator (neither criterion
+        nor penalty has a unit) they shrink with the gradient, and what is learned is a continuous function of the data.
+        A gradient below it is small beside that of the penalty on a weight of a tenth.
     dtype : {"auto", "float32", "float64"}
-        Auto: float32, and float64 where the data's digits need it (times in seconds since 1970, a response with a large offset). Stacks
-        train in the type of their tensors.
+        Auto: float32, and float64 where the data's digits need it (times in seconds since 1970, a response with a large
+        offset). Stacks train in the type of their tensors.
 
     Examples
     --------
@@ -113,7 +120,9 @@ class Training(Settings):
         if not (isinstance(self.penalty, Real) and 0 <= self.penalty < math.inf):
             raise ValueError(f'penalty must be a non-negative number or "auto", but is {self.penalty!r}')
         if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
-            raise ValueError(f'validation_fraction must be a number in [0, 1) or "auto", but is {self.validation_fraction!r}')
+            raise ValueError(
+                f'validation_fraction must be a number in [0, 1) or "auto", but is {self.validation_fraction!r}'
+            )
         if self.validation_fraction and not 1 <= self.n_validation(n) < n:
             raise ValueError(
                 f"validation_fraction = {self.validation_fraction:g} of n = {n} observations leaves "

@@ -19,7 +19,8 @@ __all__ = ["MULTIPLES", "CrossValidation", "cross_validate", "grid"]
 FOLDS = 5
 #: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move.
 MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
-#: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best of them.
+#: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best
+#: of them.
 SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
 #: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
 MOST = 3000
@@ -46,9 +47,10 @@ def rescale(shrinkage, seen: int, n: int):
 class CrossValidation:
     """What the held-out observations said of L penalties and of global weights, for R samples.
 
-    ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their mean held-out losses,
-    ``difference`` those minus the loss of global weights, and ``standard_error`` that of the difference, from the n pairs; all three are NaN
-    for a smaller penalty that a sample had no reason to try. ``chosen`` (R,) is the index of the choice.
+    ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their
+    mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
+    difference, from the n pairs; all three are NaN for a smaller penalty that a sample had no reason to try. ``chosen``
+    (R,) is the index of the choice.
     """
 
     shrinkage: np.ndarray
@@ -60,8 +62,13 @@ class CrossValidation:
     def columns(self, r: int) -> dict[str, np.ndarray]:
         """Of sample r, the candidates that it tried."""
         tried = ~np.isnan(self.loss[r])
-        table = {"shrinkage": self.shrinkage} | {name: getattr(self, name)[r] for name in ("loss", "difference", "standard_error")}
-        return {name: values[tried] for name, values in (table | {"chosen": np.arange(len(tried)) == self.chosen[r]}).items()}
+        table = {"shrinkage": self.shrinkage} | {
+            name: getattr(self, name)[r] for name in ("loss", "difference", "standard_error")
+        }
+        return {
+            name: values[tried]
+            for name, values in (table | {"chosen": np.arange(len(tried)) == self.chosen[r]}).items()
+        }
 
 
 def cross_validate(
@@ -81,21 +88,22 @@ def cross_validate(
     Parameters
     ----------
     fit : callable
-        ``fit(rows, seeds, penalties, start, sample_weight)`` trains one network per entry of ``rows``, on that sample, and gives their logits
-        at the sample's own inputs, (B, M, n).
+        ``fit(rows, seeds, penalties, start, sample_weight)`` trains one network per entry of ``rows``, on that sample,
+        and gives their logits at the sample's own inputs, (B, M, n).
     F : Tensor of shape (R, n, M), or (R, n, M, K) for cross-entropy
     y : Tensor of shape (R, n)
     loss : Loss
     shrinkage : array of shape (L,)
         Increasing.
     smaller : array, optional
-        Penalties below those, increasing: tried for the samples whose best is the first of ``shrinkage``, taken where the best of them beats it by one
-        standard error.
+        Penalties below those, increasing: tried for the samples whose best is the first of ``shrinkage``, taken where
+        the best of them beats it by one standard error.
     seeds : sequence of int, length R
         Of each sample's folds and networks.
     folds : int
     groups : array of shape (n,), optional
-        Observations with the same entry, such as the rows of one person, stay in one fold, and count as one draw in the standard error.
+        Observations with the same entry, such as the rows of one person, stay in one fold, and count as one draw in the
+        standard error.
 
     Returns
     -------
@@ -112,7 +120,9 @@ def cross_validate(
     if draws < 2 * folds:
         what = "observations" if groups is None else "groups"
         way = "give shrinkage= a number, or take global weights (GlobalMA)"
-        raise ValueError(f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}")
+        raise ValueError(
+            f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
+        )
     sample = _Sample(F, y, loss, _held(of, draws, folds, seeds, y.device), seeds, groups is None)
 
     def standard_error(values: np.ndarray) -> np.ndarray:
@@ -141,7 +151,9 @@ def cross_validate(
 
 
 def _held(of: np.ndarray, draws: int, folds: int, seeds: Sequence[int], device) -> Tensor:
-    """Which observations each fold of each sample holds out, (R, folds, n); ``of`` (n,) says which of the draws an observation belongs to."""
+    """Which observations each fold of each sample holds out, (R, folds, n); ``of`` (n,) says which of the draws an
+    observation belongs to.
+    """
     # a shuffle for each sample: data often come sorted
     order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
     own = torch.zeros(len(seeds), folds, draws, dtype=torch.bool)
@@ -169,7 +181,9 @@ class _Sample:
                 self.start[part, k] = start_weights(*known, loss)
 
     def losses(self, fit, samples: np.ndarray, shrinkage) -> np.ndarray:
-        """(samples, penalties, n): each observation's by the networks that did not see it, of one penalty after the other."""
+        """(samples, penalties, n): each observation's by the networks that did not see it, of one penalty after the
+        other.
+        """
         F, (_, folds, n), M, L = self.F, self.held.shape, self.F.shape[2], len(shrinkage)
         penalties = torch.as_tensor(shrinkage, dtype=F.dtype, device=F.device)
         at_once = max(1, 2**26 // (folds * L * n * M))
@@ -181,7 +195,10 @@ class _Sample:
                 torch.as_tensor(rows.repeat(folds * L)),
                 np.repeat(self.seeds[rows], L, 1).ravel(),
                 penalties.expand(shape).reshape(-1),
-                torch.as_tensor(soften(self.start[rows]), dtype=F.dtype, device=F.device).unsqueeze(2).expand(*shape, M).reshape(-1, M),
+                torch.as_tensor(soften(self.start[rows]), dtype=F.dtype, device=F.device)
+                .unsqueeze(2)
+                .expand(*shape, M)
+                .reshape(-1, M),
                 (~self.held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
             )
             for i, r in enumerate(rows):
@@ -196,12 +213,16 @@ class _Sample:
         # in the precision of the networks, which start there
         w = torch.as_tensor(self.start, dtype=self.F.dtype, device=self.F.device).double().unsqueeze(-1)
         folds = self.held.shape[1]
-        value = self.loss.of_weights(w, self.G.unsqueeze(1).expand(-1, folds, -1, -1), self.y.double().unsqueeze(1).expand(-1, folds, -1))
+        value = self.loss.of_weights(
+            w, self.G.unsqueeze(1).expand(-1, folds, -1, -1), self.y.double().unsqueeze(1).expand(-1, folds, -1)
+        )
         return torch.where(self.held, value, torch.zeros_like(value)).sum(1, keepdim=True).cpu().numpy()
 
 
 def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) -> (...)."""
+    """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) ->
+    (...).
+    """
     n, G = len(groups), int(groups.max()) + 1
     sums = np.zeros((*values.shape[:-1], G))
     np.add.at(sums, (..., groups), values - values.mean(-1, keepdims=True))

@@ -14,12 +14,15 @@ from localma.losses.loss import Loss, _tensors, not_negative
 
 __all__ = ["LOSSES", "PROBABILITY_FLOOR", "named", "pinball", "resolve_loss", "tweedie"]
 
-#: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
+#: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights
+#: can repair that.
 PROBABILITY_FLOOR = 1e-12
 
 
 class _LogSoftmaxAverage(torch.autograd.Function):
-    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior weights."""
+    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior
+    weights.
+    """
 
     @staticmethod
     def forward(ctx, logits: Tensor, G: Tensor) -> Tensor:
@@ -48,7 +51,10 @@ class _CrossEntropy(Loss):
         known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
         if not known.all():
             last = a.shape[-1] - 1
-            raise ValueError(f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has {y[~known][0].item():g}")
+            raise ValueError(
+                f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has"
+                f" {y[~known][0].item():g}"
+            )
         p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
         out = self.value(y, p)
         return out.numpy() if to_numpy else out
@@ -87,8 +93,8 @@ class _CrossEntropy(Loss):
             m, i = np.argwhere(bad.T)[0]
             label = f"model {names[m]!r}" if names else f"F[:, {m}]"
             raise ValueError(
-                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
-                f"row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
+                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy"
+                f" loss; row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
                 + advice_on_probabilities(F[:, m], total[:, m])
             )
 
@@ -120,8 +126,8 @@ def tweedie(power: float = 1.5) -> Loss:
     Parameters
     ----------
     power : float
-        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses). The end points are
-        ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
+        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses).
+        The end points are ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
 
     References
     ----------
@@ -135,7 +141,10 @@ def tweedie(power: float = 1.5) -> Loss:
     """
     p = float(power)
     if not (1 < p < float("inf") and p != 2):
-        raise ValueError(f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2")
+        raise ValueError(
+            f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1"
+            " and 2"
+        )
     return Loss(
         f"tweedie({p})",
         partial(_tweedie, p),
@@ -247,7 +256,9 @@ def resolve_loss(loss) -> Loss:
         found = named(loss)
         if found is None:
             known = ", ".join(sorted(LOSSES))
-            raise ValueError(f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)")
+            raise ValueError(
+                f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)"
+            )
         return found
     if callable(loss):
         return Loss(getattr(loss, "__name__", type(loss).__name__), loss)

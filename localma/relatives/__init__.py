@@ -11,7 +11,13 @@ The constant ones know one set of weights: :class:`BatesGranger`, :class:`Inform
 :class:`LocalSelection`, :class:`QuantileAverage`.
 """
 
-from localma.relatives.constant import AdaptiveMixing, BatesGranger, GreedySelection, InformationWeights, NonNegativeStacking
+from localma.relatives.constant import (
+    AdaptiveMixing,
+    BatesGranger,
+    GreedySelection,
+    InformationWeights,
+    NonNegativeStacking,
+)
 from localma.relatives.gates import HierarchicalStacking, MixtureOfExperts
 from localma.relatives.local import FeatureStacking, RightProbability
 from localma.relatives.quantile import QuantileAverage

@@ -1,4 +1,6 @@
-"""What several relatives need: losses of each model, log-likelihoods, errors that name a loss which a method cannot take."""
+"""What several relatives need: losses of each model, log-likelihoods, errors that name a loss which a method cannot
+take.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from localma.losses import Loss
 
 __all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared", "softmax"]
 
-# A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is as good.
+# A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is
+# as good.
 LEAST_VARIANCE = 1e-12
 
 
@@ -38,16 +41,18 @@ def need_likelihood(method: str, loss: Loss) -> None:
     """Raise ValueError for a loss that does not say how likely an observation is without a dispersion."""
     if loss.power != 0 and loss.log_likelihood is None:
         raise ValueError(
-            f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or "
-            "'cross_entropy', a Loss that declares its log_likelihood, or an average that needs the loss alone, such as "
-            "GlobalMA or GreedySelection"
+            f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or"
+            " 'cross_entropy', a Loss that declares its log_likelihood, or an average that needs the loss alone, such"
+            " as GlobalMA or GreedySelection"
         )
 
 
 def need_squared(method: str, loss: Loss) -> None:
     """Raise ValueError for any loss but the squared one."""
     if loss.power != 0:
-        raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
+        raise ValueError(
+            f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses"
+        )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

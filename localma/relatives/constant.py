@@ -14,7 +14,8 @@ __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeig
 
 
 class BatesGranger(_Constant):
-    r"""Weights from the second moments S of the models' errors: :math:`w \propto S^{-1} 1`, or :math:`w_m \propto 1 / S_{mm}`.
+    r"""Weights from the second moments S of the models' errors: :math:`w \propto S^{-1} 1`, or
+    :math:`w_m \propto 1 / S_{mm}`.
 
     Parameters
     ----------
@@ -142,7 +143,8 @@ class InformationWeights(_Constant):
 
 
 class AdaptiveMixing(_Constant):
-    r"""ARM, adaptive regression by mixing: likelihood weights from one half of the sample with variances from the other, averaged over splits.
+    r"""ARM, adaptive regression by mixing: likelihood weights from one half of the sample with variances from the
+    other, averaged over splits.
 
     Parameters
     ----------
@@ -233,7 +235,8 @@ class NonNegativeStacking(_Constant):
 
 
 class GreedySelection(_Constant):
-    """Ensemble selection: add, again and again, the model that makes the average best; a model's weight is how often it was taken.
+    """Ensemble selection: add, again and again, the model that makes the average best; a model's weight is how often it
+    was taken.
 
     Parameters
     ----------

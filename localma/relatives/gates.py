@@ -37,6 +37,7 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
         def criterion(logits, t):
             joint = torch.log_softmax(logits, 0) + (-0.5 * (L * torch.exp(-t) + t) if len(t) else density)
             return -torch.logsumexp(joint, 0).mean()
+
     else:
         G = loss.candidates(target, torch.tensor(np.ascontiguousarray(F)).movedim(0, -1))
         unit = loss.scale(G, target)
@@ -56,7 +57,9 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
         return total.item(), parameters.grad.numpy()
 
     A, variance = (np.zeros((basis.shape[1], M)), None) if start is None else start
-    theta = np.append((A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance))
+    theta = np.append(
+        (A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance)
+    )
     options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-8, "gtol": 1e-6}
     with one_thread():
         theta = minimize(value, theta, jac=True, method="L-BFGS-B", bounds=bound, options=options).x
@@ -72,7 +75,9 @@ def fit_path(basis, F, y, loss, objective, penalties):
 
 
 def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
-    """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold cross-validation."""
+    """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold
+    cross-validation.
+    """
     path = PENALTIES if penalty == "cv" else (penalty,)
     if len(path) > 1 and len(y) > 1:
         value = np.zeros(len(path))
@@ -160,7 +165,8 @@ class MixtureOfExperts(_Gate):
 
 
 class HierarchicalStacking(_Gate):
-    r"""Stacking with weights that vary over basis functions and are pooled: :math:`w(x) = \mathrm{softmax}(\varphi(x) A)`.
+    r"""Stacking with weights that vary over basis functions and are pooled:
+    :math:`w(x) = \mathrm{softmax}(\varphi(x) A)`.
 
     Parameters
     ----------
@@ -193,7 +199,7 @@ class HierarchicalStacking(_Gate):
     >>> from localma.relatives import HierarchicalStacking
     >>> x = np.linspace(-1, 1, 100)
     >>> F = np.stack([0 * x, np.ones(100)], 1)
-    >>> stacking = HierarchicalStacking(random_state=0).fit(x[:, None], abs(x), F=F)  # the second model's weight should be |x|
+    >>> stacking = HierarchicalStacking(random_state=0).fit(x[:, None], abs(x), F=F)  # the second weight should be |x|
     >>> bool(np.abs(stacking.weights(x[:, None])[:, 1] - abs(x)).mean() < 0.05)
     True
     """
@@ -205,7 +211,9 @@ class HierarchicalStacking(_Gate):
 
     def _fit_rule(self, Z, F, y, loss):
         medians = np.median(Z, 0)
-        A, _, self.penalty_ = fit_chosen(self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state)
+        A, _, self.penalty_ = fit_chosen(
+            self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state
+        )
         return A, medians
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""What relatives with weights that depend on the input share, and two that borrow their fit: a ridge and a classifier."""
+"""What relatives with weights that depend on the input share, and two that borrow their fit: a ridge and a
+classifier.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ def linear_basis(Z):
 
 
 class FeatureStacking(Local):
-    r"""Feature-weighted linear stacking: :math:`w_m(x) = a_m + b_m^\top x`, by ridge regression, without any constraint.
+    r"""Feature-weighted linear stacking: :math:`w_m(x) = a_m + b_m^\top x`, by ridge regression, without any
+    constraint.
 
     Parameters
     ----------
@@ -161,7 +164,9 @@ class RightProbability(Local):
 
     def _rule_weights(self, Z):
         if isinstance(self.rule_, list):
-            p = np.stack([r.predict_proba(Z)[:, 1] if hasattr(r, "predict_proba") else np.full(len(Z), r) for r in self.rule_], 1)
+            p = np.stack(
+                [r.predict_proba(Z)[:, 1] if hasattr(r, "predict_proba") else np.full(len(Z), r) for r in self.rule_], 1
+            )
             p[~p.any(1)] = 1  # where no model is thought right, as by a tree: equal weights
             return p / p.sum(1, keepdims=True)
         if not hasattr(self.rule_, "predict_proba"):

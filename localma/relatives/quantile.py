@@ -20,8 +20,9 @@ CELLS = (1, 2, 4, 8)  # what cells="cv" chooses from
 class QuantileAverage(Local):
     r"""Local average of quantile models under the pinball loss: :math:`w(x) = \sum_k \varphi_k(x) A_k`, fitted exactly.
 
-    The :math:`\varphi_k` are soft memberships in K cells (they are positive and sum to one), the rows :math:`A_k` weights on the simplex, so that the
-    :math:`w(x)` are on it as well. The pinball loss is piecewise linear in A: a linear programme.
+    The :math:`\varphi_k` are soft memberships in K cells (they are positive and sum to one), the rows :math:`A_k`
+    weights on the simplex, so that the :math:`w(x)` are on it as well. The pinball loss is piecewise linear in A: a
+    linear programme.
 
     Parameters
     ----------
@@ -42,10 +43,10 @@ class QuantileAverage(Local):
 
     Notes
     -----
-    Source: Fakoor, Kim, Mueller, Smola and Tibshirani (2023), Flexible model aggregation for quantile regression. Simplified: cells
-    instead of a network (that one is ``LocalMA(loss=pinball(level))``), one level at a time, one weight for each model rather than for each
-    pair of levels. For several levels fit one average each and sort the predictions. The better choice when the question is a quantile: a
-    mean cannot answer it.
+    Source: Fakoor, Kim, Mueller, Smola and Tibshirani (2023), Flexible model aggregation for quantile regression.
+    Simplified: cells instead of a network (that one is ``LocalMA(loss=pinball(level))``), one level at a time, one
+    weight for each model rather than for each pair of levels. For several levels fit one average each and sort the
+    predictions. The better choice when the question is a quantile: a mean cannot answer it.
 
     Examples
     --------

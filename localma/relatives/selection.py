@@ -19,7 +19,8 @@ record(KDTree, lambda tree: np.asarray(tree.data), KDTree)
 
 
 class LocalSelection(Local):
-    """Localized model selection: at each x the single model that did best nearby, among neighbours or in the cell of a partition.
+    """Localized model selection: at each x the single model that did best nearby, among neighbours or in the cell of a
+    partition.
 
     Parameters
     ----------
@@ -111,7 +112,9 @@ class LocalSelection(Local):
 
 
 def _selected(index, losses, Z, k, own=0.0):
-    """The model with the smallest loss over the k nearest neighbours of each row, all that are as near as the k-th among them, less its ``own``."""
+    """The model with the smallest loss over the k nearest neighbours of each row, all that are as near as the k-th
+    among them, less its ``own``.
+    """
     chosen = []
     for part in np.array_split(np.arange(len(Z)), -(-len(Z) // 1000)):
         radius = index.query(Z[part], k)[0][:, -1] * (1 + 1e-9)
@@ -123,7 +126,8 @@ def _selected(index, losses, Z, k, own=0.0):
 
 
 def grow(Z, losses, depth, least=5):
-    """Cut so that the best model below plus the best model above lose least: nested (covariate, cut, below, above), or a model's number.
+    """Cut so that the best model below plus the best model above lose least: nested (covariate, cut, below, above), or
+    a model's number.
 
     No cell gets fewer than ``least`` observations; a cut that gains nothing is not made.
     """

@@ -1,7 +1,8 @@
 """The conditions of the theorems, held against a user's own problem: one call, one table.
 
-No condition of an asymptotic theorem can be *verified* on a sample. Some can be refuted, some can be seen to be far from trouble, and some cannot be
-seen at all; the table says which is which. The book's last chapter on the theory, ``book/theory/map``, reads it row by row.
+No condition of an asymptotic theorem can be *verified* on a sample. Some can be refuted, some can be seen to be far
+from trouble, and some cannot be seen at all; the table says which is which. The book's last chapter on the theory,
+``book/theory/map``, reads it row by row.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ MOST = 5000  # observations for which a nearest neighbour is sought, or with whi
 
 #: Where a verdict turns, and why there.
 #:
-#: - "tail index", of root losses: below 1 they are heavier than exponential, and the losses heavier than Weibull with index 1/2.
-#: - "pushing": fewer than five observations, or one in a hundred, decide where the weights go; Gaussian errors alone give n / 3. Twice as many: cannot tell.
-#: - "neighbours": weight that moves between nearest neighbours. More than half is hardly seen to be smooth, more than three quarters is not.
+#: - "tail index", of root losses: below 1 they are heavier than exponential, and the losses heavier than Weibull with
+#:   index 1/2.
+#: - "pushing": fewer than five observations, or one in a hundred, decide where the weights go; Gaussian errors alone
+#:   give n / 3. Twice as many: cannot tell.
+#: - "neighbours": weight that moves between nearest neighbours. More than half is hardly seen to be smooth, more than
+#:   three quarters is not.
 #: - "saturation": this share of the points has a weight above 0.999, logits of 7 and more: a choice and not an average.
 #: - "parameters" per observation: five observations for each parameter are comfortable, less than one is not.
-#: - "gap", in shares of the training loss: a tenth is what a reader would call a difference. It must be exceeded by two standard errors.
+#: - "gap", in shares of the training loss: a tenth is what a reader would call a difference. It must be exceeded by two
+#:   standard errors.
 #: - "weight error": a standard error of 1/4 in constant weights has an interval that covers most of the simplex.
 #: - "range": a prediction beyond all responses by more than twice their range is no prediction of a response.
 #: - "level": false-alarm probability of each of the tests frozen, drift, order and reach.
@@ -60,19 +65,20 @@ THRESHOLDS = {
 }
 
 
-#: Name of a row: condition, what is measured, what to do. One line of text each, so that the table can be read here as well.
+#: Name of a row: condition, what is measured, what to do. One line of text each, so that the table can be read here as
+#: well.
 # fmt: off
 ROWS = {
     "limits": ("1: models near their limits", "training sizes of the models",
-        "give sizes=, each model's training size; where it is no more than yours, the models' own errors count like yours"),
+        "give sizes=, each model's training size; where it is no more than yours, their own errors count like yours"),
     "extrapolation": ("1: models near their limits", "how far predictions lie beyond all responses",
         "clip the model or leave it out where it extrapolates; look at its inputs there"),
     "frozen": ("setting: models are frozen", "a model's loss: new minus training data",
         "a leak, unless drift explains it: fit the weights on data that no model has seen; ask the models' makers"),
     "tails": ("2: light tails", "Weibull index of the root losses' upper tenth",
-        "look at the largest losses; a loss that grows more slowly, or responses on another scale; expect slower rates"),
+        "look at the largest losses; a loss that grows more slowly, or another scale for y; expect slower rates"),
     "steepness": ("3: Lipschitz loss", "how many observations push the weights; K of the loss",
-        "look at the few observations with the steepest loss; lift predictions near zero, clip, or take a flatter loss"),
+        "look at the few observations with the steepest loss; lift predictions near 0, clip, or take a flatter loss"),
     "near zero": ("3: Lipschitz loss", "outcomes that the average all but excluded",
         "some outcomes were called impossible: calibrate the models, or add a model that excludes nothing"),
     "smoothness": ("4: smooth weights", "change of weights to the nearest observation, 95 % quantile",
@@ -82,14 +88,14 @@ ROWS = {
     "size": ("5: dimensions", "parameters of the network, observations",
         "more data, a smaller width, or global weights"),
     "reach": ("5: a floor under the risk", "mean beyond the models' hull, by cross-fitting",
-        "if seen: another model, on the other side; if not, the best risk may be zero, and Theorem 3 speaks rather than 1 and 2"),
+        "if seen: a model on the other side; if not, the best risk may be zero: Theorem 3 speaks, not 1 and 2"),
     "gap": ("6: from the sample to new points", "loss on new minus loss on training data",
         "more data, a smaller network, a larger penalty"),
     "drift": ("6: from the sample to new points", "columns of X, new and training: Kolmogorov and Smirnov",
         "fit on data from where you will predict"),
     "order": ("6: from the sample to new points", "correlation of neighbouring errors, in its errors",
         "if the order is time or place, the observations are not independent: validate in blocks"),
-    "pays": ("6: from the sample to new points", "gain at new points over global weights (over equal ones, for constant weights)",
+    "pays": ("6: from the sample to new points", "gain at new points over global weights (or equal ones)",
         "take the simpler weights, or more data"),
     "identification": ("Theorem 3: weights", "standard error of constant weights, worst direction",
         "do not read the weights; drop or merge models that agree"),
@@ -129,11 +135,15 @@ class Audit:
         lines = [self.table[["condition", "value", "verdict"]].to_string()]
         return "\n".join(lines + [f"{name}: {self.table.loc[name, 'what to do']}" for name in self.alarms])
 
-    def _repr_html_(self) -> str:  # narrow enough for a phone: the verdict first, advice below and only where it is needed
+    def _repr_html_(
+        self,
+    ) -> str:  # narrow enough for a phone: the verdict first, advice below and only where it is needed
         told = self.table["condition"].str.split(":").str[0] + ": " + self.table["measured"]
         todo = self.table.loc[self.table["verdict"] != FINE, "what to do"]
         advice = "".join(f"<li><b>{name}</b>: {what}</li>" for name, what in todo.items())
-        return self.table[["verdict", "value"]].assign(measured=told).to_html() + (f"<ul>{advice}</ul>" if advice else "")
+        return self.table[["verdict", "value"]].assign(measured=told).to_html() + (
+            f"<ul>{advice}</ul>" if advice else ""
+        )
 
 
 def audit(
@@ -148,11 +158,13 @@ def audit(
 ) -> Audit:
     """Hold a fitted average and new data against the conditions of the theorems.
 
-    The data must be *new*: neither the models nor the weights have seen them. Nothing in them tells whether that is so, and on the training data most rows look
-    better than they are. What compares the two samples (gap, drift, frozen models) needs ``train``, and says "cannot tell" without it.
+    The data must be *new*: neither the models nor the weights have seen them. Nothing in them tells whether that is so,
+    and on the training data most rows look better than they are. What compares the two samples (gap, drift, frozen
+    models) needs ``train``, and says "cannot tell" without it.
 
-    "In danger" means that the data contradict what a theorem needs, or that the sample is too small for it; where this is a test, its
-    false-alarm probability is in :data:`THRESHOLDS`, with the reasons of all limits. "Looks fine" means no more than that nothing was found.
+    "In danger" means that the data contradict what a theorem needs, or that the sample is too small for it; where this
+    is a test, its false-alarm probability is in :data:`THRESHOLDS`, with the reasons of all limits. "Looks fine" means
+    no more than that nothing was found.
 
     Parameters
     ----------
@@ -175,7 +187,8 @@ def audit(
     Raises
     ------
     TypeError, ValueError
-        Naming the argument: no average, not fitted, wrong shapes, NaN, responses outside the loss's domain, data that are those of the fit.
+        Naming the argument: no average, not fitted, wrong shapes, NaN, responses outside the loss's domain, data that
+        are those of the fit.
 
     Examples
     --------
@@ -192,7 +205,10 @@ def audit(
     ['identification']
     """
     if not isinstance(average, ModelAverage):
-        raise TypeError(f"average must be a fitted LocalMA, GlobalMA or another average of this package, not {type(average).__name__}")
+        raise TypeError(
+            "average must be a fitted LocalMA, GlobalMA or another average of this package, not"
+            f" {type(average).__name__}"
+        )
     check_is_fitted(average)
     if average.n_models_ < 2:
         raise ValueError("average has one model, so no weights to audit; give at least two")
@@ -204,7 +220,10 @@ def audit(
             raise ValueError("train must be (X, y) or (X, y, F), the data of the fit")
         old = _sample(average, *train)
         if new.X.shape == old.X.shape and np.array_equal(new.X, old.X):
-            raise ValueError("X and train are the same data; keep some aside: the training data cannot show what happens at new points")
+            raise ValueError(
+                "X and train are the same data; keep some aside: the training data cannot show what happens at new"
+                " points"
+            )
     if sizes is not None and (np.shape(sizes) != (average.n_models_,) or not (np.asarray(sizes) > 0).all()):
         raise ValueError(f"sizes must be {average.n_models_} positive numbers, one for each model, but is {sizes}")
     n = len(new.y if old is None else old.y)
@@ -219,12 +238,18 @@ def audit(
         _identification(average, loss, new, n),
     ]
     cells = {name: (*ROWS[name][:2], value, verdict, ROWS[name][2]) for name, value, verdict in rows}
-    return Audit(pd.DataFrame.from_dict(cells, orient="index", columns=["condition", "measured", "value", "verdict", "what to do"]))
+    return Audit(
+        pd.DataFrame.from_dict(
+            cells, orient="index", columns=["condition", "measured", "value", "verdict", "what to do"]
+        )
+    )
 
 
 def _sample(average, X, y, F=None) -> _Sample:
     loss = average._resolve_loss()
-    y = clone(average)._validate_sample(X, y, F)[1]  # a copy, since scikit-learn's checks write the number of columns down
+    y = clone(average)._validate_sample(X, y, F)[
+        1
+    ]  # a copy, since scikit-learn's checks write the number of columns down
     array, F = average._predictions(X, F)
     y = np.asarray(average._encode(y) if loss.is_classification else y, dtype=float)
     w = average._weights(array)
@@ -238,7 +263,9 @@ def _columns(loss: Loss, s: _Sample) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _slopes(loss: Loss, s: _Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First and second derivative of the loss in the average (n,), and the models' distances from the average (n, M)."""
+    """First and second derivative of the loss in the average (n,), and the models' distances from the average
+    (n, M).
+    """
     y = torch.as_tensor(s.y)
     f = loss.linear(loss.candidates(y, torch.as_tensor(np.moveaxis(s.F, 0, -1).copy())))
     a = (torch.as_tensor(s.w.T.copy()) * f).sum(0)
@@ -297,7 +324,8 @@ def _steepness(loss, new):
     verdict = DANGER if pushing < limit else UNKNOWN if pushing < 2 * limit else FINE
     yield "steepness", f"{pushing:.0f} of {len(push)}, K {K:.3g}", verdict
 
-    # Calibrated probabilities below e belong to what happens with probability at most e for each class; a count of mean e is positive with at most e.
+    # Calibrated probabilities below e belong to what happens with probability at most e for each class; a count of mean
+    # e is positive with at most e.
     n, lost = len(new.y), 0
     if loss.is_classification:
         chance, limit = np.exp(-new.L), THRESHOLDS["calibrated"] / (n * new.F.shape[2])
@@ -337,18 +365,24 @@ def _size(average, new, n, borrowed):
     bodies = getattr(getattr(network, "body", None), "bodies", [network])
     S = max(sum(p.numel() for p in body.parameters()) for body in bodies) if network is not None else new.w.shape[1] - 1
     low, high = THRESHOLDS["parameters"]
-    value = f"S {S}, n {n}{' (new data)' if borrowed else ''}, d {np.prod(new.X.shape[1:], dtype=int)}, M {new.w.shape[1]}"
+    value = (
+        f"S {S}, n {n}{' (new data)' if borrowed else ''}, d {np.prod(new.X.shape[1:], dtype=int)}, M {new.w.shape[1]}"
+    )
     return "size", value, FINE if low * n >= S else DANGER if high * n < S else UNKNOWN
 
 
 def _reach(loss, new, random_state):
-    # A forest learns on one half where the mean lies beyond the hull; the other half, whose noise it has not seen, says whether it does. If the mean
-    # lies in the hull, y exceeds its upper end by at most zero on average on any set that was chosen without looking at y.
+    # A forest learns on one half where the mean lies beyond the hull; the other half, whose noise it has not seen, says
+    # whether it does. If the mean lies in the hull, y exceeds its upper end by at most zero on average on any set that
+    # was chosen without looking at y.
     y, f = _columns(loss, new)
     features = np.c_[new.X.reshape(len(y), -1), new.F.reshape(len(y), -1)]
     beyond = np.zeros((len(y), y.shape[1], 2))
     for learn, check in KFold(2, shuffle=True, random_state=random_state).split(features):
-        forest, some = RandomForestRegressor(50, min_samples_leaf=5, random_state=random_state), learn[:: -(-len(learn) // MOST)]
+        forest, some = (
+            RandomForestRegressor(50, min_samples_leaf=5, random_state=random_state),
+            learn[:: -(-len(learn) // MOST)],
+        )
         guess = forest.fit(features[some], y[some].squeeze()).predict(features[check]).reshape(len(check), -1)
         for side, (sign, end) in enumerate(((1, f[check].max(1)), (-1, f[check].min(1)))):
             beyond[check, :, side] = np.where(sign * (guess - end) > 0, sign * (y[check] - end), 0)
@@ -372,7 +406,9 @@ def _new_points(average, loss, new, old):
     error = new.L if loss.is_classification else new.y - new.a
     error = error - error.mean()
     both = error[1:] * error[:-1]
-    z = both.sum() / np.sqrt((both**2).sum()) if both.any() else 0.0  # White's error: noise may grow or shrink along the way
+    z = (
+        both.sum() / np.sqrt((both**2).sum()) if both.any() else 0.0
+    )  # White's error: noise may grow or shrink along the way
     yield "order", f"{z:.1f}", DANGER if abs(z) > norm.isf(THRESHOLDS["level"] / 2) else FINE
 
     gain = loss(new.y, _global(loss, new, old) if hasattr(average, "network_") else new.F.mean(1)) - new.L
@@ -395,7 +431,7 @@ def _identification(average, loss, new, n):
     B = apart @ null_space(np.ones((1, apart.shape[1])))  # weights sum to one, so only contrasts of models count
     H, J = (B.T * np.maximum(second, 0)) @ B / len(B), (B.T * first**2) @ B / len(B)
     values = np.linalg.eigvalsh(H)
-    if not second.any():  # a loss of straight pieces, such as the absolute one: autograd sees no curvature where there is some in the mean
+    if not second.any():  # straight pieces, such as the absolute loss: autograd sees none of the mean's curvature
         return "identification", "no curvature", UNKNOWN
     error = np.inf
     if values[0] > 1e-12 * values[-1]:

@@ -145,7 +145,11 @@ def test_every_average_refuses_classes(kind, models, target, given, message):
         ({"training": Training(learning_rate="fast")}, ValueError, "learning_rate"),
         ({"training": Training(penalty=-1)}, ValueError, "penalty"),
         ({"training": Training(validation_fraction=1.5)}, ValueError, "validation_fraction"),
-        ({"training": Training(validation_fraction=0.01)}, ValueError, r"n = 20 observations leaves 0 for validation.*more data"),
+        (
+            {"training": Training(validation_fraction=0.01)},
+            ValueError,
+            r"n = 20 observations leaves 0 for validation.*more data",
+        ),
         ({"training": Training(patience=3)}, ValueError, "patience needs a validation part"),
         ({"training": Training(dtype="float16")}, ValueError, "dtype"),
         ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
@@ -222,7 +226,9 @@ def test_columns_of_words_are_named(estimator):
 def test_a_loss_names_its_domains_correctly():
     with pytest.raises(ValueError, match=r"prediction = 'unit' is no domain.*between 0 and 1"):
         Loss("bernoulli", lambda y, a: y - a, prediction="unit")
-    bernoulli = Loss("bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1")
+    bernoulli = Loss(
+        "bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1"
+    )
     with pytest.raises(ValueError, match=r"F must be between 0 and 1 for the bernoulli loss, but F\[1, 1\] = 1.5"):
         GlobalMA(loss=bernoulli).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=[[0.2, 0.5], [0.3, 1.5], [0.4, 0.2]])
 
@@ -252,7 +258,9 @@ def test_predictions_are_checked_at_prediction_too(kind, monkeypatch):
     for predict in (average.predict, average.predict_proba):
         with pytest.raises(ValueError, match=r"F\[:, 1\] must give class probabilities.*row 4 sums to 2\b.*softmax"):
             predict(X, F=changed(PROBABILITIES, (4, 1), 1.0))
-    with pytest.raises(ValueError, match=r"F\[:, 0\] must give class probabilities.*row 4 sums to 1 and its smallest entry is -1\."):
+    with pytest.raises(
+        ValueError, match=r"F\[:, 0\] must give class probabilities.*row 4 sums to 1 and its smallest entry is -1\."
+    ):
         average.predict(X, F=changed(PROBABILITIES, (4, 0), [2, -1]))
     rounded = np.random.default_rng(0).dirichlet(np.ones(2), (20, 2)).astype(np.float32)
     np.testing.assert_allclose(average.predict_proba(X, F=rounded).sum(1), 1, atol=1e-6)
@@ -338,7 +346,10 @@ def test_advice_that_fits_the_mistake(two_halves):
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P[..., 1]), "np.stack"),
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 100), "divide by 100"),
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 1.01), "divide each row"),
-        (lambda: EqualWeights(loss="cross_entropy").fit(X[labels == 1], labels[labels == 1], F=P[labels == 1]), "row of class 0"),
+        (
+            lambda: EqualWeights(loss="cross_entropy").fit(X[labels == 1], labels[labels == 1], F=P[labels == 1]),
+            "row of class 0",
+        ),
         (lambda: EqualWeights([LogisticRegression().fit(X, labels)]).fit(X, labels), "is a classifier"),
         (lambda: LocalMA(bootstrap=True).fit(X, y, F=F), "bootstrap must be a whole number"),
         (lambda: LocalMA().fit(X, y, F=F, groups=np.arange(400) // 100), "GlobalMA"),

@@ -18,7 +18,19 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from localma import LOSSES, BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, WeightNetwork, mlp, tweedie
+from localma import (
+    LOSSES,
+    BestModel,
+    DirectModel,
+    EqualWeights,
+    GlobalMA,
+    LocalMA,
+    Mlp,
+    Training,
+    WeightNetwork,
+    mlp,
+    tweedie,
+)
 
 AVERAGES = [LocalMA, GlobalMA, EqualWeights, BestModel]
 
@@ -63,7 +75,7 @@ def sample(n=200, M=3, seed=0, loss="squared"):
     return X, np.round(y) if loss == "poisson" else y, F
 
 
-# --- invariants -------------------------------------------------------------------------------------------------------------------
+# --- invariants ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -126,20 +138,25 @@ def test_units_of_y_and_shifts_change_nothing():
     X, y, F = sample()
     double = Training(dtype="float64")
     w = make(LocalMA, training=double).fit(X, y, F=F).weights(X)
-    for other in (make(LocalMA, training=double).fit(X, 1e3 * y, F=1e3 * F), make(LocalMA, training=double).fit(X, y + 10, F=F + 10)):
+    for other in (
+        make(LocalMA, training=double).fit(X, 1e3 * y, F=1e3 * F),
+        make(LocalMA, training=double).fit(X, y + 10, F=F + 10),
+    ):
         np.testing.assert_allclose(other.weights(X), w, atol=1e-6)
-    np.testing.assert_allclose(make(LocalMA, training=double).fit(100 * X + 7, y, F=F).weights(100 * X + 7), w, atol=1e-6)
+    np.testing.assert_allclose(
+        make(LocalMA, training=double).fit(100 * X + 7, y, F=F).weights(100 * X + 7), w, atol=1e-6
+    )
 
 
-# --- problems with a known answer ------------------------------------------------------------------------------------------------
+# --- problems with a known answer ------------------------------------------------------------
 
 
 def test_two_experts_without_noise():
     """Each expert is right on its half, so w*(x) is an indicator. No noise and a fixed seed: nothing here is random."""
     X = np.linspace(-1, 1, 400)[:, None]
-    average = LocalMA([lambda X: -X[:, 0], lambda X: X[:, 0]], random_state=0, training=Training(steps=400, penalty=0.0)).fit(
-        X, np.abs(X[:, 0])
-    )
+    average = LocalMA(
+        [lambda X: -X[:, 0], lambda X: X[:, 0]], random_state=0, training=Training(steps=400, penalty=0.0)
+    ).fit(X, np.abs(X[:, 0]))
     w = average.weights(np.array([[-0.9], [-0.3], [0.3], [0.9]]))
     np.testing.assert_allclose(w[:, 1], [0, 0, 1, 1], atol=0.05)
     assert np.abs(average.predict(X) - np.abs(X[:, 0])).max() < 0.05
@@ -147,8 +164,9 @@ def test_two_experts_without_noise():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_softmax_weights_are_recovered(dtype):
-    """w*(x) = softmax of a linear map, which the network contains. Over 12 other seeds the mean weight error lay between 0.005 and
-    0.011 (mean 0.008, sd 0.002): a right program exceeds 0.03 with probability below 1e-6."""
+    """w*(x) = softmax of a linear map, which the network contains. Over 12 other seeds the mean weight error lay
+    between 0.005 and 0.011 (mean 0.008, sd 0.002): a right program exceeds 0.03 with probability below 1e-6.
+    """
     rng = np.random.default_rng(0)
     X, F = rng.normal(size=(4000, 2)), 3 * rng.normal(size=(4000, 3))
     logits = X @ np.array([[1.0, -1, 0], [0, 1, -1]])
@@ -163,7 +181,8 @@ def test_softmax_weights_are_recovered(dtype):
 def test_class_probabilities_are_recovered():
     """Two classifiers, each right on its half; the average's log-loss must come near that of the truth.
 
-    Over 15 other seeds the excess was at most 0.012 for LocalMA and at least 0.33 for GW: false alarms have probability below 1e-4.
+    Over 15 other seeds the excess was at most 0.012 for LocalMA and at least 0.33 for GW: false alarms have probability
+    below 1e-4.
     """
     rng = np.random.default_rng(1)
     X = rng.uniform(-1, 1, (2000, 1))
@@ -181,8 +200,8 @@ def test_class_probabilities_are_recovered():
 def test_defaults_are_sensible_for_small_and_large_samples(n):
     """Signal: far better than GW on new data. No signal: no worse than a mild overfit.
 
-    Over 30 (n = 50) and 6 (n = 20,000) other seeds the ratio to GW was 0.16 and 0.08 at most, the error without signal 0.19 and 0.003 at
-    most: false alarms have probability below 1e-4.
+    Over 30 (n = 50) and 6 (n = 20,000) other seeds the ratio to GW was 0.16 and 0.08 at most, the error without signal
+    0.19 and 0.003 at most: false alarms have probability below 1e-4.
     """
     X, y, F = sample(n, seed=2)
     Xt, yt, Ft = sample(4000, seed=3)
@@ -204,7 +223,9 @@ def not_met(estimator):
     return {"check_regressors_train": poor}
 
 
-@pytest.mark.filterwarnings("ignore:the squared loss of model")  # the checks' responses have nothing to do with these models
+@pytest.mark.filterwarnings(
+    "ignore:the squared loss of model"
+)  # the checks' responses have nothing to do with these models
 @parametrize_with_checks(
     [
         LocalMA([Frozen(row_sum), Frozen(first_column)], training=Training(steps=20)),
@@ -255,7 +276,9 @@ def test_grid_search_and_pipeline():
     X, y, _ = sample(60)
     models = [row_sum, first_column]
     search = GridSearchCV(
-        LocalMA(models, random_state=0, training=Training(steps=5)), {"network__width": [2, 4], "training__penalty": [0.0, 0.1]}, cv=2
+        LocalMA(models, random_state=0, training=Training(steps=5)),
+        {"network__width": [2, 4], "training__penalty": [0.0, 0.1]},
+        cv=2,
     ).fit(X, y)
     assert search.best_estimator_.weights(X).shape == (60, 2)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -336,7 +359,9 @@ def test_torch_models_are_handed_back_as_they_came():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     np.testing.assert_array_equal(average.predict(X), average.predict(X))  # no dropout in its predictions
-    assert LocalMA([model], training=Training(steps=1)).fit([[1, 2], [3, 4]], [0.0, 1.0]).predict([[1, 2]]).shape == (1,)  # whole numbers
+    assert LocalMA([model], training=Training(steps=1)).fit([[1, 2], [3, 4]], [0.0, 1.0]).predict([[1, 2]]).shape == (
+        1,
+    )  # whole numbers
 
 
 @pytest.mark.parametrize("kind", AVERAGES)
@@ -383,7 +408,9 @@ def test_score():
         average.score(X, y[:1])
     X, y, F = sample(loss="gamma")
     average = GlobalMA(loss="gamma").fit(X, y, F=F)
-    assert average.score(X, y, F=F) == pytest.approx(sklearn.metrics.d2_tweedie_score(y, average.predict(X, F=F), power=2))
+    assert average.score(X, y, F=F) == pytest.approx(
+        sklearn.metrics.d2_tweedie_score(y, average.predict(X, F=F), power=2)
+    )
 
 
 def test_fit_info_tells_what_happened():
@@ -400,12 +427,15 @@ def test_fit_info_tells_what_happened():
 
 def test_same_seed_same_bits():
     X, y, F = sample()
-    first, again, other = (LocalMA(random_state=s, training=Training(steps=20, batch_size=32)).fit(X, y, F=F).weights(X) for s in (1, 1, 2))
+    first, again, other = (
+        LocalMA(random_state=s, training=Training(steps=20, batch_size=32)).fit(X, y, F=F).weights(X) for s in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-6
     body = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
     first, again = (
-        LocalMA(network=body, random_state=1, training=Training(steps=20, learning_rate=0.1)).fit(X, y, F=F).weights(X) for _ in range(2)
+        LocalMA(network=body, random_state=1, training=Training(steps=20, learning_rate=0.1)).fit(X, y, F=F).weights(X)
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
     LocalMA(random_state=None, training=Training(steps=1)).fit(X, y, F=F)
@@ -482,7 +512,7 @@ def test_labels_of_precomputed_predictions():
         EqualWeights(loss="cross_entropy").fit(X, names[np.arange(200) % 2], F=F)
 
 
-# --- weight networks of one's own ---------------------------------------------------------------------------------------------------
+# --- weight networks of one's own ------------------------------------------------------------
 
 
 def test_convolutional_body_on_images():
@@ -520,10 +550,14 @@ def test_embedding_body_on_tokens():
 def test_linear_gate_on_whole_numbers_and_as_a_weight_network():
     X, y, F = sample()
     whole = np.round(2 * X).astype(int)
-    gate = LocalMA(network=nn.Linear(2, 3), random_state=0, training=Training(steps=100, learning_rate=0.05)).fit(whole, y, F=F)
+    gate = LocalMA(network=nn.Linear(2, 3), random_state=0, training=Training(steps=100, learning_rate=0.05)).fit(
+        whole, y, F=F
+    )
     np.testing.assert_array_equal(gate.weights(whole), gate.weights(whole.astype(float)))
     assert gate.weights(whole).std() > 0.05
-    wrapped = LocalMA(network=WeightNetwork(mlp(2, 3)), random_state=0, training=Training(steps=50, learning_rate=0.05)).fit(X, y, F=F)
+    wrapped = LocalMA(
+        network=WeightNetwork(mlp(2, 3)), random_state=0, training=Training(steps=50, learning_rate=0.05)
+    ).fit(X, y, F=F)
     plain = LocalMA(network=mlp(2, 3), random_state=0, training=Training(steps=50, learning_rate=0.05)).fit(X, y, F=F)
     np.testing.assert_array_equal(wrapped.weights(X), plain.weights(X))
     torch.manual_seed(0)
@@ -532,7 +566,7 @@ def test_linear_gate_on_whole_numbers_and_as_a_weight_network():
     np.testing.assert_allclose(kept.weights(X), start(torch.tensor(X).float()).detach(), atol=1e-6)
 
 
-# --- DirectModel --------------------------------------------------------------------------------------------------------------------
+# --- DirectModel ------------------------------------------------------------
 
 
 def test_direct_model_with_scikit_learn():
@@ -555,7 +589,9 @@ def test_direct_model_with_torch():
     mu = np.exp(0.05 * (X[:, 0] - 50))
     direct = DirectModel(mlp(2, 1), random_state=0).fit(X, 1000 * mu)
     assert direct.score(X, 1000 * mu) > 0.98
-    np.testing.assert_array_equal(direct.predict(X), DirectModel(mlp(2, 1), random_state=0).fit(X, 1000 * mu).predict(X))
+    np.testing.assert_array_equal(
+        direct.predict(X), DirectModel(mlp(2, 1), random_state=0).fit(X, 1000 * mu).predict(X)
+    )
     counts = rng.poisson(mu).astype(float)
     direct = DirectModel(mlp(2, 1), loss="poisson", training=Training(steps=300, learning_rate=0.02)).fit(X, counts)
     assert np.corrcoef(np.log(direct.predict(X)), np.log(mu))[0, 1] > 0.9
@@ -567,7 +603,12 @@ def test_direct_model_with_torch():
     np.testing.assert_allclose(direct.predict_proba(images).sum(1), 1)
     tokens = np.repeat([[1, 2], [3, 4]], 20, axis=0)
     body = nn.Sequential(nn.EmbeddingBag(5, 4), nn.Linear(4, 2))
-    assert DirectModel(body, loss="cross_entropy").fit(tokens, np.repeat(["a", "b"], 20)).score(tokens, np.repeat(["a", "b"], 20)) == 1
+    assert (
+        DirectModel(body, loss="cross_entropy")
+        .fit(tokens, np.repeat(["a", "b"], 20))
+        .score(tokens, np.repeat(["a", "b"], 20))
+        == 1
+    )
 
 
 def test_direct_model_stands_in_for_a_candidate():
@@ -586,7 +627,9 @@ def test_swapped_columns_of_a_frame_of_predictions_are_refused():
         average.predict(X, F=F[["south", "north"]])
 
 
-@pytest.mark.parametrize("more", [{"shrinkage": "cv"}, {"shrinkage": None, "bootstrap": 3}, {"shrinkage": None, "groups": True}])
+@pytest.mark.parametrize(
+    "more", [{"shrinkage": "cv"}, {"shrinkage": None, "bootstrap": 3}, {"shrinkage": None, "groups": True}]
+)
 def test_a_validation_part_would_mix_what_must_stay_apart(more):
     X, y, F = np.random.default_rng(0).normal(size=(3, 40, 2)) * [[[1.0]], [[1.0]], [[2.0]]]
     groups = np.arange(40) // 2 if more.pop("groups", False) else None
@@ -596,7 +639,9 @@ def test_a_validation_part_would_mix_what_must_stay_apart(more):
 
 @pytest.mark.parametrize("where", [{"offset": 1e8}, {"offset": -1.7e9}, {"shift": 1.7e9}])
 def test_digits_that_float32_would_lose_are_kept(where, two_halves):
-    plain, far = (LocalMA(random_state=0, progress=False).fit(X, y, F=F) for X, y, F in (two_halves(), two_halves(**where)))
+    plain, far = (
+        LocalMA(random_state=0, progress=False).fit(X, y, F=F) for X, y, F in (two_halves(), two_halves(**where))
+    )
     assert next(far.network_.parameters()).dtype == torch.float64
     assert next(plain.network_.parameters()).dtype == torch.float32
     X, y, F = two_halves(**where)

@@ -99,7 +99,10 @@ def test_rows_in_another_order_are_refused_everywhere(kind):
         *([] if kind is DirectModel else [lambda: average.predict(frame, F=candidates.iloc[order])]),
         *([] if kind is DirectModel else [lambda: clone(average).fit(frame, target, F=candidates.iloc[order])]),
     ):
-        with pytest.raises(ValueError, match=r"[yF] has the rows of X in another order; rows are matched by position, so give [yF]\.loc"):
+        with pytest.raises(
+            ValueError,
+            match=r"[yF] has the rows of X in another order; rows are matched by position, so give [yF]\.loc",
+        ):
             call()
     together = average.score(frame.iloc[order], target.iloc[order], F=candidates.iloc[order])
     assert together == pytest.approx(average.score(frame, target, F=candidates))
@@ -131,7 +134,9 @@ def test_a_setting_that_cannot_be_is_found_before_a_model_is_asked(kind, name):
     average = make(kind, models=models)
     repr(average.set_params(**{name: "nonsense"}))
     assert not hasattr(average, "predict_proba")
-    with pytest.raises((ValueError, TypeError), match="could not convert" if name == "level" else rf"{name}.* (is|not|cannot) "):
+    with pytest.raises(
+        (ValueError, TypeError), match="could not convert" if name == "level" else rf"{name}.* (is|not|cannot) "
+    ):
         average.fit(X, y)
     assert [model.calls for model in models] == [0, 0]
     with pytest.raises(NotFittedError):
@@ -146,14 +151,16 @@ def test_probabilities_sum_to_one_and_stay_between_zero_and_one(K):
         rng.dirichlet(np.ones(K), (300, 4)).astype(np.float32),
     ):
         labels = np.arange(300) % K
-        average = make(relatives.InformationWeights, loss="cross_entropy", prior=[0.1, 0.2, 0.3, 0.4]).fit(X[[0] * 300], labels, F=P)
+        average = make(relatives.InformationWeights, loss="cross_entropy", prior=[0.1, 0.2, 0.3, 0.4]).fit(
+            X[[0] * 300], labels, F=P
+        )
         p = average.predict_proba(X[[0] * 300], F=P)
         assert p.min() >= 0
         assert p.max() <= 1
         assert max(abs(math.fsum(row) - 1) for row in p) <= np.finfo(float).eps
 
 
-# --- a new average ------------------------------------------------------------------------------------------------------------------
+# --- a new average ------------------------------------------------------------
 
 
 class InverseLoss(ModelAverage):

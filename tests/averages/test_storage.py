@@ -45,11 +45,14 @@ def test_losses_are_found_again(loss, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"network": Mlp(np.int64(5), depth=3)}, {"network": Mlp(depth=0)}, {"training": Training(dtype="float64")}]
+    "options",
+    [{"network": Mlp(np.int64(5), depth=3)}, {"network": Mlp(depth=0)}, {"training": Training(dtype="float64")}],
 )
 def test_every_default_network(options, tmp_path):
     average = make(LocalMA, **options).fit(X, y, F=F)
-    average.set_params(network__width=99, training__dtype="float32")  # the file holds the network, not the parameters' idea of it
+    average.set_params(
+        network__width=99, training__dtype="float32"
+    )  # the file holds the network, not the parameters' idea of it
     average.save(tmp_path / "a")
     np.testing.assert_array_equal(load(tmp_path / "a").weights(X), average.weights(X))
 
@@ -67,7 +70,10 @@ def test_models_after_loading(tmp_path):
         load(tmp_path / "a", MODELS[:2])
     for wrong, message in [
         (named[::-1], "another order than in the fit of .*a, b, c"),
-        ([("a", MODELS[0]), ("x", MODELS[1]), MODELS[2]], r"models\[1\] is 'x', but .* was fitted with 'b' in its place; give a, b, c"),
+        (
+            [("a", MODELS[0]), ("x", MODELS[1]), MODELS[2]],
+            r"models\[1\] is 'x', but .* was fitted with 'b' in its place; give a, b, c",
+        ),
         ([MODELS[0], ("a", MODELS[1]), MODELS[2]], r"models\[1\] is 'a', but .* with 'b'"),
         ([MODELS[0], ("b", 3), MODELS[2]], r"models\[1\] has no predict method"),
     ]:
@@ -82,7 +88,9 @@ def test_models_get_names_after_a_fit_that_knew_none(tmp_path):
     average = GlobalMA().fit(X, y, F=np.stack([model(X) for model in MODELS], 1))
     average.save(tmp_path / "a")
     named = list(zip(["a", "b", "c"], MODELS, strict=True))
-    np.testing.assert_array_equal(load(tmp_path / "a", named).predict(X), average.predict(X, F=np.stack([m(X) for m in MODELS], 1)))
+    np.testing.assert_array_equal(
+        load(tmp_path / "a", named).predict(X), average.predict(X, F=np.stack([m(X) for m in MODELS], 1))
+    )
     with pytest.raises(ValueError, match="another order"):
         load(tmp_path / "a", [("f2", MODELS[0]), ("f1", MODELS[1]), MODELS[2]])
 
@@ -92,7 +100,11 @@ def test_one_model_labels_and_feature_names(tmp_path):
     average.save(tmp_path / "one")
     np.testing.assert_array_equal(load(tmp_path / "one").predict(X, F=F[:, :1]), F[:, 0])
     frame = pd.DataFrame(X, columns=["size", "age"])
-    for labels in (np.array(["no", "yes", "maybe"], dtype=object), np.array([5, 7, 9]), np.array([1, 2, 2**63 + 5], dtype=np.uint64)):
+    for labels in (
+        np.array(["no", "yes", "maybe"], dtype=object),
+        np.array([5, 7, 9]),
+        np.array([1, 2, 2**63 + 5], dtype=np.uint64),
+    ):
         average = make(LocalMA, loss="cross_entropy").fit(frame, pd.Series(labels[np.arange(60) % 3]), F=P)
         average.save(tmp_path / "labels")
         again = load(tmp_path / "labels")
@@ -139,7 +151,9 @@ class Parallel(nn.Module):
 
 @pytest.mark.parametrize("options", [{}, {"members": 2, "bootstrap": 2}])
 def test_a_body_with_bodies(options, tmp_path):
-    average = make(LocalMA, network=Parallel, training=Training(learning_rate=0.05), shrinkage=None, **options).fit(X, y, F=F)
+    average = make(LocalMA, network=Parallel, training=Training(learning_rate=0.05), shrinkage=None, **options).fit(
+        X, y, F=F
+    )
     average.save(tmp_path / "a")
     again = load(tmp_path / "a", network=Parallel)
     np.testing.assert_array_equal(again.weights(X), average.weights(X))
@@ -238,7 +252,9 @@ def test_files_of_classes_that_are_not_here(change, message, tmp_path):
 
 def test_a_class_that_has_moved_is_found(tmp_path):
     GlobalMA().fit(X, y, F=F).save(tmp_path / "a.npz")
-    assert type(load(rewritten(tmp_path / "a.npz", lambda h, a: h.update(module="localma.before"), sign=True))) is GlobalMA
+    assert (
+        type(load(rewritten(tmp_path / "a.npz", lambda h, a: h.update(module="localma.before"), sign=True))) is GlobalMA
+    )
 
 
 def test_nothing_compressed_is_unpacked(tmp_path):
@@ -357,7 +373,9 @@ def test_shrunk_averages_and_their_bands(options, network, tmp_path):
     average.save(tmp_path / "a")
     again = load(tmp_path / "a", network=network)
     bands = bool(options.get("bootstrap"))
-    for one, other in zip(np.atleast_1d(average.weights(X, bands)), np.atleast_1d(again.weights(X, bands)), strict=True):
+    for one, other in zip(
+        np.atleast_1d(average.weights(X, bands)), np.atleast_1d(again.weights(X, bands)), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     assert again.shrinkage_ == average.shrinkage_
     assert again.fit_info_.training == average.fit_info_.training

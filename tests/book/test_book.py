@@ -143,7 +143,7 @@ def test_lint_finds_chapters_that_show_too_many_asserts():
     assert message.startswith("book: 12 of 200 ")
 
 
-# --- in a browser ------------------------------------------------------------------------------------------------
+# --- in a browser ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])

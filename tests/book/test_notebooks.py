@@ -79,7 +79,7 @@ def plain(text):
 TITLES = re.findall(r"^\s*title = \{(.+)\},?$", (ROOT / "book" / "references.bib").read_text(), re.M)
 
 
-# --- exercises ---------------------------------------------------------------------------------------------------
+# --- exercises ------------------------------------------------------------
 
 EXERCISE = re.compile(r"^(?P<fence>:{3,})\{exercise(?P<gated>-start)?\}.*\n(?P<body>(?:.|\n)*?)^(?P=fence)$", re.M)
 SOLUTION = re.compile(
@@ -156,7 +156,7 @@ def test_exercises_template_rejects_what_drifted():
     assert not template.fullmatch(compact("c = 1\na = f(x)\nb = a + 1\n"))
 
 
-# --- theorems ----------------------------------------------------------------------------------------------------
+# --- theorems ------------------------------------------------------------
 
 STATEMENT = re.compile(
     r"^:{3,}\{prf:(?:theorem|proposition|corollary|lemma)\}.*\n(?:.*\n)*?:label: (?P<label>\S+)$", re.M
@@ -186,7 +186,7 @@ def test_a_theorem_without_a_check_is_found():
     assert unchecked(text, ["assert x\n# checks thm-a and lem-b\n"]) == ["thm-a", "lem-b"]
 
 
-# --- running -----------------------------------------------------------------------------------------------------
+# --- running ------------------------------------------------------------
 
 
 def test_wheel_stands_alone(wheel_python, tmp_path):

@@ -10,7 +10,9 @@ from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, mo
 from localma.engine.stacks import MLPStack
 
 
-@pytest.mark.parametrize(("width", "depth", "parameters"), [(16, 1, 6 * 16 + 17 * 3), (4, 2, 6 * 4 + 5 * 4 + 5 * 3), (7, 0, 6 * 3)])
+@pytest.mark.parametrize(
+    ("width", "depth", "parameters"), [(16, 1, 6 * 16 + 17 * 3), (4, 2, 6 * 4 + 5 * 4 + 5 * 3), (7, 0, 6 * 3)]
+)
 def test_mlp_has_the_layers_of_the_paper(width, depth, parameters):
     body = mlp(5, 3, width=width, depth=depth)
     assert sum(p.numel() for p in body.parameters()) == parameters
@@ -24,7 +26,9 @@ def test_hidden_layers_start_random_and_reproducible():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.abs().max() <= 5**-0.5
-    assert first.std().item() == pytest.approx((5 * 3) ** -0.5, rel=0.25)  # uniform; 80 draws: fails for a right program with p < 1e-4
+    assert first.std().item() == pytest.approx(
+        (5 * 3) ** -0.5, rel=0.25
+    )  # uniform; 80 draws: fails for a right program with p < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,9 @@ def test_weight_network_refuses_what_it_cannot_use():
 def test_stack_equals_its_networks_values_and_gradients(depth):
     sizes = Mlp(6, depth).sizes(5, 3)
     values = torch.stack([initial_values(sizes, torch.Generator().manual_seed(s)) for s in range(4)])
-    values = values + torch.randn(values.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)  # outputs away from zero
+    values = values + torch.randn(
+        values.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64
+    )  # outputs away from zero
     stack = MLPStack(values, sizes)
     x = torch.randn(4, 5, 11, dtype=torch.float64)
     out = stack(x)

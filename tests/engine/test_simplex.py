@@ -1,4 +1,6 @@
-"""What a solver finds out of a loss that does not say it: no more work than for one that does, and never other weights."""
+"""What a solver finds out of a loss that does not say it: no more work than for one that does, and never other
+weights.
+"""
 
 import warnings
 from dataclasses import replace
@@ -71,7 +73,9 @@ def test_what_is_found_gives_the_weights_of_what_is_declared(n):
     for seed in range(5):
         F, y = sample(n, 4, seed)
         for own, name, atol in ((own_squared, "squared", 1e-12), (own_poisson, "poisson", 0)):
-            np.testing.assert_allclose(global_weights(F, y, resolve_loss(own)), global_weights(F, y, LOSSES[name]), atol=atol)
+            np.testing.assert_allclose(
+                global_weights(F, y, resolve_loss(own)), global_weights(F, y, LOSSES[name]), atol=atol
+            )
 
 
 def test_a_weighted_square_is_one_quadratic_programme(monkeypatch):
@@ -118,7 +122,9 @@ def test_a_loss_that_bends_down_is_started_from_every_vertex(monkeypatch):
 
 
 def test_a_wild_model_does_not_certify_the_first_start():
-    """In the unit that a wild model stretches, the gap of the first start looks closed long before the weights are good."""
+    """In the unit that a wild model stretches, the gap of the first start looks closed long before the weights are
+    good.
+    """
     quartic = Loss("quartic", lambda y, a: (y - a) ** 4)
     astray = 0
     for seed in range(8):
@@ -145,11 +151,13 @@ def test_gamma_weights_close_the_gap(noise):
         mu = F @ [0.5, 0.3, 0.2]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            w = global_weights(F, mu * (rng.exponential(size=80) if noise == "exponential" else rng.gamma(2, 0.5, 80)), loss)
+            w = global_weights(
+                F, mu * (rng.exponential(size=80) if noise == "exponential" else rng.gamma(2, 0.5, 80)), loss
+            )
         assert w.sum() == pytest.approx(1)
 
 
-# --- linear programmes --------------------------------------------------------------------------------------------------------------
+# --- linear programmes ------------------------------------------------------------
 
 
 def primal(E, slopes):

@@ -41,7 +41,8 @@ def data(B=3, n=60, d=3, M=3, loss=LOSSES["squared"], seed=0, K=4):
 
 
 def plain_fit(X, F, y, loss, seed, options, width=16, depth=1):
-    """One replication by nn.Sequential and torch.optim.Adam, in the order of Training's documentation; returns weights on X and the best step.
+    """One replication by nn.Sequential and torch.optim.Adam, in the order of Training's documentation; returns weights
+    on X and the best step.
 
     It shares with the package the initial values and the order of the random draws, nothing else.
     """
@@ -112,7 +113,9 @@ SCHEMES = {
     "full batch": Training(steps=60),
     "mini-batches": Training(steps=60, batch_size=16),
     "early stopping": Training(steps=60, validation_fraction=0.25),
-    "all of it": Training(steps=230, batch_size=16, validation_fraction=0.25, patience=6, learning_rate=0.1, penalty=0.0),
+    "all of it": Training(
+        steps=230, batch_size=16, validation_fraction=0.25, patience=6, learning_rate=0.1, penalty=0.0
+    ),
 }
 
 
@@ -133,7 +136,9 @@ def test_a_stack_equals_plain_loops(loss, options):
 @pytest.mark.parametrize(("width", "depth"), [(5, 0), (5, 2)])
 def test_other_depths_equal_plain_loops(width, depth):
     X, F, y = data(B=2)
-    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], network=Mlp(width, depth=depth), training=Training(steps=40))
+    fit = fit_stack(
+        X, F, y, LOSSES["squared"], seeds=[0, 1], network=Mlp(width, depth=depth), training=Training(steps=40)
+    )
     for b in range(2):
         expected, _ = plain_fit(X[b], F[b], y[b], LOSSES["squared"], b, Training(steps=40), width, depth)
         torch.testing.assert_close(fit.weights(X)[b], expected, rtol=0, atol=1e-9)
@@ -161,7 +166,9 @@ def test_a_row_equals_the_estimator(loss, dtype, options):
         alone = LocalMA(loss=loss, shrinkage=None, random_state=seed, training=replace(options, dtype=dtype))
         alone.fit(X[b].numpy(), y[b].numpy().astype(int if loss.is_classification else float), F=F[b].numpy())
         assert alone.fit_info_.best_step == fit.best_step[b]
-        np.testing.assert_allclose(alone.weights(X[b].numpy()), together[b], rtol=0, atol=1e-5 if dtype == "float32" else 1e-10)
+        np.testing.assert_allclose(
+            alone.weights(X[b].numpy()), together[b], rtol=0, atol=1e-5 if dtype == "float32" else 1e-10
+        )
 
 
 def test_tiles_and_workers_change_nothing(monkeypatch):
@@ -183,7 +190,9 @@ def test_tiles_and_workers_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("learning_rate", "outcome"), [(0.01, nullcontext()), (1e300, pytest.raises(FloatingPointError))], ids=["a fit", "a fit that diverges"]
+    ("learning_rate", "outcome"),
+    [(0.01, nullcontext()), (1e300, pytest.raises(FloatingPointError))],
+    ids=["a fit", "a fit that diverges"],
 )
 def test_a_fit_leaves_torchs_threads_as_they_were(learning_rate, outcome):
     X, F, y = data(B=4)
@@ -191,7 +200,15 @@ def test_a_fit_leaves_torchs_threads_as_they_were(learning_rate, outcome):
     torch.set_num_threads(before + 1)  # more than the one that each tile gets
     try:
         with outcome:
-            fit_stack(X, F, y, LOSSES["squared"], seeds=range(4), training=Training(steps=5, learning_rate=learning_rate), workers=2)
+            fit_stack(
+                X,
+                F,
+                y,
+                LOSSES["squared"],
+                seeds=range(4),
+                training=Training(steps=5, learning_rate=learning_rate),
+                workers=2,
+            )
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -248,21 +265,30 @@ def test_best_weights_are_those_that_validation_chose():
 
 
 def test_each_network_of_a_stack_may_have_a_penalty_a_start_and_sample_weights_of_its_own():
-    """Row by row the same as the fits with these alone; zero weights are as good as rows left out, twos as rows given twice."""
+    """Row by row the same as the fits with these alone; zero weights are as good as rows left out, twos as rows given
+    twice.
+    """
     X, F, y = data(B=3)
     n = y.shape[1]
     start = torch.tensor([[0.2, 0.3, 0.5], [1 / 3] * 3, [0.1, 0.1, 0.8]], dtype=X.dtype)
     counts = torch.randint(3, (3, n), generator=torch.Generator().manual_seed(1)).to(X)
     penalties = torch.tensor([0.0, 0.01, 1.0], dtype=X.dtype)
     given = {"training": Training(steps=40), "standardize": False}
-    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], penalties=penalties, start=start, sample_weight=counts, **given)
+    fit = fit_stack(
+        X, F, y, LOSSES["squared"], seeds=[0, 1, 2], penalties=penalties, start=start, sample_weight=counts, **given
+    )
     for b in range(3):
         rows = torch.repeat_interleave(torch.arange(n), counts[b].long())
         x, f, target = (a[b : b + 1, rows] for a in (X, F, y))
-        # the unit of the criterion is that of all observations; Adam does not see a common factor, so the penalty alone needs it
-        ratio = LOSSES["squared"].scale(f.movedim(-1, 1), target) / LOSSES["squared"].scale(F[b : b + 1].movedim(-1, 1), y[b : b + 1])
+        # the unit of the criterion is that of all observations; Adam does not see a common factor, so the penalty alone
+        # needs it
+        ratio = LOSSES["squared"].scale(f.movedim(-1, 1), target) / LOSSES["squared"].scale(
+            F[b : b + 1].movedim(-1, 1), y[b : b + 1]
+        )
         options = Training(steps=40, penalty=float(penalties[b] / ratio))
-        alone = fit_stack(x, f, target, LOSSES["squared"], seeds=[b], start=start[b : b + 1], training=options, standardize=False)
+        alone = fit_stack(
+            x, f, target, LOSSES["squared"], seeds=[b], start=start[b : b + 1], training=options, standardize=False
+        )
         torch.testing.assert_close(fit.weights(X)[b], alone.weights(X[b : b + 1])[0], rtol=0, atol=1e-6)
     begin = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], start=start, training=Training(steps=0)).weights(X)
     torch.testing.assert_close(begin, start.unsqueeze(1).expand_as(begin))
@@ -289,7 +315,8 @@ def test_penalty_shrinks_slopes_but_not_constants():
     X, F, y = data(B=1)
     y = F[..., 0] + 0.1  # model 1 is best everywhere
     free, held = (
-        fit_stack(X, F, y, LOSSES["squared"], seeds=[0], training=Training(steps=400, penalty=p)).weights(X)[0] for p in (0.0, 100.0)
+        fit_stack(X, F, y, LOSSES["squared"], seeds=[0], training=Training(steps=400, penalty=p)).weights(X)[0]
+        for p in (0.0, 100.0)
     )
     assert held[:, 0].mean() > 0.9  # a constant costs nothing
     assert held.std(0).max() < 1e-3
@@ -299,7 +326,9 @@ def test_penalty_shrinks_slopes_but_not_constants():
 def test_same_seed_same_bits_other_seed_other_result():
     X, F, y = data()
     options = Training(steps=30, batch_size=16)
-    first, again, other = (fit_stack(X, F, y, LOSSES["squared"], seeds=s, training=options) for s in ([0, 1, 2], [0, 1, 2], [5, 1, 2]))
+    first, again, other = (
+        fit_stack(X, F, y, LOSSES["squared"], seeds=s, training=options) for s in ([0, 1, 2], [0, 1, 2], [5, 1, 2])
+    )
     assert torch.equal(first.values, again.values)
     assert not torch.equal(first.values[0], other.values[0])
     torch.testing.assert_close(first.values[1:], other.values[1:], rtol=0, atol=1e-10)
@@ -318,7 +347,9 @@ def test_training_leaves_global_random_state_alone():
 
 @pytest.mark.parametrize("loss", ALL_LOSSES, ids=lambda loss: loss.name)
 def test_first_gradient_agrees_with_finite_differences(loss):
-    """The reported gradient norm after one step is that of the whole criterion plus penalty in all parameters, by central differences."""
+    """The reported gradient norm after one step is that of the whole criterion plus penalty in all parameters, by
+    central differences.
+    """
     X, F, y = data(B=1, n=20, d=2, loss=loss)
     sizes = Mlp(4, 1).sizes(2, 3)
     values = initial_values(sizes, torch.Generator().manual_seed(0))
@@ -344,7 +375,9 @@ def test_first_gradient_agrees_with_finite_differences(loss):
 
 def test_gradient_norm_is_reported_after_an_early_stop():
     X, F, y = (a[0].numpy() for a in data(B=1))
-    fit = LocalMA(random_state=0, training=Training(validation_fraction=0.3, patience=1, steps=300, penalty=0.0)).fit(X, y, F=F)
+    fit = LocalMA(random_state=0, training=Training(validation_fraction=0.3, patience=1, steps=300, penalty=0.0)).fit(
+        X, y, F=F
+    )
     assert len(fit.fit_info_.train_loss) < 300
     assert fit.fit_info_.gradient_norm > 0
 
@@ -373,7 +406,9 @@ def test_a_body_with_unused_or_frozen_parts_trains():
 def test_divergence_of_training_is_reported():
     X, F, y = (a[0].numpy() for a in data(B=1))
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        LocalMA(random_state=0, shrinkage=None, loss=lambda y, a: (y - a) * float("nan"), training=Training(steps=3)).fit(X, y, F=F)
+        LocalMA(
+            random_state=0, shrinkage=None, loss=lambda y, a: (y - a) * float("nan"), training=Training(steps=3)
+        ).fit(X, y, F=F)
 
 
 def test_module_stack_trains_any_module():
@@ -396,7 +431,9 @@ def test_standardization_leaves_constant_columns_alone():
     np.testing.assert_allclose(scale[0], [1, (8 / 3) ** 0.5, 1])
 
 
-@pytest.mark.parametrize(("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0)])
+@pytest.mark.parametrize(
+    ("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0)]
+)
 def test_options_resolve_from_the_sample_size(n, steps, batch, fraction):
     options = Training().resolve(n)
     assert (options.steps, options.batch_size, options.validation_fraction) == (steps, batch, fraction)
@@ -419,7 +456,9 @@ def test_options_are_refused_by_name(name, value):
 
 @pytest.mark.parametrize(("n", "fraction"), [(4, 0.1), (1, 0.5), (3, 0.9)])
 def test_a_sample_too_small_to_hold_out(n, fraction):
-    with pytest.raises(ValueError, match=f"validation_fraction = {fraction} of n = {n} .*give more data or validation_fraction=0"):
+    with pytest.raises(
+        ValueError, match=f"validation_fraction = {fraction} of n = {n} .*give more data or validation_fraction=0"
+    ):
         Training(validation_fraction=fraction).resolve(n)
 
 
@@ -471,8 +510,11 @@ def test_a_stack_of_direct_models_equals_the_estimator():
     options = Training(learning_rate=0.03, steps=40)
     stack = fit_direct_stack(X, y, seeds=[4, 5, 6], network=Mlp(8), training=options)
     for b in range(3):
-        alone = DirectModel(mlp(2, 1, width=8, random_state=4 + b), training=options, random_state=0).fit(X[b].numpy(), y[b].numpy())
-        # The first gradient of the last bias, a mean of centred numbers, is rounding noise, and Adam's first step depends on its sign.
+        alone = DirectModel(mlp(2, 1, width=8, random_state=4 + b), training=options, random_state=0).fit(
+            X[b].numpy(), y[b].numpy()
+        )
+        # The first gradient of the last bias, a mean of centred numbers, is rounding noise, and Adam's first step
+        # depends on its sign.
         np.testing.assert_allclose(stack.predict(test)[b], alone.predict(test[b].numpy()), atol=0.05)
 
 
@@ -507,7 +549,12 @@ def test_two_fits_at_once_leave_torchs_threads_as_they_were():
         second.__exit__(None, None, None)
         assert torch.get_num_threads() == 3
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda seed: fit_stack(X, F, y, LOSSES["squared"], seeds=[seed] * 4, training=Training(steps=5)), range(8)))
+            list(
+                pool.map(
+                    lambda seed: fit_stack(X, F, y, LOSSES["squared"], seeds=[seed] * 4, training=Training(steps=5)),
+                    range(8),
+                )
+            )
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

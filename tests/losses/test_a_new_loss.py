@@ -5,12 +5,26 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from localma import LOSSES, BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, Training, load, relatives, theory
+from localma import (
+    LOSSES,
+    BestModel,
+    DirectModel,
+    EqualWeights,
+    GlobalMA,
+    LocalMA,
+    Loss,
+    Training,
+    load,
+    relatives,
+    theory,
+)
 
 #: Twice the negative log-likelihood of a geometric distribution with mean a: the row that a new loss is.
 GEOMETRIC = Loss(
     "geometric",
-    lambda y, a: 2 * ((1 + y) * torch.log1p(a) - torch.xlogy(y, a)) - 2 * ((1 + y) * torch.log1p(y) - torch.xlogy(y, y)),
+    lambda y, a: (
+        2 * ((1 + y) * torch.log1p(a) - torch.xlogy(y, a)) - 2 * ((1 + y) * torch.log1p(y) - torch.xlogy(y, y))
+    ),
     lambda t: 2 * (torch.xlogy(t, t) - (1 + t) * torch.log1p(t)),
     "non-negative",
     "positive",

@@ -7,7 +7,13 @@ import pytest
 import statsmodels.api as sm
 import torch
 from scipy import stats
-from sklearn.metrics import log_loss, mean_gamma_deviance, mean_poisson_deviance, mean_squared_error, mean_tweedie_deviance
+from sklearn.metrics import (
+    log_loss,
+    mean_gamma_deviance,
+    mean_poisson_deviance,
+    mean_squared_error,
+    mean_tweedie_deviance,
+)
 
 from localma import LOSSES, GlobalMA, LocalMA, Loss, pinball, tweedie
 from localma.losses import named, resolve_loss
@@ -15,7 +21,12 @@ from localma.losses.families import _LogSoftmaxAverage
 from localma.losses.loss import _SoftmaxAverage
 from localma.theory import in_sample_risk, oracle_risk
 
-REGRESSION = [*(loss for loss in LOSSES.values() if not loss.is_classification), tweedie(1.3), tweedie(2.5), tweedie(3.0)]
+REGRESSION = [
+    *(loss for loss in LOSSES.values() if not loss.is_classification),
+    tweedie(1.3),
+    tweedie(2.5),
+    tweedie(3.0),
+]
 IDS = [loss.name for loss in REGRESSION]
 BREGMAN = [loss for loss in REGRESSION if loss.phi is not None]
 
@@ -60,7 +71,9 @@ def test_values_agree_with_scikit_learn(loss, reference):
 )
 def test_values_agree_with_statsmodels(loss, family):
     y, a = sample(loss)
-    np.testing.assert_allclose(loss(y, a), [family.deviance(y[i : i + 1], a[i : i + 1]) for i in range(len(y))], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        loss(y, a), [family.deviance(y[i : i + 1], a[i : i + 1]) for i in range(len(y))], rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +87,9 @@ def test_values_agree_with_statsmodels(loss, family):
 def test_differences_are_those_of_log_likelihoods(loss, log_likelihood):
     y, a = sample(loss)
     _, b = sample(loss, seed=1)
-    np.testing.assert_allclose(loss(y, a) - loss(y, b), log_likelihood(y, b) - log_likelihood(y, a), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        loss(y, a) - loss(y, b), log_likelihood(y, b) - log_likelihood(y, a), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_cross_entropy_agrees_with_scikit_learn_and_scipy():
@@ -97,7 +112,9 @@ def test_cross_entropy_agrees_with_scikit_learn_and_scipy():
 
 @pytest.mark.parametrize("loss", BREGMAN, ids=lambda loss: loss.name)
 def test_bregman_identity_and_separation(loss):
-    """E L(Y, a) - E L(Y, mu) = l(mu, a) for a Y with two values; the divergence is also the loss itself, as these are deviances."""
+    """E L(Y, a) - E L(Y, mu) = l(mu, a) for a Y with two values; the divergence is also the loss itself, as these are
+    deviances.
+    """
     (low, high), share = (sample(loss, seed=s)[1] for s in (1, 2)), 0.3
     a = sample(loss, seed=3)[1]
     mu = (1 - share) * low + share * high
@@ -180,7 +197,9 @@ def test_responses_outside_the_domain(name, y, bad):
     assert bad in str(error.value)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in REGRESSION if loss.prediction == "positive"], ids=lambda loss: loss.name)
+@pytest.mark.parametrize(
+    "loss", [loss for loss in REGRESSION if loss.prediction == "positive"], ids=lambda loss: loss.name
+)
 def test_predictions_outside_the_domain(loss):
     loss.check_predictions(np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"F\[2, 1\] = 0"):
@@ -241,7 +260,9 @@ def test_own_callable_and_the_dictionary_as_extension_point(monkeypatch):
     with pytest.raises(ValueError, match="phi"):
         own.divergence(y, y)
     average = LocalMA(loss=absolute, random_state=0).fit(X, y, F=F)
-    assert np.abs(y - average.predict(X, F=F)).mean() < 0.1  # better than the better model: the errors have opposite signs
+    assert (
+        np.abs(y - average.predict(X, F=F)).mean() < 0.1
+    )  # better than the better model: the errors have opposite signs
     monkeypatch.setitem(LOSSES, "quartic", Loss("quartic", lambda y, a: (y - a) ** 4, lambda a: a**4))
     weights = GlobalMA(loss="quartic").fit(X, y, F=F).weights_
     np.testing.assert_allclose(weights, [5 / 6, 1 / 6], atol=1e-2)  # 0.1 w = 0.5 (1 - w): no error at all
@@ -284,7 +305,9 @@ def test_shapes_must_be_equal(loss, kind):
 
 @pytest.mark.parametrize("loss", [*BREGMAN, LOSSES["cross_entropy"]], ids=lambda loss: loss.name)
 def test_divergence_takes_leading_dimensions_and_nothing_else(loss):
-    """The risks of many replications are measured in one call; a column against a row would be measured as n * n of them."""
+    """The risks of many replications are measured in one call; a column against a row would be measured as n * n of
+    them.
+    """
     mu, a = (np.full((4, 3, 2), 0.5), np.full((3, 2), 0.5)) if loss.is_classification else (np.ones((4, 3)), np.ones(3))
     assert loss.divergence(mu, a).shape == loss.divergence(a, mu).shape == (4, 3)
     for wrong in (a[:, None], a[:2], mu[:, :1]):
@@ -309,7 +332,7 @@ def test_the_first_model_outside_the_domain_is_named():
         LOSSES["cross_entropy"].check_predictions(P)
 
 
-# --- fields -----------------------------------------------------------------------------------------------------------------------
+# --- fields ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"], pinball(0.3)], ids=lambda loss: loss.name)

@@ -1,4 +1,5 @@
-"""The audit on problems with one designed fault each: its own row raises the alarm, and on problems without a fault no row does.
+"""The audit on problems with one designed fault each: its own row raises the alarm, and on problems without a fault no
+row does.
 
 Draws per case are few, so that the tests stay quick; each says what a chance failure would take.
 """
@@ -42,11 +43,13 @@ def alarms(case):
     return {name: found.count(name) for name in set(found)}
 
 
-# --- without a fault ----------------------------------------------------------------------------------------------------
+# --- without a fault ------------------------------------------------------------
 
 
 def test_a_healthy_problem_raises_no_alarm():
-    """Three rows are tests with false-alarm probability 0.001, four draws: an alarm by chance in one of eighty suites."""
+    """Three rows are tests with false-alarm probability 0.001, four draws: an alarm by chance in one of eighty
+    suites.
+    """
 
     def healthy(rng, seed):
         train = world(1000, rng)
@@ -69,7 +72,9 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
         F /= F.sum(-1, keepdims=True)
         share = 1 / (1 + np.exp(-X[:, :1]))
         y = ((share * F[:, 0] + (1 - share) * F[:, 1]).cumsum(1) < rng.uniform(size=(1500, 1))).sum(1)
-        average = LocalMA(loss="cross_entropy", shrinkage=None, progress=False, random_state=seed).fit(X[:1000], y[:1000], F=F[:1000])
+        average = LocalMA(loss="cross_entropy", shrinkage=None, progress=False, random_state=seed).fit(
+            X[:1000], y[:1000], F=F[:1000]
+        )
         return audit(average, X[1000:], y[1000:], F=F[1000:], train=(X[:1000], y[:1000], F[:1000]))
 
     def counts(rng, seed):
@@ -106,7 +111,9 @@ def test_networks_that_are_averaged_count_once():
     train, new = world(300, rng), world(300, rng)
     values = [
         audit(
-            LocalMA(MODELS, shrinkage=0.01, members=k, training=Training(steps=5), random_state=0).fit(*train), *new, train=train
+            LocalMA(MODELS, shrinkage=0.01, members=k, training=Training(steps=5), random_state=0).fit(*train),
+            *new,
+            train=train,
         ).table.loc["size", "value"]
         for k in (1, 3)
     ]
@@ -114,7 +121,7 @@ def test_networks_that_are_averaged_count_once():
     assert values[0] == values[1]
 
 
-# --- one fault each -------------------------------------------------------------------------------------------------------
+# --- one fault each ------------------------------------------------------------
 
 
 def heavy_tails(rng, seed):
@@ -184,7 +191,11 @@ def too_few(rng, seed):
 
 def overfit(rng, seed):
     train = world(80, rng, d=10)
-    return audit(fitted(train, seed, training=Training(penalty=0.0, steps=1000), network=Mlp(32)), *world(1000, rng, d=10), train=train)
+    return audit(
+        fitted(train, seed, training=Training(penalty=0.0, steps=1000), network=Mlp(32)),
+        *world(1000, rng, d=10),
+        train=train,
+    )
 
 
 def elsewhere(rng, seed):
@@ -224,7 +235,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.__name__)
 def test_a_fault_raises_its_own_alarm(case):
-    """In every draw: an alarm that is missed once in a hundred fails this test for one of twenty-five sets of seeds; the seeds are fixed."""
+    """In every draw: an alarm that is missed once in a hundred fails this test for one of twenty-five sets of seeds;
+    the seeds are fixed.
+    """
     assert alarms(case)[FAULTS[case]] == DRAWS
 
 
@@ -255,7 +268,9 @@ def test_local_weights_that_do_not_pay_are_named_and_those_that_do_are_praised()
 def test_identical_models_have_no_standard_error():
     rng = np.random.default_rng(0)
     X, y = world(100, rng)
-    same = audit(EqualWeights([MODELS[0], ("copy", MODELS[0][1])]).fit(X, y), *world(100, rng)).table.loc["identification"]
+    same = audit(EqualWeights([MODELS[0], ("copy", MODELS[0][1])]).fit(X, y), *world(100, rng)).table.loc[
+        "identification"
+    ]
     assert same["value"].startswith("inf")
     assert "sum, copy" in same["value"]
 
@@ -267,7 +282,7 @@ def test_a_loss_without_curvature_is_not_blamed_on_the_models():
     assert tuple(table.loc["identification", ["value", "verdict"]]) == ("no curvature", "cannot tell")
 
 
-# --- what it says about what it cannot see -----------------------------------------------------------------------------------
+# --- what it says about what it cannot see ------------------------------------------------------------
 
 
 def test_without_the_training_data_comparisons_are_not_judged():
@@ -324,7 +339,11 @@ def test_audit_takes_images_for_the_weights():
         (lambda a, X, y: audit(a, X, y, train=X), ValueError, "train must be"),
         (lambda a, X, y: audit(a, X, y, train=(X, y)), ValueError, "same data"),
         (lambda a, X, y: audit(a, X, y, sizes=[5]), ValueError, "sizes must be 3 positive numbers"),
-        (lambda a, X, y: audit(EqualWeights(loss="poisson").fit(X, y > 0, F=X**2 + 1), X, y, F=X**2 + 1), ValueError, "non-negative"),
+        (
+            lambda a, X, y: audit(EqualWeights(loss="poisson").fit(X, y > 0, F=X**2 + 1), X, y, F=X**2 + 1),
+            ValueError,
+            "non-negative",
+        ),
     ],
 )
 def test_wrong_input_is_named(call, error, message):

@@ -59,7 +59,9 @@ def test_known_constants():
 
 @pytest.mark.parametrize("K", [2, 5])
 def test_cross_entropy_in_three_norms(K, rng):
-    """With a floor under probabilities: at most 1/floor in the maximum norm and 1/(2 floor) in the sum of absolute differences; both are reached."""
+    """With a floor under probabilities: at most 1/floor in the maximum norm and 1/(2 floor) in the sum of absolute
+    differences; both are reached.
+    """
     floor = 0.02
     a, b = floor + (1 - K * floor) * rng.dirichlet(np.full(K, 0.3), (2, 20_000))
     y = rng.integers(K, size=20_000)

@@ -26,7 +26,7 @@ def committed(name):
     return RESULTS / name
 
 
-# --- the companies -------------------------------------------------------------------------------------------------------------------
+# --- the companies ------------------------------------------------------------
 
 
 def test_every_class_has_a_company_and_neighbours_share_two():
@@ -78,7 +78,7 @@ def test_an_own_class_without_images_is_named():
         train_companies(X, y, X)
 
 
-# --- the weight network --------------------------------------------------------------------------------------------------------------
+# --- the weight network ------------------------------------------------------------
 
 
 def test_augmentation_changes_images_in_training_only():
@@ -114,7 +114,7 @@ def test_brightness_and_contrast_stay_within_a_fifth():
     assert 1.17 < factor.max() <= 1.2001
 
 
-# --- the networks --------------------------------------------------------------------------------------------------------------------
+# --- the networks ------------------------------------------------------------
 
 
 def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_the_papers_networks_with_random_weights(torchvision, name):
     assert found.shape == (2, {"ResNet18": 512, "DenseNet121": 1024, "GoogLeNet": 1024, "EfficientNetB0": 1280}[name])
 
 
-# --- the experiment ------------------------------------------------------------------------------------------------------------------
+# --- the experiment ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypat
     assert "cifar-10-python.tar.gz was not found" in capsys.readouterr().err
 
 
-# --- the validation ------------------------------------------------------------------------------------------------------------------
+# --- the validation ------------------------------------------------------------
 
 
 def test_the_held_out_images_are_new_to_validation():
@@ -346,7 +346,7 @@ def test_cooling_keeps_the_choice_and_the_sum():
     np.testing.assert_allclose(cooled, np.sqrt(F) / np.sqrt(F).sum(-1, keepdims=True))
 
 
-# --- what is committed ---------------------------------------------------------------------------------------------------------------
+# --- what is committed ------------------------------------------------------------
 
 
 def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation():

@@ -18,7 +18,7 @@ def test_columns_and_verdicts_of_the_committed_tables():
         assert found.notna().all(axis=None)
 
 
-# --- housing ---------------------------------------------------------------------------------------------------------------------
+# --- housing ------------------------------------------------------------
 
 
 def cells(kind="network", **means):
@@ -84,7 +84,7 @@ def test_where_and_over_whom_the_lead_is_smallest():
     assert found.loc[5, "measured"] == "clearly best at rho = 0.1, 0.9; smallest lead at 0.5 over GW, +0.0200 (0.0100)"
 
 
-# --- toxicity --------------------------------------------------------------------------------------------------------------------
+# --- toxicity ------------------------------------------------------------
 
 
 def sentences(fall, lead):
@@ -111,7 +111,7 @@ def test_toxic_sentences():
     assert toxicity.verdicts(agree, encoder="ngrams").empty
 
 
-# --- photographs -----------------------------------------------------------------------------------------------------------------
+# --- photographs ------------------------------------------------------------
 
 
 def photographs(**changes):

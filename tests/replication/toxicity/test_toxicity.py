@@ -97,7 +97,7 @@ def test_splits_are_nested_and_their_own():
     assert (order != toxicity.splits(50, 4, seed=1)).any()
 
 
-# --- encoders ------------------------------------------------------------------------------------------------------------------------------
+# --- encoders ------------------------------------------------------------
 
 
 class Words:
@@ -285,7 +285,7 @@ def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
     assert training(encoder="tinybert")["networks"] == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
 
 
-# --- the run -------------------------------------------------------------------------------------------------------------------------------
+# --- the run ------------------------------------------------------------
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ def test_a_language_with_one_label_is_refused():
         companies.read_sentences(data.take(data.toxic == 1), "he", "ngrams")
 
 
-# --- committed results -----------------------------------------------------------------------------------------------------------------------
+# --- committed results ------------------------------------------------------------
 
 
 def test_committed_results_are_whole():
@@ -444,7 +444,7 @@ def test_a_masked_sentence_shows_no_letter():
     assert toxicity.mask(lengths) == "····· ·· ·········· ·"
 
 
-# --- how the settings were chosen --------------------------------------------------------------------------------------------------------
+# --- how the settings were chosen ------------------------------------------------------------
 
 
 def test_the_settings_are_what_the_rule_picks():
