@@ -63,97 +63,105 @@ def train(
     B, n = targets[-1].shape[0], targets[-1].shape[-1]
     device = targets[-1].device
     n_valid = training.n_validation(n)
-    batch_size = min(training.batch_size, n - n_valid)
 
     def permutations(size):
         return torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
 
-    def take(index):
-        return stack.take(inputs, index), [t.gather(-1, _expand(index, t)) for t in targets]
-
-    everything = (inputs, list(targets))
+    sample, best = (inputs, list(targets)), None
     if n_valid:
         order = permutations(n)
-        validation, everything = take(order[:, :n_valid]), take(order[:, n_valid:])
-
-    def batches():
-        if batch_size == n - n_valid:
-            while True:
-                yield everything
-        x, t = everything
-        while True:
-            order = permutations(n - n_valid)
-            # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
-            for start in range(0, n - n_valid - batch_size + 1, batch_size):
-                index = order[:, start : start + batch_size]
-                yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
-
-    adam = Adam(stack.parameters, training.epsilon)
-    schedule = one_cycle(training.steps)
-    best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
-    best_step = torch.full((B,), training.steps, device=device)
-    best = stack.snapshot()
-    stale = torch.zeros(B, dtype=torch.long, device=device)
-    curve, validation_curve, evaluated_at = [], [], []
-    every = max(1, training.steps // 100)
-
-    def evaluate(step):
-        """Keep the parameters of the replications that improved; True when all have run out of patience."""
-        stack.train(False)
-        with torch.no_grad():
-            x, t = validation
-            loss = criterion(stack(x), *t).mean(-1)
-            running = stale < (training.patience or math.inf)
-            improved = (loss < best_loss) & running
-            stale.add_(1).masked_fill_(improved, 0)
-            best_loss.copy_(torch.where(improved, loss, best_loss))
-            best_step.masked_fill_(improved, step)
-            stack.keep(best, improved)
-            validation_curve.append(loss)
-            evaluated_at.append(step)
-            stack.train(True)
-            return not bool((stale < (training.patience or math.inf)).any())
-
+        best = _Best(stack, criterion, _take(stack, sample, order[:, :n_valid]), training)
+        sample = _take(stack, sample, order[:, n_valid:])
+    adam, schedule = Adam(stack.parameters, training.epsilon), one_cycle(training.steps)
+    feed = _batches(stack, sample, min(training.batch_size, n - n_valid), permutations)
+    curve, every = [], max(1, training.steps // 100)
     stack.train(True)
-    if n_valid:
-        evaluate(0)
-    feed = batches()
     for step in range(1, training.steps + 1):
         x, t = next(feed)
         adam.forget_gradients()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
-        with torch.no_grad():
-            for w in stack.weights:
-                if w.grad is None:  # a body may carry parts that it does not use
-                    continue
-                if penalties is not None:
-                    w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
-                elif training.penalty:
-                    w.grad.add_(w, alpha=2 * training.penalty)
+        _add_penalty(stack, training.penalty, penalties)
         adam.step(training.learning_rate * schedule(step))
         curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
-        if n_valid and (step % every == 0 or step == training.steps) and evaluate(step):
+        if best is not None and (step % every == 0 or step == training.steps) and best.look(step):
             break
-
     stack.train(False)
     gradient_norm = stack.gradient_norm() if curve else torch.zeros(B, device=device)
-    if n_valid:
-        stack.restore(best)
+    if best is not None:
+        stack.restore(best.kept)
     if not all(bool(p.isfinite().all()) for p in stack.parameters):
-        raise FloatingPointError(
-            "training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X"
-        )
+        way = "lower learning_rate or rescale the inputs X"
+        raise FloatingPointError(f"training diverged (the loss is no longer finite); {way}")
     empty = torch.zeros((0, B), device=device)
     return History(
         torch.stack(curve) if curve else empty,
-        torch.stack(validation_curve) if validation_curve else empty,
-        evaluated_at,
-        best_step,
+        empty if best is None else torch.stack(best.curve),
+        [] if best is None else best.steps,
+        torch.full((B,), training.steps, device=device) if best is None else best.step,
         gradient_norm,
     )
+
+
+class _Best:
+    """The best parameters of each replication on its validation part, and who has run out of patience."""
+
+    def __init__(self, stack, criterion, validation, training):
+        self.stack, self.criterion, self.validation = stack, criterion, validation
+        y = validation[1][-1]
+        self.loss = torch.full((len(y),), math.inf, device=y.device, dtype=y.dtype)
+        self.step = torch.full((len(y),), training.steps, device=y.device)
+        self.stale = torch.zeros(len(y), dtype=torch.long, device=y.device)
+        self.patience = training.patience or math.inf
+        self.kept, self.curve, self.steps = stack.snapshot(), [], []
+        self.look(0)
+
+    @torch.no_grad()
+    def look(self, step: int) -> bool:
+        """Keep the parameters of the replications that improved; True when all have run out of patience."""
+        self.stack.train(False)
+        x, t = self.validation
+        loss = self.criterion(self.stack(x), *t).mean(-1)
+        improved = (loss < self.loss) & (self.stale < self.patience)
+        self.stale.add_(1).masked_fill_(improved, 0)
+        self.loss = torch.where(improved, loss, self.loss)
+        self.step.masked_fill_(improved, step)
+        self.stack.keep(self.kept, improved)
+        self.curve.append(loss)
+        self.steps.append(step)
+        self.stack.train(True)
+        return not bool((self.stale < self.patience).any())
+
+
+def _take(stack, sample, index):
+    """Observations ``index`` (B, k) of inputs and targets."""
+    x, targets = sample
+    return stack.take(x, index), [t.gather(-1, _expand(index, t)) for t in targets]
+
+
+def _batches(stack, sample, size, permutations):
+    n = sample[1][-1].shape[-1]
+    while size == n:
+        yield sample
+    while True:
+        order = permutations(n)
+        # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
+        for start in range(0, n - size + 1, size):
+            yield _take(stack, sample, order[:, start : start + size])
+
+
+@torch.no_grad()
+def _add_penalty(stack, penalty, penalties) -> None:
+    """The penalty's gradient, of one for all or of one for each network."""
+    for w in stack.weights:
+        if w.grad is None:  # a body may carry parts that it does not use
+            continue
+        if penalties is not None:
+            w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
+        elif penalty:
+            w.grad.add_(w, alpha=2 * penalty)
 
 
 class Adam:
