@@ -8,10 +8,11 @@ how far apart optimal weights can be, and the distance to them (Theorem 3). :mod
 held against a problem of your own, in one table. The chapters of ``book/theory`` derive what is computed here.
 """
 
-from localma.theory.audit import THRESHOLDS, Audit, audit
+from localma.theory.audit import Audit, audit
 from localma.theory.hoelder import HoelderTerms, hoelder_norm, hoelder_terms
 from localma.theory.identification import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment
 from localma.theory.lipschitz import lipschitz_constant
+from localma.theory.measures import THRESHOLDS
 from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracle_prediction, oracle_risk
 from localma.theory.tails import TailEstimate, moment_norms, orlicz_norm, tail_index, weibull_plot
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from localma import EqualWeights, GlobalMA, LocalMA, Mlp, Training
 from localma.theory import Audit, audit
-from localma.theory.audit import THRESHOLDS
+from localma.theory.measures import THRESHOLDS
 
 MODELS = [("sum", lambda X: X[:, 0] + X[:, 1]), ("wave", lambda X: 2 * np.sin(X[:, 1])), ("minus", lambda X: -X[:, 0])]
 ROWS = {
@@ -262,7 +262,7 @@ def test_local_weights_that_do_not_pay_are_named_and_those_that_do_are_praised()
         X = rng.normal(size=(n, 10))
         return X, predictions(X).mean(1) + rng.normal(size=n)
 
-    assert verdict(constant(60), constant(2000), penalty=0.0, steps=1000) == "in danger"
+    assert verdict(constant(60), constant(2000), training=Training(penalty=0.0, steps=1000)) == "in danger"
 
 
 def test_identical_models_have_no_standard_error():
