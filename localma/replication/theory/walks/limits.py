@@ -110,7 +110,7 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps:
 
     Returns a function of points (k,) that gives predictions (B, k).
     """
-    options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1], validation_fraction=0.0)
+    options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1]).resolve(x.shape[1])
     x, y = torch.as_tensor(x)[:, :, None], torch.as_tensor(y)
     sizes = Mlp(width, 1).sizes(1, 1)
     generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
