@@ -297,7 +297,8 @@ class ModelAverage(LossEstimator):
             Naming what was learned that only code can describe, such as a classifier of scikit-learn's.
         """
         check_is_fitted(self)
-        arrays, params, name, given = {}, {}, type(self).__name__, self.get_params(deep=False)
+        arrays: dict[str, np.ndarray] = {}
+        params, name, given = {}, type(self).__name__, self.get_params(deep=False)
         for key, value in given.items():
             if key not in ("models", "loss") and not isinstance(value, nn.Module):
                 with suppress(TypeError):  # what is code is given to ``load`` again, or takes its default

@@ -62,7 +62,7 @@ def _given(F, n, loss) -> np.ndarray:
     """Predictions that a user gives, as an array of numbers with a row for each of X."""
     try:
         # torch warns of pandas' read-only arrays and refuses reversed ones
-        F = np.require(F, dtype=float, requirements="CW")
+        F = np.require(F, dtype=float, requirements=["C", "W"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"F must be an array of numbers: {error}") from None
     proba = loss.is_classification

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from localma.engine.training import Training
 __all__ = ["DIRECT", "DirectStack", "fit_direct_stack"]
 
 #: Automatic settings of a directly trained network that differ from :meth:`Training.resolve`'s.
-DIRECT = {"learning_rate": 0.01, "steps": 500}
+DIRECT: dict[str, Any] = {"learning_rate": 0.01, "steps": 500}
 
 
 @dataclass
@@ -101,40 +102,35 @@ def fit_direct_stack(
     torch.Size([3, 50])
     """
     B, n, d = X.shape
-    counts = torch.full((B,), n) if counts is None else torch.as_tensor(counts)
+    real = torch.full((B,), n) if counts is None else torch.as_tensor(counts)
     if y.shape != (B, n):
         raise ValueError(
             f"y has shape {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the rows B and observations n"
         )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} rows; give one each")
-    if counts.shape != (B,) or counts.is_floating_point() or not bool(((counts >= 1) & (counts <= n)).all()):
+    if real.shape != (B,) or real.is_floating_point() or not bool(((real >= 1) & (real <= n)).all()):
         raise ValueError(f"counts must be {B} whole numbers between 1 and n = {n}, the observations of each row")
-    if training.batch_size != "auto" and training.batch_size < int(counts.max()):
-        raise ValueError(
-            "training.batch_size: a stack of direct models takes every observation in every step; leave it at 'auto'"
-        )
+    most = int(real.max())
+    if not isinstance(training.batch_size, str) and training.batch_size < most:
+        raise ValueError("training.batch_size: direct models take every observation in every step; leave it at 'auto'")
     if training.validation_fraction not in ("auto", 0):
-        raise ValueError(
-            "training.validation_fraction: a stack of direct models holds nothing out; leave it at 'auto' or 0"
-        )
-    penalties = torch.tensor([training.resolve(int(k)).penalty for k in counts], dtype=X.dtype, device=X.device)
-    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(
-        int(counts.max()), **DIRECT
-    )
+        raise ValueError("training.validation_fraction: direct models hold nothing out; leave it at 'auto' or 0")
+    penalties = torch.tensor([training.resolve(int(k)).penalty for k in real], dtype=X.dtype, device=X.device)
+    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(most, **DIRECT)
     sizes = network.sizes(d, 1)
     cpu = X.device.type == "cpu"
-    order = torch.argsort(counts, stable=True)
+    order = torch.argsort(real, stable=True)
 
     def fit_tile(index: Tensor) -> tuple[Tensor, ...]:
         at = index.to(X.device)
         return _fit_tile(
-            X[at], y[at], counts[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training
+            X[at], y[at], real[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training
         )
 
     tiles, start = [], 0
     while start < B:
-        bytes_of_row = X.element_size() * int(counts[order[start]]) * (d + 4 * network.width * network.depth + 6)
+        bytes_of_row = X.element_size() * int(real[order[start]]) * (d + 4 * network.width * network.depth + 6)
         rows = tile_rows(bytes_of_row, B) if cpu else B
         tiles.append(order[start : start + rows])
         start += rows

@@ -177,8 +177,8 @@ def fit_stack(
     sizes = network.sizes(d, M)
 
     def fit_tile(rows: slice) -> StackFit:
-        own = [None if a is None else a[rows] for a in (penalties, start, share)]
-        return _fit_tile(X[rows], F[rows], y[rows], sizes, seeds[rows], *own, standardize, *given)
+        each, begin, weight = (None if a is None else a[rows] for a in (penalties, start, share))
+        return _fit_tile(X[rows], F[rows], y[rows], sizes, seeds[rows], each, begin, weight, standardize, *given)
 
     def row_bytes(n):
         return X.element_size() * n * (d + 4 * network.width * network.depth + 6 * M)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ def train(
     """
     B, n = targets[-1].shape[0], targets[-1].shape[-1]
     device = targets[-1].device
+    how: Any = training  # without an "auto"
     n_valid = training.n_validation(n)
 
     def permutations(size):
@@ -72,21 +74,21 @@ def train(
         order = permutations(n)
         best = _Best(stack, criterion, _take(stack, sample, order[:, :n_valid]), training)
         sample = _take(stack, sample, order[:, n_valid:])
-    adam, schedule = Adam(stack.parameters, training.epsilon), one_cycle(training.steps)
-    feed = _batches(stack, sample, min(training.batch_size, n - n_valid), permutations)
-    curve, every = [], max(1, training.steps // 100)
+    adam, schedule = Adam(stack.parameters, how.epsilon), one_cycle(how.steps)
+    feed = _batches(stack, sample, min(how.batch_size, n - n_valid), permutations)
+    curve, every = [], max(1, how.steps // 100)
     stack.train(True)
-    for step in range(1, training.steps + 1):
+    for step in range(1, how.steps + 1):
         x, t = next(feed)
         adam.forget_gradients()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
-        _add_penalty(stack, training.penalty, penalties)
-        adam.step(training.learning_rate * schedule(step))
+        _add_penalty(stack, how.penalty, penalties)
+        adam.step(how.learning_rate * schedule(step))
         curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
-        if best is not None and (step % every == 0 or step == training.steps) and best.look(step):
+        if best is not None and (step % every == 0 or step == how.steps) and best.look(step):
             break
     stack.train(False)
     gradient_norm = stack.gradient_norm() if curve else torch.zeros(B, device=device)

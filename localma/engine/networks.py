@@ -52,7 +52,7 @@ def module_input(module: nn.Module, X) -> Tensor:
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
         dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype
         return x.to(dtype) if parameter is None else x.to(parameter.device, parameter.dtype)
-    return x.long().to(parameter.device)
+    return x.long() if parameter is None else x.long().to(parameter.device)
 
 
 def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: str) -> None:

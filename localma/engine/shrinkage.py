@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.engine.local import ModulesFit, StackFit, automatic, fit_stack
+from localma.engine.local import automatic, fit_stack
 from localma.engine.networks import Mixture, Mlp, constant_body
 from localma.engine.simplex import soften, start_weights
 from localma.engine.training import Training
@@ -39,10 +41,10 @@ class LocalStack:
     sample; ``resampled`` (R, bootstrap) bodies of resampled data.
     """
 
-    shrinkage: np.ndarray | None
-    global_weights: np.ndarray | None
+    shrinkage: Any
+    global_weights: Any
     local: np.ndarray
-    stack: StackFit | ModulesFit | None
+    stack: Any
     members: int
     cross_validation: CrossValidation | None
     resampled: list[list[nn.Module]]
@@ -122,49 +124,44 @@ def fit_local_stack(
         networks = members + bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
         progress.total = max(progress.total or 0, progress.n + training.resolve(n, shrunk=shrunk).steps * R * networks)
 
-    def fit(index, rows, seeds, penalties, start, sample_weight=None):
-        """Networks of the samples ``rows``, from their observations ``index``."""
-        x, f, target = (
-            _of_samples(a if index is None else torch.stack([a[r, index[r]] for r in range(R)]), rows) for a in sample
-        )
+    def fit(data, rows, seeds, penalties, start, sample_weight=None):
+        """Networks of ``data``'s samples ``rows``."""
+        x, f, target = (_of_samples(a, rows) for a in data)
         how = training.resolve(x.shape[1], shrunk=shrunk, **automatic(network))
         if progress is not None:  # smaller penalties, too, may be tried
             progress.total = max(progress.total, progress.n + how.steps * len(seeds))
-        more = {
-            "penalties": penalties,
-            "start": start,
-            "sample_weight": sample_weight,
-            "workers": workers,
-            "progress": progress,
-        }
-        return fit_stack(x, f, target, loss, seeds=seeds, network=network, training=how, **more), x
+        more = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
+        common = {"network": network, "training": how, "workers": workers, "progress": progress}
+        return fit_stack(x, f, target, loss, seeds=seeds, **more, **common)
 
-    penalty = gw = chosen = None
+    penalty: Any = None
+    gw: Any = None
+    chosen = None
     if shrunk:
         gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
         penalty = np.full(R, shrinkage, dtype=float) if shrinkage != "cv" else None
     if shrinkage == "cv":
         chosen, penalty = _cross_validate(fit, sample, loss, seeds, groups)
 
-    def begin(rows, w):
+    def begin(rows, w) -> tuple[Any, Any]:
         """Penalties and starting weights of networks of the samples ``rows``."""
         if not shrunk:
             return None, None
-        return tuple(torch.as_tensor(a, dtype=dtype, device=F.device) for a in (penalty[rows], soften(w)))
+        as_tensor = partial(torch.as_tensor, dtype=dtype, device=F.device)
+        return as_tensor(penalty[rows]), as_tensor(soften(w))
 
     local = np.flatnonzero(np.isfinite(penalty)) if shrunk else np.arange(R)
     stack, rows = None, local.repeat(members)
     if len(rows):
-        own = [s for r in local for s in member_seeds(int(seeds[r]), members)]
-        stack = fit(None, rows, own, *begin(rows, gw[rows] if shrunk else None))[0]
-    resampled = [[] for _ in range(R)]
+        own = [s for r in local.tolist() for s in member_seeds(int(seeds[r]), members)]
+        stack = fit(sample, rows, own, *begin(rows, gw[rows] if shrunk else None))
+    resampled: list[list[nn.Module]] = [[] for _ in range(R)]
     for r in range(R if bootstrap else 0):
         counts, own = _resample(n, bootstrap, int(seeds[r]), groups)
-        w = np.stack([start_weights(_repeat(F[r], c), _repeat(y[r], c), loss) for c in counts]) if shrunk else None
+        w: Any = np.stack([start_weights(_repeat(F[r], c), _repeat(y[r], c), loss) for c in counts]) if shrunk else None
         if r in local:
-            weight = torch.as_tensor(counts, dtype=dtype, device=F.device)
-            rows = np.full(bootstrap, r)
-            resampled[r] = fit(None, rows, own, *begin(rows, w), weight)[0].bodies()
+            rows, weight = np.full(bootstrap, r), torch.as_tensor(counts, dtype=dtype, device=F.device)
+            resampled[r] = fit(sample, rows, own, *begin(rows, w), sample_weight=weight).bodies()
         else:
             resampled[r] = [constant_body(v, dtype, F.device) for v in w]
     return LocalStack(penalty, gw, local, stack, members, chosen, resampled)
@@ -174,20 +171,17 @@ def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, 
     """What held-out observations said, and each sample's penalty for a fit to all."""
     R, n = sample[2].shape
     index = np.stack([subset(n, int(s)) for s in seeds])
-    seen_n = index.shape[1]
-    if groups is not None and R > 1 and seen_n < n:
-        raise ValueError(
-            f"groups of more than one sample of over {seen_n} observations are not supported; fit one sample at a time"
-        )
-    seen = [torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in sample[1:]]
+    seen = index.shape[1]
+    if groups is not None and R > 1 and seen < n:
+        raise ValueError(f"groups of several samples of over {seen} observations are too many; fit one at a time")
+    x, f, target = data = [torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in sample]
 
-    def logits(rows, seeds, penalties, start, sample_weight):
-        networks, x = fit(index, rows, seeds, penalties, start, sample_weight)
-        return networks.logits(x)
+    def logits(rows, *how):
+        return fit(data, rows, *how).logits(_of_samples(x, rows))
 
     groups = None if groups is None else groups[index[0]]
-    chosen = cross_validate(logits, *seen, loss, grid(seen_n), grid(seen_n, SMALLER), seeds=seeds, groups=groups)
-    return chosen, rescale(chosen.shrinkage[chosen.chosen], seen_n, n)
+    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), seeds=seeds, groups=groups)
+    return chosen, rescale(chosen.shrinkage[chosen.chosen], seen, n)
 
 
 def _resample(n: int, bootstrap: int, seed: int, groups) -> tuple[np.ndarray, list[int]]:

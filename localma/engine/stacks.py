@@ -19,10 +19,13 @@ NO_BATCHED_FORM = ("Batching rule not implemented", "vmap:")
 class Stack(Protocol):
     """B networks that train side by side; whatever :meth:`snapshot` gives is kept and restored row by row."""
 
-    parameters: list[Tensor]
-    weights: list[
-        Tensor
-    ]  #: what a penalty applies to: all parameters but the biases, so that constant weights cost nothing
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What a penalty applies to: all parameters but the biases, so that constant weights cost nothing."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (B, M, n) for inputs in the stack's layout, B first."""

@@ -13,6 +13,7 @@ from localma.checks import check_whole, choose
 __all__ = ["Settings", "Training", "automatic_penalty"]
 
 
+@dataclass(frozen=True)
 class Settings:
     """A frozen dataclass that is one parameter of an estimator: its fields are searched over as
     ``parameter__field``.
@@ -101,7 +102,7 @@ class Training(Settings):
         return chosen
 
     def n_validation(self, n: int) -> int:
-        return round(self.validation_fraction * n)
+        return round(float(self.validation_fraction) * n)
 
     def floating(self, otherwise: torch.dtype) -> torch.dtype:
         """The torch type that ``dtype`` names."""
@@ -115,7 +116,7 @@ class Training(Settings):
         choose("dtype", self.dtype, ("auto", "float32", "float64"))
         # a number that compares false with everything (NaN) fails these as well
         for name in ("learning_rate", "epsilon"):
-            if not (isinstance(value := getattr(self, name), Real) and 0 < value < math.inf):
+            if not (isinstance(value := getattr(self, name), Real) and 0 < float(value) < math.inf):
                 raise ValueError(f'{name} must be a positive number or "auto", but is {value!r}')
         if not (isinstance(self.penalty, Real) and 0 <= self.penalty < math.inf):
             raise ValueError(f'penalty must be a non-negative number or "auto", but is {self.penalty!r}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -225,5 +226,6 @@ def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     n, G = len(groups), int(groups.max()) + 1
     sums = np.zeros((*values.shape[:-1], G))
-    np.add.at(sums, (..., groups), values - values.mean(-1, keepdims=True))
+    index: Any = (..., groups)
+    np.add.at(sums, index, values - values.mean(-1, keepdims=True))
     return np.sqrt(G / (G - 1) * np.square(sums).sum(-1)) / n

@@ -88,7 +88,7 @@ class Loss:
     >>> LOSSES["poisson"].check_response([1, -1])
     Traceback (most recent call last):
     ...
-    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct such rows, or change the loss.
+    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct them, or change the loss.
     """
 
     name: str
@@ -211,7 +211,7 @@ class Loss:
 
     def check_response(self, y) -> None:
         """Raise ValueError if some ``y`` lies outside the loss's domain."""
-        advice = "Drop or correct such rows, or change the loss."
+        advice = "Drop or correct them, or change the loss."
         check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
     def check_value(self, y, a) -> None:

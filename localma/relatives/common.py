@@ -34,7 +34,7 @@ def log_likelihood(loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
     """
     if loss.power == 0:
         return -0.5 * (losses / variance + np.log(variance))
-    return -loss.log_likelihood * losses
+    return -(loss.log_likelihood or 0.0) * losses
 
 
 def need_likelihood(method: str, loss: Loss) -> None:

@@ -17,7 +17,16 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.averages import DirectModel
-from localma.engine import CrossValidation, Training, automatic_penalty, cross_validate, fit_stack, global_weights, grid, mlp
+from localma.engine import (
+    CrossValidation,
+    Training,
+    automatic_penalty,
+    cross_validate,
+    fit_stack,
+    global_weights,
+    grid,
+    mlp,
+)
 from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
 from localma.replication.counts.companies import Draw, fit_forest
