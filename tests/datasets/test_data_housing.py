@@ -360,9 +360,7 @@ def test_a_run_of_the_papers_table_alone(flats, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
-    """Cut in its last part, what the paper does not ask: no table stands there without the others, and no part is
-    computed again.
-    """
+    """Cut in its last part, what the paper does not ask: no table stands there without the others, and no part is computed again."""
     monkeypatch.setattr(companies, "TREES", 3)
     calls = []
 

@@ -9,16 +9,20 @@ samples of one repetition are nested, each n has the first n images of one rando
 """
 
 from localma.replication.cifar10.companies import KNOWS, OWN, Material, material, train_companies
-from localma.replication.cifar10.experiment import run
+from localma.replication.cifar10.experiment import Photographs, run
 from localma.replication.cifar10.findings import beside_the_paper, verdicts
 from localma.replication.cifar10.methods import CONFIGURATION, fit_weights
 from localma.replication.cifar10.predictions import load_predictions
+from localma.replication.cifar10.tuning import Validation
 
 __all__ = [
     "CONFIGURATION",
+    "EXPERIMENTS",
     "KNOWS",
     "OWN",
     "Material",
+    "Photographs",
+    "Validation",
     "beside_the_paper",
     "fit_weights",
     "load_predictions",
@@ -27,3 +31,5 @@ __all__ = [
     "train_companies",
     "verdicts",
 ]
+
+EXPERIMENTS = (Photographs, Validation)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,43 +11,24 @@ from localma.datasets.cifar10 import CLASSES
 from localma.replication.cifar10.companies import COMPANIES, KNOWS, OTHERS, Material, material
 from localma.replication.cifar10.methods import CONFIGURATION, cool, repetition, scores
 from localma.replication.cifar10.networks import FAMILIES
-from localma.replication.cifar10.predictions import save_predictions
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.cifar10.predictions import stored
+from localma.replication.lab.experiment import Experiment, made_up, number_of
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 
 SIZES = tuple(range(1000, 10_001, 1000))
 REPETITIONS, CHUNK = 50, 5
 QUICK_SIZES, QUICK_REPETITIONS = (1000, 4000), 3
 
 
-def _part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
-    n, first, last = (int(word.lstrip("nr")) for word in key.split("-"))
-    things = material(synthetic, seed)
-    rows = [repetition(r, n, things, seed=seed) for r in range(first, last)]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def run(
-    *,
-    full: bool = False,
-    seed: int = 0,
-    out: str | Path | None = None,
-    jobs: int = 1,
-    synthetic: bool = False,
-    repetitions: int | None = None,
-    sizes: tuple[int, ...] | None = None,
-) -> pd.DataFrame:
-    """Table 5.
+@dataclass(kw_only=True)
+class Photographs(Experiment):
+    """Table 5, and a table of the mean weights.
 
     Parameters
     ----------
     full : bool
         Ten sample sizes and 50 repetitions; otherwise two and three, for a look.
-    seed : int
-    out : path, optional
-        Folder for ``cifar10.csv``, ``cifar10-weights.csv``, their provenance and ``cifar10-predictions.npz``. None: nothing is kept.
-    jobs : int
-        Processes side by side.
     synthetic : bool
         Made-up images; writes ``cifar10-synthetic.csv`` and its like instead.
     repetitions, sizes : optional
@@ -59,43 +39,63 @@ def run(
     DataFrame
         Columns n, method, metric, mean, sd, mcse, replications; n is 0 for what does not depend on it.
     """
-    sizes = tuple(sizes or (SIZES if full else QUICK_SIZES))
-    repetitions = repetitions or (REPETITIONS if full else QUICK_REPETITIONS)
-    things = material(synthetic, seed)
-    if things.data.banner:
-        print(things.data.banner)
-        sizes = tuple(sorted({min(n, len(things.data.labels)) for n in sizes}))
-    name = "cifar10" + "-synthetic" * synthetic
-    # what a part depends on; how many there are is left out, so that a longer run goes on where a shorter one stopped
-    settings = {
-        "seed": seed,
-        "images": f"{things.data.origin} {things.data.checksum}".strip(),
-        "networks": dict(zip(COMPANIES, FAMILIES.get(things.family, [things.family] * 4), strict=True)),
-        "companies": {"others": OTHERS, "C": list(things.C), "C chosen by": "log loss on a tenth of each company's own images"},
-        "LocalMA": CONFIGURATION | {"channels": list(CONFIGURATION["channels"])},
-        "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images that no earlier validation had scored",
-        "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
-    }
-    configuration = settings | {"repetitions": repetitions, "sizes": list(sizes)}
-    starts = range(0, repetitions, CHUNK if full else 1)
-    ranges = [(r, min(r + starts.step, repetitions)) for r in starts]
-    keys = [(f"n{n}-r{first}-{last}", last - first) for first, last in ranges for n in sizes]
 
-    def compute(key):
-        return _part(key, synthetic, seed)
+    name = "cifar10"
+    summary = "Section 5.3: photographs of ten classes, from four networks that know four of them each"
+    extent = ("repetitions", "sizes")
 
-    with tempfile.TemporaryDirectory() as folder:
-        where = Path(out) if out is not None else Path(folder)
-        parts, seconds = run_parts(name, keys, compute, out=where, configuration=settings, jobs=jobs)
-        results = {
-            n: {k: np.concatenate([parts[key][k] for key, _ in keys if key.startswith(f"n{n}-")]) for k in parts[keys[0][0]]} for n in sizes
+    repetitions: int | None = number_of("of the experiment")
+    sizes: tuple[int, ...] | None = None
+    synthetic: bool = made_up()
+
+    def prepare(self):
+        self.scaled(repetitions=(REPETITIONS, QUICK_REPETITIONS))
+        data = self.material.data
+        if data.banner:
+            print(data.banner)
+        sizes = self.sizes or (SIZES if self.full else QUICK_SIZES)
+        self.sizes = tuple(dict.fromkeys(min(n, len(data.labels)) for n in sizes))
+
+    @property
+    def material(self):  # kept by each process for itself
+        return material(self.synthetic, self.seed)
+
+    def configuration(self):
+        family = self.material.family
+        return super().configuration() | {
+            "images": f"{self.material.data.origin} {self.material.data.checksum}".strip(),
+            "networks": dict(zip(COMPANIES, FAMILIES.get(family, [family] * 4), strict=True)),
+            "companies": {
+                "others": OTHERS,
+                "C": list(self.material.C),
+                "C chosen by": "log loss on a tenth of each company's own images",
+            },
+            "LocalMA": CONFIGURATION,
+            "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images that no earlier validation had scored",
+            "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
         }
-        table, weights = tabulate(results, things), tabulate_weights(results)
-        if out is not None:
-            save_predictions(where / f"{name}-predictions.npz", things)
-            write_results(name.replace("cifar10", "cifar10-weights"), weights, where, configuration=configuration, seconds=seconds)
-            write_results(name, table, where, configuration=configuration, seconds=seconds, settings=settings)
-    return table
+
+    def cells(self, found):
+        return {
+            f"n{n}-r{rows.start}-{rows.stop}": (n, rows)
+            for rows in chunks(self.repetitions, CHUNK if self.full else 1)
+            for n in self.sizes
+        }
+
+    def measure(self, n, rows):
+        found = [repetition(r, n, self.material, seed=self.seed) for r in rows]
+        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+    def tables(self, found):
+        cells = self.cells(found)
+        results = {n: joined(found[key] for key, cell in cells.items() if cell[0] == n) for n in self.sizes}
+        return {"": tabulate(results, self.material), "weights": tabulate_weights(results)}
+
+    def predictions(self, found):
+        return stored(self.material)
+
+
+run = Photographs.run
 
 
 def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.DataFrame:
@@ -118,7 +118,12 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
         add(0, f"company {company}", "accuracy at home", 100 * right[home].mean())
         add(0, f"company {company}", "accuracy abroad", 100 * right[~home].mean())
         right = things.F[:, m].argmax(-1) == things.data.labels
-        add(0, f"company {company}", "accuracy at home, training images", 100 * right[KNOWS[things.data.labels, m]].mean())
+        add(
+            0,
+            f"company {company}",
+            "accuracy at home, training images",
+            100 * right[KNOWS[things.data.labels, m]].mean(),
+        )
     add(0, "anybody", "accuracy", 100 * (F.argmax(-1) == y[:, None]).any(1).mean())
     for n, cell in results.items():
         for method in ("LocalMA", "GW"):
@@ -134,14 +139,20 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
     first, last = min(results), max(results)
     if first < last:
         for method in ("LocalMA", "GW"):
-            add(0, method, f"accuracy, n = {last} against {first}", results[last][method][:, 0] - results[first][method][:, 0])
+            add(
+                0,
+                method,
+                f"accuracy, n = {last} against {first}",
+                results[last][method][:, 0] - results[first][method][:, 0],
+            )
     return pd.DataFrame(rows)
 
 
 def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
     """Mean weight of each company on the test images of each class."""
     return pd.DataFrame(
-        {"n": n, "class": CLASSES[k], "company": company, "knows": int(KNOWS[k, m])} | summarise(cell["by_class"][:, k, m])
+        {"n": n, "class": CLASSES[k], "company": company, "knows": int(KNOWS[k, m])}
+        | summarise(cell["by_class"][:, k, m])
         for n, cell in results.items()
         for k in range(10)
         for m, company in enumerate(COMPANIES)

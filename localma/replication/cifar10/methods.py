@@ -15,7 +15,9 @@ TEMPERATURE = 2.0  #: of the companies' answers where a row of the table says th
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 1.0}
 
 
-def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:
+def fit_weights(
+    images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None
+) -> LocalMA:
     """LocalMA with a convolutional weight network."""
     settings = dict(configuration or CONFIGURATION)
     channels = settings.pop("channels")
@@ -35,7 +37,7 @@ def cool(F: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from localma.replication.cifar10.methods import cool
+    >>> from localma.replication.cifar10 import cool
     >>> cool(np.array([0.9, 0.1])).round(2)
     array([0.75, 0.25])
     """

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
-from localma.files import write_arrays
 from localma.replication.cifar10.companies import Material
 
 
-def save_predictions(path: Path, things: Material) -> None:
-    """What the companies say about all images, in half precision, with the labels: no image. Rows are in the order of the data set's own files."""
+def stored(things: Material) -> dict[str, np.ndarray]:
+    """What the companies say about all images, in half precision, with the labels: no image. Rows as in the data's files."""
     halves = {"F": things.F_test.astype(np.float16), "F_train": things.F.astype(np.float16)}
     arrays = halves | {"y": things.data.test_labels, "y_train": things.data.labels}
-    write_arrays(path, arrays | {"images": things.data.origin, "networks": things.family}, compressed=True)
+    return arrays | {"images": np.array(things.data.origin), "networks": np.array(things.family)}
 
 
 def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +45,9 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     if part not in ("test", "train"):
         raise ValueError(f'part must be "test" or "train", but is {part!r}')
     end = "_train" * (part == "train")
-    with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
+    with (
+        (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file,
+        np.load(file) as arrays,
+    ):
         F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
     return F / F.sum(-1, keepdims=True), y

@@ -9,10 +9,9 @@ one takes held-out images that the earlier one had never scored, and companies t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,8 +23,7 @@ from localma.replication.cifar10 import companies
 from localma.replication.cifar10.companies import Material
 from localma.replication.cifar10.methods import fit_weights, scores
 from localma.replication.cifar10.networks import choose_family
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import write_results
+from localma.replication.lab.experiment import Experiment, made_up
 
 #: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a penalty of 100 they do not depend on
 #: the image: beyond the ends of both lists there is little but the two baselines.
@@ -62,72 +60,87 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     else:
         [X] = companies.seen(family, data.images, checksum=data.checksum)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
-    data = replace(data, images=data.images[rest], labels=data.labels[rest], test_images=data.images[held], test_labels=data.labels[held])
+    data = replace(
+        data,
+        images=data.images[rest],
+        labels=data.labels[rest],
+        test_images=data.images[held],
+        test_labels=data.labels[held],
+    )
     return Material(data, family, F, F_held, C)
 
 
-def _part(key: str, synthetic: bool, seed: int) -> dict[str, np.ndarray]:
-    """All candidates on one sample: accuracy in per cent and log loss of each, then of global and of equal weights."""
-    n, r = (int(word[1:]) for word in key.split("-"))
-    things = material(synthetic, seed)
-    mine = np.random.default_rng([seed, 4, r]).permutation(len(things.data.labels))[:n]
-    images, labels, F = things.data.images[mine], things.data.labels[mine], things.F[mine]
-    held, y = things.data.test_images.astype(np.float32), things.data.test_labels
-    found = []
-    with one_thread():
-        for steps, penalty in GRID:
-            settings = FIXED | {"steps": steps, "penalty": penalty}
-            average = fit_weights(images, labels, F, seed=1000 + seed + r, configuration=settings)
-            found.append(scores(average.weights(held), things.F_test, y))
-        for constant in (global_weights(F, labels, LOSSES["cross_entropy"]), np.full(4, 0.25)):
-            found.append(scores(constant, things.F_test, y))
-    return {"scores": np.array(found)}
-
-
-def run(*, seed: int = 0, out: str | Path, jobs: int = 1, synthetic: bool = False) -> pd.DataFrame:
-    """Score every candidate of :data:`GRID`, and write ``cifar10-tuning.csv``.
+@dataclass(kw_only=True)
+class Validation(Experiment):
+    """The score of every candidate of :data:`GRID`.
 
     Returns
     -------
     DataFrame
-        Columns method, steps, penalty, accuracy at each n, accuracy (their mean), mcse (of the mean, over repetitions) and log_loss; LocalMA's candidates, then
-        GW and EWMA, for which steps and penalty are empty.
+        Columns method, steps, penalty, accuracy at each n, accuracy (their mean), mcse (of the mean, over repetitions) and
+        log_loss; LocalMA's candidates, then GW and EWMA, for which steps and penalty are empty.
     """
-    things = material(synthetic, seed)
-    configuration = {
-        "seed": seed,
-        "images": f"{things.data.origin} {things.data.checksum}".strip(),
-        "held out": "5,000 training images that trained no company here and were in no earlier validation",
-        "rule": "highest mean accuracy on the held-out images over sizes and repetitions; the lower log loss on a tie",
-        "sizes": list(SIZES),
-        "repetitions": REPETITIONS,
-        "grid": [list(candidate) for candidate in GRID],
-        "fixed": FIXED | {"channels": list(FIXED["channels"])},
-        "companies": {"C": list(things.C)},
-        "synthetic": synthetic,
-    }
-    sizes = tuple(min(n, len(things.data.labels)) for n in SIZES)
-    keys = [(f"n{n}-r{r}", len(GRID)) for r in range(REPETITIONS) for n in sizes]
-    name = "cifar10-tuning" + "-synthetic" * synthetic
 
-    def compute(key):
-        return _part(key, synthetic, seed)
+    name = "cifar10-tuning"
+    summary = "how the weight network of the photographs is trained"
+    tunes = "cifar10"
 
-    parts, seconds = run_parts(name, keys, compute, out=Path(out), configuration=configuration, jobs=jobs)
-    found = np.array([[parts[f"n{n}-r{r}"]["scores"] for r in range(REPETITIONS)] for n in sizes])  # (sizes, repetitions, candidates, 2)
-    accuracy = found[..., 0]
-    table = pd.DataFrame([*GRID, (np.nan, np.nan), (np.nan, np.nan)], columns=["steps", "penalty"])
-    table.insert(0, "method", ["LocalMA"] * len(GRID) + ["GW", "EWMA"])
-    for n, of_size in zip(SIZES, accuracy, strict=True):
-        table[f"accuracy n = {n}"] = of_size.mean(0)
-    table["accuracy"] = accuracy.mean((0, 1))
-    table["mcse"] = accuracy.mean(0).std(0, ddof=1) / REPETITIONS**0.5
-    table["log_loss"] = found[..., 1].mean((0, 1))
-    write_results(name, table, Path(out), configuration=configuration, seconds=seconds)
-    return table
+    synthetic: bool = made_up()
+
+    @property
+    def material(self):  # kept by each process for itself
+        return material(self.synthetic, self.seed)
+
+    def configuration(self):
+        data = self.material.data
+        return super().configuration() | {
+            "images": f"{data.origin} {data.checksum}".strip(),
+            "held out": "5,000 training images that trained no company here and were in no earlier validation",
+            "rule": "highest mean accuracy on the held-out images over sizes and repetitions; the lower log loss on a tie",
+            "sizes": SIZES,
+            "repetitions": REPETITIONS,
+            "grid": GRID,
+            "fixed": FIXED,
+            "companies": {"C": list(self.material.C)},
+        }
+
+    def cells(self, found):
+        sizes = (min(n, len(self.material.data.labels)) for n in SIZES)
+        return {f"n{n}-r{r}": (n, r) for n in sizes for r in range(REPETITIONS)}
+
+    def measure(self, n, r):
+        """All candidates on one sample: accuracy in per cent and log loss of each, then of global and of equal weights."""
+        data, F = self.material.data, self.material.F
+        mine = np.random.default_rng([self.seed, 4, r]).permutation(len(data.labels))[:n]
+        images, labels, F = data.images[mine], data.labels[mine], F[mine]
+        held = data.test_images.astype(np.float32)
+        with one_thread():
+            weights = []
+            for steps, penalty in GRID:
+                settings = FIXED | {"steps": steps, "penalty": penalty}
+                average = fit_weights(images, labels, F, seed=1000 + self.seed + r, configuration=settings)
+                weights.append(average.weights(held))
+            weights += [global_weights(F, labels, LOSSES["cross_entropy"]), np.full(4, 0.25)]
+            return {"scores": np.array([scores(w, self.material.F_test, data.test_labels) for w in weights])}
+
+    def tables(self, found):
+        found = np.stack([part["scores"] for part in found.values()])
+        found = found.reshape(len(SIZES), REPETITIONS, -1, 2)  # the last: accuracy, log loss
+        accuracy = found[..., 0]
+        table = pd.DataFrame([*GRID, (np.nan, np.nan), (np.nan, np.nan)], columns=["steps", "penalty"])
+        table.insert(0, "method", ["LocalMA"] * len(GRID) + ["GW", "EWMA"])
+        for n, of_size in zip(SIZES, accuracy, strict=True):
+            table[f"accuracy n = {n}"] = of_size.mean(0)
+        table["accuracy"] = accuracy.mean((0, 1))
+        table["mcse"] = accuracy.mean(0).std(0, ddof=1) / REPETITIONS**0.5
+        table["log_loss"] = found[..., 1].mean((0, 1))
+        return {"": table}
+
+
+run = Validation.run
 
 
 def winner(table: pd.DataFrame) -> dict[str, float]:
-    """The candidate that the rule picks from a table of :func:`run`."""
+    """The candidate that the rule picks from the table of :class:`Validation`."""
     best = table[table["method"] == "LocalMA"].sort_values(["accuracy", "log_loss"], ascending=[False, True]).iloc[0]
     return {"steps": int(best["steps"]), "penalty": float(best["penalty"])}

@@ -22,15 +22,17 @@ from localma.replication.counts.companies import (
     repeat,
     sample,
 )
-from localma.replication.counts.experiment import FOLD_METHODS, run
+from localma.replication.counts.experiment import FOLD_METHODS, Counts, run
 from localma.replication.counts.findings import verdicts
 from localma.replication.counts.methods import METHODS, deviance, local_weights, predict
 
 __all__ = [
     "COVARIATES",
+    "EXPERIMENTS",
     "FOLD_METHODS",
     "INSURERS",
     "METHODS",
+    "Counts",
     "Draw",
     "clientele",
     "deviance",
@@ -46,3 +48,5 @@ __all__ = [
     "sample",
     "verdicts",
 ]
+
+EXPERIMENTS = (Counts,)

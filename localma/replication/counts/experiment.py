@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,9 +16,10 @@ from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
 from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
 from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict, tensors
-from localma.replication.counts.tuning import chosen, tune
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.counts.tuning import try_factors
+from localma.replication.lab.experiment import Experiment, number_of
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
 FOLD_METHODS = ("CV rows", "CV persons")
@@ -36,7 +35,9 @@ def _shares(data: Draw) -> np.ndarray:
     return groups / groups.sum(2, keepdims=True)
 
 
-def replicate(repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0) -> dict[str, np.ndarray]:
+def replicate(
+    repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
 
     Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean weights, and
@@ -101,17 +102,25 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[judged][:-1], R)).reshape(R, L, -1)
         members = everyone.repeat(MEMBERS)
         finite = np.minimum(shrinkage[choice], shrinkage[-2])
-        average = fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members]).reshape(R, MEMBERS, -1).mean(1)
+        average = (
+            fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members])
+            .reshape(R, MEMBERS, -1)
+            .mean(1)
+        )
         predictions = {
             "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
             "CV persons": np.where(np.isinf(shrinkage[choice])[:, None], gw, average),
         }
         base = deviance(data.y_test, gw)
         found |= {f"rows.{n}": rows.cross_validation.difference[:, judged], f"persons.{n}": difference}
-        found[f"test.{n}"] = np.column_stack([deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)])
+        found[f"test.{n}"] = np.column_stack(
+            [deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)]
+        )
         for method, a in predictions.items():
             found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))
-            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum("rgn,rn->rg", share, data.y_test)
+            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum(
+                "rgn,rn->rg", share, data.y_test
+            )
     return found
 
 
@@ -121,7 +130,9 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
     for g, group in enumerate(["all", *INSURERS]):
         head = {"customers": group}
         for name in INSURERS:
-            rows.append(head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g]))
+            rows.append(
+                head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g])
+            )
         for n in sizes:
             for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
                 value = {metric: found[f"{method}.{metric}.{n}"][:, g] for metric in ("deviance", "balance")}
@@ -131,7 +142,9 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
                     if (method, metric) != ("LocalMA", "lead"):
                         rows.append(head | {"n": n, "method": method, "metric": metric} | summarise(values))
             for m, name in enumerate(INSURERS):
-                rows.append(head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m]))
+                rows.append(
+                    head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m])
+                )
     return pd.DataFrame(rows)
 
 
@@ -145,17 +158,9 @@ def tabulate_folds(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def run(
-    *,
-    full: bool = True,
-    repetitions: int | None = None,
-    sizes: Sequence[int] | None = None,
-    pilots: int | None = None,
-    seed: int = 0,
-    out: str | Path | None = None,
-    jobs: int = 1,
-) -> pd.DataFrame:
-    """The whole experiment: pilots choose the penalties, then every method for every size; then two ways to cross-validate.
+@dataclass(kw_only=True)
+class Counts(Experiment):
+    """Pilots choose the penalties, then every method for every size; then two ways to cross-validate, a table of its own.
 
     Parameters
     ----------
@@ -163,67 +168,63 @@ def run(
         30 repetitions (8 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
     repetitions, pilots : int, optional
     sizes : sequence of int, optional
-    seed : int
-    out : path, optional
-        Folder for ``counts.csv``, ``counts-folds.csv``, their provenance and the parts of an unfinished run. None: a temporary one.
-    jobs : int
-        Parts computed side by side.
 
     Returns
     -------
     DataFrame
-        Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of one insurer; metric "deviance" is
-        the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the method's deviance minus LocalMA's, "balance" the visits
-        predicted over those observed, "weight" LocalMA's mean weight on an insurer.
+        Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of one
+        insurer; metric "deviance" is the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the
+        method's deviance minus LocalMA's, "balance" the visits predicted over those observed, "weight" LocalMA's mean
+        weight on an insurer.
     """
-    repetitions = repetitions or (FULL if full else QUICK)
-    pilots = pilots or (10 if full else 2)
-    sizes = tuple(sizes or (SIZES if full else SIZES[:2]))
-    if wrong := [n for n in sizes if not 1 <= n <= PARTS[1]]:
-        raise ValueError(f"sizes contains {wrong[0]}; n must lie between 1 and {PARTS[1]}")
-    fold_sizes = [n for n in sizes if n in FOLD_SIZES] or sizes[:1]
-    chunks = {f"from-{r.start}-to-{r.stop}": r for r in _chunks(repetitions, CHUNK)}
-    folds = {f"folds-{r.start}-to-{r.stop}": r for r in _chunks(min(repetitions, FOLD_FULL if full else FOLD_QUICK), FOLD_CHUNK)}
-    settings = {"seed": seed, "pilots": pilots, "sizes": list(sizes), "parts": list(PARTS), "forest": FOREST, "LocalMA": asdict(Training())}
-    tuned: dict[str, float] = {}
 
-    def compute(key):
-        if key == "pilots":
-            trials = tune(pilots, sizes=[n for n in sizes if n < PARTS[1]] or sizes[:1], seed=seed)
-            mean = trials.groupby(["method", "factor"])["excess"].mean().unstack()
-            return {
-                "factor": np.array([chosen(trials)[name] for name in mean.index]),
-                "excess": mean.to_numpy(),
-                "grid": mean.columns.to_numpy(float),
-                "method": np.array(list(mean.index)),
-            }
-        if key in folds:
-            return compare_folds(folds[key], fold_sizes, seed=seed)
-        return replicate(chunks[key], sizes, tuned, seed=seed)
+    name = "counts"
+    summary = "beyond the paper: visits to the doctor, five insurers, one merged book"
+    extent = ("repetitions",)
 
-    def go(folder):
-        more = {"out": folder, "configuration": settings, "unit": "repetition", "jobs": jobs}
-        first, one = run_parts("counts", [("pilots", pilots)], compute, **more)
-        pilot = first["pilots"]
-        tuned.update(zip(pilot["method"].tolist(), pilot["factor"].tolist(), strict=True))
-        parts, two = run_parts("counts", [(key, len(c)) for key, c in (chunks | folds).items()], compute, **more)
-        main, second = ([parts[key] for key in keys] for keys in (chunks, folds))
-        joined = [{name: np.concatenate([part[name] for part in kind]) for name in kind[0]} for kind in (main, second)]
-        return pilot, *joined, one + two
+    repetitions: int | None = number_of("of the experiment")
+    pilots: int | None = None
+    sizes: Sequence[int] | None = None
 
-    with tempfile.TemporaryDirectory() as temporary:
-        pilot, main, second, seconds = go(Path(out or temporary))
-    table = tabulate(main | second, sizes)
-    if out is not None:
-        trials = {
-            m: dict(zip(map(str, pilot["grid"].tolist()), row.round(4).tolist(), strict=True))
-            for m, row in zip(tuned, pilot["excess"], strict=True)
+    def prepare(self):
+        self.scaled(repetitions=(FULL, QUICK), pilots=(10, 2))
+        self.sizes = list(self.sizes or (SIZES if self.full else SIZES[:2]))
+        if wrong := [n for n in self.sizes if not 1 <= n <= PARTS[1]]:
+            raise ValueError(f"sizes contains {wrong[0]}; n must lie between 1 and {PARTS[1]}")
+        self.fold_sizes = [n for n in self.sizes if n in FOLD_SIZES] or self.sizes[:1]
+
+    def configuration(self):
+        return super().configuration() | {"parts": PARTS, "forest": FOREST, "LocalMA": asdict(Training())}
+
+    def cells(self, found):
+        if "pilots" not in found:
+            return {"pilots": (try_factors, self.pilots, self.sizes)}
+        factors = dict(zip(found["pilots"]["method"].tolist(), found["pilots"]["factor"].tolist(), strict=True))
+        folds = min(self.repetitions, FOLD_FULL if self.full else FOLD_QUICK)
+        main = {
+            f"from-{r.start}-to-{r.stop}": (replicate, r, self.sizes, factors) for r in chunks(self.repetitions, CHUNK)
         }
-        about = {"configuration": settings | {"repetitions": repetitions}, "seconds": seconds, "settings": settings}
-        write_results("counts-folds", tabulate_folds(second, fold_sizes), Path(out), **about)
-        write_results("counts", table, Path(out), **about, more={"chosen": tuned, "pilots": trials})
-    return table
+        return main | {
+            f"folds-{r.start}-to-{r.stop}": (compare_folds, r, self.fold_sizes) for r in chunks(folds, FOLD_CHUNK)
+        }
+
+    def measure(self, what, *cell):
+        return what(*cell, seed=self.seed)
+
+    def tables(self, found):
+        main, folds = (
+            joined(part for key, part in found.items() if key.startswith(kind)) for kind in ("from", "folds")
+        )
+        return {"": tabulate(main | folds, self.sizes), "folds": tabulate_folds(folds, self.fold_sizes)}
+
+    def remarks(self, found):
+        pilots = found["pilots"]
+        methods, grid = pilots["method"].tolist(), map(str, pilots["grid"].tolist())
+        excess = pd.DataFrame(pilots["excess"].round(4), index=methods, columns=list(grid))
+        return {
+            "chosen": dict(zip(methods, pilots["factor"].tolist(), strict=True)),
+            "pilots": excess.to_dict(orient="index"),
+        }
 
 
-def _chunks(repetitions: int, size: int) -> list[range]:
-    return [range(start, min(start + size, repetitions)) for start in range(0, repetitions, size)]
+run = Counts.run

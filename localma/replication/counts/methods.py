@@ -80,7 +80,9 @@ def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
     return LOSSES["poisson"](y.ravel(), a.ravel()).reshape(y.shape)
 
 
-def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def predict(
+    data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What every method predicts for the test after learning from the first n customer-years; the weight networks are one stack.
 
     Parameters
@@ -116,7 +118,9 @@ def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float])
         for r, seed in enumerate(seeds):
             direct["DirectGLM"].append(direct_glm(X[r], y[r], data.person[r, :n]).predict(data.X_test[r]))
             direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
-            direct["DirectModel"].append(direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r]))
+            direct["DirectModel"].append(
+                direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r])
+            )
     return found | {name: np.stack(a) for name, a in direct.items()}, weights
 
 
@@ -139,7 +143,11 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
         how = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
-        return fit_stack(x, f, target, loss, seeds=seeds, training=Training().resolve(len(X), shrunk=True), **how).logits(x)
+        return fit_stack(
+            x, f, target, loss, seeds=seeds, training=Training().resolve(len(X), shrunk=True), **how
+        ).logits(x)
 
     n = len(y)
-    return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person)
+    return cross_validate(
+        fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person
+    )

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from localma.engine import global_weights
 from localma.losses import LOSSES
-from localma.replication.counts.companies import SIZES, repeat
+from localma.replication.counts.companies import PARTS, SIZES, repeat
 from localma.replication.counts.methods import deviance, direct_network, local_weights
 
 #: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls with the power 3/4 of n.
@@ -43,13 +43,28 @@ def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -
         for factor in FACTORS:
             a = (local_weights(data, n, which, factor, data.X) * data.F).sum(-1)
             with threadpool_limits(1):
-                networks = [direct_network(data.X[r, :n], data.y[r, :n], k, factor).predict(data.X[r]) for r, k in enumerate(which)]
+                networks = [
+                    direct_network(data.X[r, :n], data.y[r, :n], k, factor).predict(data.X[r])
+                    for r, k in enumerate(which)
+                ]
             for method, found in (("LocalMA", excess(a)), ("DirectModel", excess(np.stack(networks)))):
                 rows += [(method, n, factor, r, value) for r, value in zip(which, found, strict=True)]
     return pd.DataFrame(rows, columns=["method", "n", "factor", "repetition", "excess"])
 
 
-def chosen(trials: pd.DataFrame) -> dict[str, float]:
-    """The factor of each method with the smallest excess over all sizes of :func:`tune`."""
+def try_factors(pilots: int, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The factor of each method with the smallest mean excess over :func:`tune`'s sizes and pilots, and what was tried.
+
+    Returns
+    -------
+    dict of arrays
+        ``method`` (k,), ``factor`` (k,), the choice, ``grid`` (L,) and ``excess`` (k, L).
+    """
+    trials = tune(pilots, sizes=[n for n in sizes if n < PARTS[1]] or sizes[:1], seed=seed)
     mean = trials.groupby(["method", "factor"])["excess"].mean().unstack()
-    return {str(method): float(factor) for method, factor in mean.idxmin(axis=1).items()}
+    return {
+        "method": np.array(list(mean.index)),
+        "factor": mean.idxmin(axis=1).to_numpy(float),
+        "grid": mean.columns.to_numpy(float),
+        "excess": mean.to_numpy(),
+    }

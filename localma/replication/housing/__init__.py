@@ -18,13 +18,14 @@ from localma.replication.housing.companies import (
     split,
     table4,
 )
-from localma.replication.housing.experiment import RHOS, run
+from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
 from localma.replication.housing.methods import METHODS, ask_more, evaluate, replicate
 from localma.replication.housing.predictions import Predictions, load_predictions
-from localma.replication.housing.tuning import GRID, choose, tune
+from localma.replication.housing.tuning import GRID, RentsTuning, choose, tune
 
 __all__ = [
+    "EXPERIMENTS",
     "GRID",
     "HALVED",
     "LEAST",
@@ -33,6 +34,8 @@ __all__ = [
     "WIDTH",
     "City",
     "Predictions",
+    "Rents",
+    "RentsTuning",
     "Split",
     "ask_more",
     "choose",
@@ -48,3 +51,5 @@ __all__ = [
     "tune",
     "verdicts",
 ]
+
+EXPERIMENTS = (Rents, RentsTuning)

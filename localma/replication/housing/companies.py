@@ -27,7 +27,9 @@ TREES = 100
 #: Hidden units of every network, the paper's.
 WIDTH = 32
 #: Settings among which pilots, or a sample, choose for the districts' networks and the direct one.
-DIRECT = tuple({"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300)))
+DIRECT = tuple(
+    {"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300))
+)
 #: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts' networks and of the direct one; learning rate
 #: and penalty of the weight network, the latter at n = 100, from where it falls with the power 3/4 of n, the package's rule.
 CONFIGURATION = {
@@ -120,7 +122,9 @@ def prepare(data: Housing, city: str) -> City:
         sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= LEAST}
     missing = [name for name in HALVED[city] if name not in sizes]
     if missing:
-        raise ValueError(f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; the design needs it")
+        raise ValueError(
+            f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; the design needs it"
+        )
     districts = tuple(sizes)
     flats = flats.rows(np.isin(flats.district, districts))
     which = np.searchsorted(districts, flats.district)

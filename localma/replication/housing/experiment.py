@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from localma.datasets.housing import Housing
-from localma.replication.housing.companies import TREES, WIDTH, City, load_tables, prepare_all
+from localma.replication.housing import companies
+from localma.replication.housing.companies import WIDTH, City, load_tables, prepare_all
 from localma.replication.housing.methods import METHODS, TOLD, ask_more, replicate
-from localma.replication.housing.predictions import save_predictions
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.housing.predictions import stored
+from localma.replication.lab.experiment import Experiment, made_up, number_of
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 
 #: Shares of D2, the flats that weights are learned from and tested on.
 RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -23,21 +25,12 @@ CHUNK = {"network": 25, "forest": 5, "more": 10}
 KINDS = ("network", "forest")
 
 
-def run(
-    *,
-    full: bool = False,
-    seed: int = 0,
-    device: str = "cpu",
-    out: str | Path = "results",
-    jobs: int = 1,
-    synthetic: bool = False,
-    path=None,
-    repetitions: int | dict[str, int] | None = None,
-) -> pd.DataFrame:
+@dataclass(kw_only=True)
+class Rents(Experiment):
     """All tables that are there, both cities, networks and forests, every rho.
 
-    Writes, each with its provenance, ``housing.csv``; ``housing-weights.csv``, LocalMA's mean weights for the middle rho; and ``housing-more.csv``: what the
-    paper does not ask, with networks (:func:`~localma.replication.housing.ask_more`). A full run on real rents writes ``housing-predictions.npz``, too.
+    Besides its table it leaves ``-weights``, LocalMA's mean weights for the middle rho, and ``-more``: what the paper does
+    not ask, with networks (:func:`~localma.replication.housing.ask_more`). A full run on real rents leaves predictions, too.
 
     Parameters
     ----------
@@ -45,93 +38,90 @@ def run(
         100 repetitions, as in the paper, and 40 of what it does not ask; otherwise a look at the smallest table.
     synthetic : bool
         Made-up rents; the files are named ``housing-synthetic``.
-    path : path, optional
-        Folder of the data; see :func:`localma.datasets.load_housing`.
     repetitions : int or dict, optional
         Instead of the above: a number for all, or by "network", "forest" and "more".
 
     Returns
     -------
     DataFrame
-        Columns table, city, ptm, rho, n_ptm, n_train, n_test, method, metric, mean, sd, mcse, replications. Metric "mspe" is the mean squared
-        prediction error, "excess" how much it exceeds LocalMA's in the same repetition.
+        Columns table, city, ptm, rho, n_ptm, n_train, n_test, method, metric, mean, sd, mcse, replications. Metric "mspe"
+        is the mean squared prediction error, "excess" how much it exceeds LocalMA's in the same repetition.
     """
-    name = "housing" + "-synthetic" * synthetic
-    if repetitions is None:
-        repetitions = REPETITIONS if full else {"network": 10, "forest": 2, "more": 4}
-    elif isinstance(repetitions, int):
-        repetitions = dict.fromkeys(REPETITIONS, repetitions)
-    if min(repetitions.values()) < 1:
-        raise ValueError(f"repetitions must be at least 1, but are {repetitions}")
-    tables = load_tables(full, synthetic=synthetic, seed=seed, path=path)
-    if synthetic:
-        print(tables["synthetic"].banner)
-    rhos = RHOS if full else (0.3, 0.7)
-    middle = rhos[len(rhos) // 2]
-    cities = prepare_all(tables)
-    configuration = {
-        "seed": seed,
-        "device": device,
-        "rho": rhos,
-        "rho_is": "share of D2",
-        "repetitions": repetitions,
-        "tables": {
-            t: {"checksum": data.checksum, "rows": len(data), "covariates": data.features, "twins": _twins(data)}
-            for t, data in tables.items()
-        },
-        "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, c in cities.items()},
-        "networks": {"width": WIDTH} | {city.table: city.settings for city in cities.values()},
-        "chosen": "learning rates, steps and penalty of each table by housing-tuning.csv: validation on pilot repetitions, without test halves",
-        "forest": {"trees": TREES},
-    }
-    chunks = {
-        f"{key}-{kind}-{rho:g}-{start}": (key, kind, rho, range(start, min(start + CHUNK[kind], total)))
-        for kind, total in repetitions.items()
-        for key in cities
-        for rho in rhos
-        for start in range(0, total, CHUNK[kind])
-    }
 
-    def compare(part):
-        key, kind, rho, rows = chunks[part]
-        return replicate(cities[key], kind, rho, rows, seed=seed, device=device)
+    name = "housing"
+    summary = "Section 5.1: rents in Beijing and Shanghai, from a model of each district"
 
-    def compare_more(part):
-        key, _, rho, rows = chunks[part]
-        return ask_more(cities[key], rho, rows, seed=seed, device=device)
+    repetitions: int | None = number_of("of the experiment")
+    synthetic: bool = made_up()
+    device: str = "cpu"
 
-    def work(*kinds):
-        return [(part, len(chunk[3])) for part, chunk in chunks.items() if chunk[1] in kinds]
+    def prepare(self):
+        if self.repetitions is None:
+            self.repetitions = REPETITIONS if self.full else {"network": 10, "forest": 2, "more": 4}
+        elif isinstance(self.repetitions, int):
+            self.repetitions = dict.fromkeys(REPETITIONS, self.repetitions)
+        if min(self.repetitions.values()) < 1:
+            raise ValueError(f"repetitions must be at least 1, but are {self.repetitions}")
+        self.data = load_tables(self.full, synthetic=self.synthetic, seed=self.seed)
+        if self.synthetic:
+            print(self.data["synthetic"].banner)
+        self.rhos = RHOS if self.full else (0.3, 0.7)
+        self.cities = prepare_all(self.data)
 
-    kept = {"out": Path(out), "configuration": configuration, "unit": "repetition", "jobs": jobs}
-    parts, seconds = run_parts(name, work(*KINDS), compare, **kept)
-    more, more_seconds = run_parts(f"{name}-more", work("more"), compare_more, **kept)
+    def configuration(self):
+        return super().configuration() | {
+            "rho": self.rhos,
+            "rho_is": "share of D2",
+            "tables": {
+                name: {"checksum": data.checksum, "rows": len(data), "covariates": data.features, "twins": _twins(data)}
+                for name, data in self.data.items()
+            },
+            "districts": {key: dict(zip(c.districts, c.sizes, strict=True)) for key, c in self.cities.items()},
+            "networks": {"width": WIDTH} | {city.table: city.settings for city in self.cities.values()},
+            "chosen": "learning rates, steps and penalty of each table by housing-tuning.csv: validation on pilot "
+            "repetitions, without test halves",
+            "forest": {"trees": companies.TREES},
+        }
 
-    # all parts are there: only now is anything written, and their parts dropped
-    def write(suffix, records, seconds):
-        table = pd.DataFrame(records)
-        write_results(name + suffix, table, Path(out), configuration=configuration, seconds=seconds, device=device)
-        return table
+    def cells(self, found):
+        return {
+            f"{key}-{kind}-{rho:g}-{rows.start}": (kind, city, rho, rows)
+            for kind, total in self.repetitions.items()
+            for key, city in self.cities.items()
+            for rho in self.rhos
+            for rows in chunks(total, CHUNK[kind])
+        }
 
-    if full and "lianjia2023" in tables:
-        save_predictions(cities["lianjia2023-Beijing"], seed=seed, out=out)
+    def measure(self, kind, city, rho, rows):
+        how = {"seed": self.seed, "device": self.device}
+        return ask_more(city, rho, rows, **how) if kind == "more" else replicate(city, kind, rho, rows, **how)
 
-    def of_cell(parts, *cell):
-        return [parts[part] for part, chunk in chunks.items() if chunk[:3] == cell]
+    def tables(self, found):
+        parts: dict[tuple, list] = {}
+        for key, (kind, city, rho, _) in self.cells(found).items():
+            parts.setdefault((city.key, kind, rho), []).append(found[key])
+        tables: dict[str, list] = {"": [], "weights": [], "more": []}
+        for (key, city), kind, rho in product(self.cities.items(), KINDS, self.rhos):
+            cell = {"table": city.table, "city": city.name, "ptm": kind, "rho": rho}
+            if of_cell := parts.get((key, kind, rho)):
+                tables[""] += tabulate(cell, of_cell)
+                if rho == self.rhos[len(self.rhos) // 2]:
+                    tables["weights"] += tabulate_weights(
+                        cell, city, np.concatenate([part["weights"] for part in of_cell])
+                    )
+            if kind == "network" and "more" in self.repetitions:
+                tables["more"] += tabulate_more(cell, joined(parts[key, "more", rho]))
+        return {suffix: pd.DataFrame(rows) for suffix, rows in tables.items() if rows}
 
-    records, shares, extra = [], [], []
-    for (key, city), kind, rho in product(cities.items(), [k for k in KINDS if k in repetitions], rhos):
-        cell = {"table": city.table, "city": city.name, "ptm": kind, "rho": rho}
-        found = of_cell(parts, key, kind, rho)
-        records += tabulate(cell, found)
-        if rho == middle:
-            shares += tabulate_weights(cell, city, np.concatenate([part["weights"] for part in found]))
-        if kind == "network" and "more" in repetitions:
-            extra += tabulate_more(cell, of_cell(more, key, "more", rho))
-    if extra:
-        write("-more", extra, more_seconds)
-    write("-weights", shares, seconds)
-    return write("", records, seconds)
+    def predictions(self, found):
+        return (
+            stored(self.cities["lianjia2023-Beijing"], seed=self.seed)
+            if self.full and "lianjia2023" in self.data
+            else {}
+        )
+
+
+run = Rents.run
 
 
 def _twins(data: Housing) -> float:
@@ -153,10 +143,9 @@ def tabulate(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
     return rows
 
 
-def tabulate_more(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
+def tabulate_more(cell: dict, errors: dict[str, np.ndarray]) -> list[dict]:
     """As :func:`tabulate`; "excess" is over the adaptive LocalMA that knows as much."""
     rows = []
-    errors = {method: np.concatenate([part[method] for part in found]) for method in found[0]}
     for method, error in errors.items():
         row = cell | {"method": method}
         rows.append(row | {"metric": "mspe"} | summarise(error))
@@ -171,5 +160,7 @@ def tabulate_weights(cell: dict, city: City, weights: np.ndarray) -> list[dict]:
     rows = []
     for i, m in np.ndindex(weights.shape[1:]):
         place = dict(zip(("lng", "lat"), city.centres[i], strict=True))
-        rows.append(cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m]))
+        rows.append(
+            cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m])
+        )
     return rows

@@ -54,11 +54,15 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> t
         "DirectModel": direct,
     }
     errors = {name: np.square(a - target).mean(-1) for name, a in predictions.items()}
-    errors["BestPTM"] = np.square(test - target[..., None]).mean(1).min(-1)  # the best on the test, as in the paper: an oracle
+    errors["BestPTM"] = (
+        np.square(test - target[..., None]).mean(1).min(-1)
+    )  # the best on the test, as in the paper: an oracle
     return errors, weights
 
 
-def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+def replicate(
+    city: City, kind: str, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Some repetitions of one cell: ``METHOD`` (R,), its errors, and ``weights`` (R, M, M): of each district's flats on each district's model."""
     M = len(city.districts)
     splits = [split(city, rho, r, seed=seed) for r in repetitions]
@@ -77,7 +81,9 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
     return errors | {"weights": mean, "sizes": np.array([sum(map(len, splits[0].first)), n, len(splits[0].test)])}
 
 
-def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+def ask_more(
+    city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
     Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by

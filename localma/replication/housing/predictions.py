@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from localma.files import write_arrays
 from localma.replication.housing.companies import City, networks, rows_of, seeds_of, split
 
 
 class Predictions(NamedTuple):
-    """What :func:`save_predictions` stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
+    """What the full run stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
 
     F: np.ndarray  #: (R, n, M), predicted log rents
     y: np.ndarray  #: (R, n), log rents
@@ -22,17 +20,18 @@ class Predictions(NamedTuple):
     n_train: int  #: so many flats, the first ones, are learned from; the others are the test
 
 
-def save_predictions(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0, out: str | Path = "results") -> Path:
-    """``housing-predictions.npz``: what the districts' networks predict for the flats of D2, so that the averaging can be rerun without the rents' source.
+def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0) -> dict[str, np.ndarray]:
+    """What the districts' networks predict for the flats of D2.
 
-    Those of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or less near the centre.
+    Arrays of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or
+    less near the centre.
     """
     splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
     seeds = seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
     F = networks(city, splits, seeds[:, :-2]).numpy()
     second = rows_of(splits)
     centre = round(float(city.y.mean()), 2)
-    arrays = {
+    return {
         "F": (F - centre).astype(np.float16),
         "y": (city.y[second] - centre).astype(np.float16),
         "which": city.which[second].astype(np.int8),
@@ -40,11 +39,6 @@ def save_predictions(city: City, *, repetitions: int = 10, rho: float = 0.5, see
         "centre": np.array(centre),
         "n_train": np.array(len(splits[0].train)),
     }
-    place = Path(out) / "housing-predictions.npz"
-    place.parent.mkdir(parents=True, exist_ok=True)
-
-    write_arrays(place, arrays, compressed=True)
-    return place
 
 
 def load_predictions() -> Predictions:
@@ -56,7 +50,10 @@ def load_predictions() -> Predictions:
     >>> housing.load_predictions().F.shape
     (10, 1856, 13)
     """
-    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
+    with (
+        (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file,
+        np.load(file) as stored,
+    ):
         centre = float(stored["centre"])
         F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
         return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

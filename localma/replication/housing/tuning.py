@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,7 @@ from localma.replication.housing.companies import (
     split,
 )
 from localma.replication.housing.methods import direct_networks, evaluate
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import write_results
+from localma.replication.lab.experiment import Experiment, made_up
 
 GRID = {
     "PTM": DIRECT,
@@ -82,57 +81,71 @@ def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: 
     return {network: error / error.min() for network, error in errors.items()}
 
 
-def tune(
-    *,
-    full: bool = True,
-    seed: int = 0,
-    device: str = "cpu",
-    out: str | Path = "results",
-    jobs: int = 1,
-    synthetic: bool = False,
-    path=None,
-    pilots: int | None = None,
-) -> pd.DataFrame:
-    """Score every setting in ``GRID`` by :func:`validate`, in each cell of the experiment that is looked at.
+@dataclass(kw_only=True)
+class RentsTuning(Experiment):
+    """The score of every setting in ``GRID`` by :func:`validate`, in each cell of the experiment that is looked at.
 
-    Writes ``housing-tuning.csv``. The configuration of each table is :func:`choose`'s.
+    The configuration of each table is :func:`choose`'s.
 
     Parameters
     ----------
     full : bool
         Ten pilot repetitions of every table, but for the paper's own; otherwise two of the smallest.
-    seed, device, out, jobs, synthetic, path
-        As for :func:`run`.
+    synthetic
+        As for :class:`~localma.replication.housing.experiment.Rents`.
     pilots : int, optional
         Instead of the scale's.
 
     Returns
     -------
     DataFrame
-        Columns network, table, city, rho, learning_rate, steps, penalty, ratio: the validation error relative to that of the cell's best setting.
+        Columns network, table, city, rho, learning_rate, steps, penalty, ratio: the validation error relative to that of
+        the cell's best setting.
     """
-    pilots = pilots or (10 if full else 2)
-    tables = {t: data for t, data in load_tables(full, synthetic=synthetic, seed=seed, path=path).items() if t != "paper"}
-    if not tables:
-        raise ValueError(f"the pilots need one of the tables {', '.join(CONFIGURATION)}; the paper's own takes the settings of {CLOSEST}")
-    cities = prepare_all(tables)
-    cells = {f"{key}-{rho:g}": (city, rho) for key, city in cities.items() for rho in SHARES}
-    name = "housing-tuning" + "-synthetic" * synthetic
-    configuration = {"seed": seed, "device": device, "pilots": pilots, "rho": SHARES, "tables": list(tables), "grid": GRID}
 
-    def score(key):
-        return validate(*cells[key], pilots=pilots, seed=seed, device=device)
+    name = "housing-tuning"
+    summary = "how the networks of the rents are trained"
+    tunes = "housing"
 
-    parts, seconds = run_parts(name, [(key, 1) for key in cells], score, out=Path(out), configuration=configuration, unit="cell", jobs=jobs)
-    rows = [
-        {"network": network, "table": city.table, "city": city.name, "rho": rho} | setting | {"ratio": parts[key][network][k]}
-        for network, settings in GRID.items()
-        for key, (city, rho) in cells.items()
-        for k, setting in enumerate(settings)
-    ]
-    found = pd.DataFrame(rows, columns=["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"])
-    write_results(name, found, Path(out), configuration=configuration, seconds=seconds, device=device)
-    return found
+    pilots: int | None = None
+    synthetic: bool = made_up()
+    device: str = "cpu"
+
+    def prepare(self):
+        self.scaled(pilots=(10, 2))
+        data = load_tables(self.full, synthetic=self.synthetic, seed=self.seed)
+        data.pop("paper", None)
+        if not data:
+            known = ", ".join(CONFIGURATION)
+            raise ValueError(
+                f"the pilots need one of the tables {known}; the paper's own takes the settings of {CLOSEST}"
+            )
+        self.cities = prepare_all(data)
+        self.data = {name: table.checksum for name, table in data.items()}
+
+    def configuration(self):
+        return super().configuration() | {"rho": SHARES, "tables": self.data, "grid": GRID}
+
+    def cells(self, found):
+        return {f"{key}-{rho:g}": (city, rho) for key, city in self.cities.items() for rho in SHARES}
+
+    def measure(self, city, rho):
+        return validate(city, rho, pilots=self.pilots, seed=self.seed, device=self.device)
+
+    def tables(self, found):
+        rows = [
+            {"network": network, "table": city.table, "city": city.name, "rho": rho}
+            | setting
+            | {"ratio": found[key][network][k]}
+            for network, settings in GRID.items()
+            for key, (city, rho) in self.cells(found).items()
+            for k, setting in enumerate(settings)
+        ]
+        columns = ["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"]
+        return {"": pd.DataFrame(rows, columns=columns)}
+
+
+tune = RentsTuning.run
 
 
 def choose(found: pd.DataFrame) -> dict[str, dict]:
@@ -151,7 +164,13 @@ def choose(found: pd.DataFrame) -> dict[str, dict]:
     for table, rows in found.groupby("table", sort=False):
         score = rows.groupby(["network", "learning_rate", "steps", "penalty"], dropna=False)["ratio"].mean()
         rate, _, penalty = score["LocalMA"].idxmin()
-        rate_of_models, steps, _ = score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
+        rate_of_models, steps, _ = (
+            score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
+        )
         models = {"learning_rate": float(rate_of_models), "steps": int(steps)}
-        choice[table] = {"PTM": models, "DirectModel": models, "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)}}
+        choice[table] = {
+            "PTM": models,
+            "DirectModel": models,
+            "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)},
+        }
     return choice

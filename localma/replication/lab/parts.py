@@ -1,129 +1,162 @@
-"""Long runs: cut into parts that are kept as they finish, and resumed where they stopped."""
+"""Parts of a long run: computed side by side, kept as they finish, picked up again after an interruption."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import json
-import os
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from tqdm import tqdm
-
-import localma
-from localma.files import write_arrays
 
 Part = dict[str, np.ndarray]
 
 
-def run_parts(
-    name: str,
-    parts: Iterable[tuple[str, int]],
-    compute: Callable[[str], Part],
-    *,
-    out: Path,
-    configuration: dict,
-    unit: str = "fit",
-    jobs: int = 1,
+def compute_parts(
+    measure: Callable[..., Part], cells: dict[str, tuple], folder: Path, *, name: str = "", modules: Iterable[str] = ()
 ) -> tuple[dict[str, Part], float]:
-    """Compute every part that is not on disk yet and return all of them, with the seconds that they took together.
+    """Measure every cell whose part is not in ``folder`` yet.
+
+    How many at a time, and where, is joblib's to say: see :func:`joblib.parallel_config`. Whoever computes, this
+    process keeps the parts, so that workers need not share its disk.
 
     Parameters
     ----------
+    measure : callable
+        ``measure(*cell)`` gives a part's arrays. Its random numbers must come from the cell and from settings that are
+        part of the folder's name, as the code is.
+    cells : dict of key to tuple
+    folder : path
     name : str
-        Of the experiment; parts of a second kind go by NAME-more.
-    parts : iterable of (key, size)
-        Key of each part, fit for a file name, and how many units of work it holds (for the progress bar).
-    compute : callable
-        ``compute(key)`` gives the part's arrays. Its random numbers must come from the key and the configuration alone.
-    out : Path
-        Parts wait in a hidden folder there until the run is complete. Its name holds a digest of ``configuration``, so a run with other
-        settings neither picks them up nor removes them.
-    jobs : int
-        How many parts to compute side by side, each in a process of its own, which gets ``compute`` with all that it refers to. Not a setting: a run may be
-        resumed with another number.
+        For the progress bar.
+    modules : iterable of str
+        Whose :func:`code_digest` a process must share before it computes anything.
+
+    Returns
+    -------
+    parts : dict of key to dict of arrays
+        Of all cells, in their order.
+    seconds : float
+        What they took together, each in its own process.
 
     Raises
     ------
     RuntimeError
-        If the package's source was edited before one of the processes started.
+        If the source was edited before one of the processes started.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from localma.replication.lab.parts import compute_parts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     parts, _ = compute_parts(lambda a, b: {"sum": np.array(a + b)}, {"first": (1, 2)}, folder)
+    >>> int(parts["first"]["sum"])
+    3
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, but is {jobs}")
-    parts = dict(parts)
-    folder = parts_folder(name, out, configuration)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {key: folder / f"{key}.npz" for key in parts}
-    done = {key: part for key, path in paths.items() if (part := _kept(path)) is not None}
-    missing = [key for key in parts if key not in done]
-    with tqdm(total=sum(parts.values()), desc=name, unit=unit, smoothing=0.1) as bar:
-        bar.update(sum(parts[key] for key in done))
-        if jobs == 1:
-            finished = (_compute_part(key, paths[key], compute, code_digest()) for key in missing)
-        else:
-            workers = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
-            finished = workers(delayed(_compute_part)(key, paths[key], compute, code_digest()) for key in missing)
-        for key in finished:
-            bar.update(parts[key])
-    done |= {key: _read(paths[key]) for key in missing}
-    seconds = sum(float(part.pop("seconds")) for part in done.values())
-    return {key: done[key] for key in parts}, seconds
+    modules = tuple(modules)
+    code = code_digest(*modules)
+    # compressed, so that a bit that fell over is noticed
+    keep = Memory(folder, compress=1, verbose=0).cache(_keep, ignore=["compute"], verbose=0)
+    missing = [key for key in cells if not keep.check_call_in_cache(key, None)]
+    with tqdm(total=len(cells), initial=len(cells) - len(missing), desc=name, unit="part", smoothing=0.1) as bar:
+        workers = Parallel(batch_size=1, return_as="generator_unordered")
+        for key, part in workers(delayed(_compute)(key, measure, cells[key], modules, code) for key in missing):
+            keep(key, lambda part=part: part)
+            bar.update()
+    # a part that cannot be read is computed again, here
+    parts = {key: keep(key, lambda key=key: _compute(key, measure, cells[key], modules, code)[1]) for key in cells}
+    return parts, sum(float(part.pop("seconds")) for part in parts.values())
 
 
-def _read(path: Path) -> Part:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy alone leaves a damaged file open
-        return dict(arrays)
+def _keep(key: str, compute: Callable[[], Part]) -> Part:
+    return compute()
 
 
-def _kept(path: Path) -> Part | None:
-    """A part that is on disk already; None if it is not, or cannot be read and was removed, for a run must not stumble over it again and again."""
-    try:
-        return _read(path)
-    except FileNotFoundError:
-        return None
-    except (BadZipFile, EOFError, ValueError) as error:
-        print(f"warning: {path} is damaged ({error}); it is removed and computed again", file=sys.stderr)
-        path.unlink()
-        return None
-
-
-def _compute_part(key: str, path: Path, compute: Callable[[str], Part], code: str) -> str:
-    """Compute one part and keep it at once, so that whoever started it may be interrupted; ``code`` is the digest under which it is kept."""
-    if code_digest() != code:
+def _compute(
+    key: str, measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str
+) -> tuple[str, Part]:
+    if code_digest(*modules) != code:
         raise RuntimeError(
-            f"the source of localma changed since this run started, so process {os.getpid()}, which started later, would compute with other code "
-            "than the rest: start it again, and edit nothing until its processes have begun, or run a copy of the package"
+            "the source of localma changed since this run started, so a process that started later would compute with "
+            "other code than the rest: start it again, and edit nothing until its processes have begun, or run a copy"
         )
     start = time.perf_counter()
-    arrays = compute(key)
-    arrays["seconds"] = np.array(time.perf_counter() - start)
-    write_arrays(path, arrays)
-    return key
+    part = measure(*cell)
+    return key, part | {"seconds": np.array(time.perf_counter() - start)}
 
 
-@cache  # a file that is edited during the run is not the code that runs in this process; one that starts later has a digest of its own
-def code_digest() -> str:
-    """Digest of the package's source: parts that other code computed are not mixed with new ones."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(localma.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+@cache  # a file that is edited during the run is not the code that runs in this process; one that starts later differs
+def code_digest(*modules: str) -> str:
+    """Digest of the source of some modules and of all of localma that they import, wherever in a file they do so.
+
+    Comments and layout do not count.
+
+    Examples
+    --------
+    >>> from localma.replication.lab.parts import code_digest
+    >>> len(code_digest("localma.losses"))
+    64
+    """
+    found, waiting = {}, list(modules)
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            tree = ast.parse(_source(name))
+            found[name] = ast.dump(tree)
+            waiting += imported(tree, name)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
-def parts_folder(name: str, out: Path, configuration: dict) -> Path:
-    """Where a run with these settings keeps its parts."""
-    digest = hashlib.sha256(json.dumps(configuration | {"code": code_digest()}, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(out) / f".{name}-parts" / digest
+def _source(name: str) -> bytes:
+    return Path(find_spec(name).origin).read_bytes()
 
 
-def interrupted(name: str, out: Path) -> int:
-    """Say what an interrupted run left behind; the exit status of one."""
-    kept = sum(len(list(Path(out).glob(f".{kind}-parts/*/[!.]*.npz"))) for kind in (name, f"{name}-more"))
-    print(f"\n{name}: interrupted; {kept} finished parts are kept, run the same command again to continue", file=sys.stderr)
-    return 130
+def imported(tree: ast.Module, name: str) -> Iterator[str]:
+    """The modules of localma that the module ``name``, whose source this is, imports."""
+    package = name if find_spec(name).submodule_search_locations else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            source = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{source}.{one}" for one in names]
+        for one in names:
+            if one.split(".")[0] == "localma":
+                yield one if _is_module(one) else one.rpartition(".")[0]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
+
+
+def joined(parts: Iterable[Part]) -> Part:
+    """Parts that have the same arrays, one after the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication.lab.parts import joined
+    >>> joined([{"x": np.arange(2)}, {"x": np.arange(1)}])
+    {'x': array([0, 1, 0])}
+    """
+    parts = list(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def chunks(total: int, size: int) -> list[range]:
+    """``range(total)`` in pieces.
+
+    Examples
+    --------
+    >>> from localma.replication.lab.parts import chunks
+    >>> chunks(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + size, total)) for start in range(0, total, size)]

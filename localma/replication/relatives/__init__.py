@@ -6,8 +6,10 @@ every method gets the same sample, and what it tunes, it tunes inside that sampl
 runs with its defaults.
 """
 
-from localma.replication.relatives.experiment import compare, run, tabulate
+from localma.replication.relatives.experiment import Relatives, compare, run, tabulate
 from localma.replication.relatives.methods import METHODS, Method, Stacker
 from localma.replication.relatives.worlds import WORLDS, World
 
-__all__ = ["METHODS", "WORLDS", "Method", "Stacker", "World", "compare", "run", "tabulate"]
+__all__ = ["EXPERIMENTS", "METHODS", "WORLDS", "Method", "Relatives", "Stacker", "World", "compare", "run", "tabulate"]
+
+EXPERIMENTS = (Relatives,)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.lab.experiment import Experiment, number_of
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 from localma.replication.relatives.methods import METHODS, score
 from localma.replication.relatives.worlds import CHUNK, WORLDS
 from localma.replication.simulation import scenarios
@@ -47,7 +47,9 @@ def compare(
     able = [name for name, method in METHODS.items() if stage.loss in method.losses]
     methods = able if methods is None else list(methods)
     if wrong := [name for name in methods if name not in able]:
-        raise ValueError(f"methods contains {wrong[0]!r}, which {world!r} has not; choose from {', '.join(map(repr, able))}")
+        raise ValueError(
+            f"methods contains {wrong[0]!r}, which {world!r} has not; choose from {', '.join(map(repr, able))}"
+        )
     which = range(replications) if isinstance(replications, int) else replications
     found: dict[str, list[float]] = {}
     for r in which:
@@ -76,7 +78,12 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
         method, metric = name.rsplit(".", 1)
         if metric == "seconds":
             continue
-        row = {"world": world, "n": n, "method": method, "family": METHODS[method].family if method in METHODS else "oracle"}
+        row = {
+            "world": world,
+            "n": n,
+            "method": method,
+            "family": METHODS[method].family if method in METHODS else "oracle",
+        }
         row |= {"metric": metric} | summarise(values)
         for lead, rival in (("lead", f"LocalMA.{metric}"), ("adaptive_lead", f"LocalMA adaptive.{metric}")):
             if rival in found and method in METHODS:
@@ -90,70 +97,57 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
     return table
 
 
-def run(
-    *,
-    full: bool = True,
-    replications: int | None = None,
-    worlds: Sequence[str] | None = None,
-    seed: int = 0,
-    out: str | Path | None = None,
-    jobs: int = 1,
-) -> pd.DataFrame:
+@dataclass(kw_only=True)
+class Relatives(Experiment):
     """Every method in every world for every sample size.
 
     Parameters
     ----------
     full : bool
-        All sizes, ``FULL`` replications of each; else the smallest size of each world, ``QUICK`` of them.
+        All sizes, 20 replications of each; else the smallest size of each world, 2 of them.
     replications : int, optional
     worlds : sequence of str, optional
         Keys of :data:`WORLDS`; default all.
-    seed : int
-    out : path, optional
-        Folder for ``relatives.csv``, its provenance and the parts of an unfinished run. None: a temporary one.
-    jobs : int
-        Parts computed side by side.
 
     Returns
     -------
     DataFrame
         As :func:`tabulate` makes it.
     """
-    replications = replications or (FULL if full else QUICK)
-    worlds = list(WORLDS) if worlds is None else list(worlds)
-    if wrong := [name for name in worlds if name not in WORLDS]:
-        raise ValueError(f"worlds contains {wrong[0]!r}; choose from {', '.join(map(repr, WORLDS))}")
-    cells = [(WORLDS[w], n) for w in worlds for n in (WORLDS[w].sizes if full else WORLDS[w].sizes[:1])]
-    chunks = {
-        f"{world.key(n)}-from-{start}": (world, n, range(start, min(start + CHUNK, replications)))
-        for start in range(0, replications, CHUNK)
-        for world, n in cells
-    }
-    configuration = {
-        "seed": seed,
-        "replications": replications,
-        "worlds": {world.name: [n for w, n in cells if w is world] for world, _ in cells},
-    }
-    configuration["methods"] = list(METHODS)
 
-    def compute(key):
-        world, n, which = chunks[key]
-        return compare(world.name, n, which, seed=seed)
+    name = "relatives"
+    summary = "beyond the paper: LocalMA and its relatives in six worlds, one table"
 
-    def go(folder):
-        sizes = [(key, len(which)) for key, (_, _, which) in chunks.items()]
-        return run_parts("relatives", sizes, compute, out=folder, configuration=configuration, unit="sample", jobs=jobs)
+    replications: int | None = number_of("in each cell")
+    worlds: Sequence[str] | None = None
 
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            parts, seconds = go(Path(folder))
-    else:
-        parts, seconds = go(Path(out))
-    tables = []
-    for world, n in cells:
-        own = [parts[key] for key, (w, size, _) in chunks.items() if (w, size) == (world, n)]
-        tables.append(tabulate(world.name, n, {name: np.concatenate([part[name] for part in own]) for name in own[0]}))
-    table = pd.concat(tables, ignore_index=True)
-    if out is not None:
-        write_results("relatives", table, Path(out), configuration=configuration, seconds=seconds)
-    return table
+    def prepare(self):
+        self.scaled(replications=(FULL, QUICK))
+        names = list(WORLDS) if self.worlds is None else list(self.worlds)
+        if wrong := [name for name in names if name not in WORLDS]:
+            raise ValueError(f"worlds contains {wrong[0]!r}; choose from {', '.join(map(repr, WORLDS))}")
+        self.worlds = {name: list(WORLDS[name].sizes if self.full else WORLDS[name].sizes[:1]) for name in names}
+
+    def configuration(self):
+        return super().configuration() | {"methods": list(METHODS)}
+
+    def cells(self, found):
+        return {
+            f"{WORLDS[name].key(n)}-from-{which.start}": (name, n, which)
+            for which in chunks(self.replications, CHUNK)
+            for name, sizes in self.worlds.items()
+            for n in sizes
+        }
+
+    def measure(self, world, n, which):
+        return compare(world, n, which, seed=self.seed)
+
+    def tables(self, found):
+        by_cell: dict[tuple, list] = {}
+        for key, (*cell, _) in self.cells(found).items():
+            by_cell.setdefault(tuple(cell), []).append(found[key])
+        tables = [tabulate(*cell, joined(parts)) for cell, parts in by_cell.items()]
+        return {"": pd.concat(tables, ignore_index=True)}
+
+
+run = Relatives.run

@@ -5,7 +5,8 @@ reconstruction: simple functions chosen to meet the printed EWMA and GW columns,
 The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
 """
 
-from localma.replication.simulation.experiment import CONFIGURATION, fit_cell, replicate, run
+from localma.replication.simulation.adaptive import Adaptive
+from localma.replication.simulation.experiment import CONFIGURATION, Simulation, fit_cell, replicate, run
 from localma.replication.simulation.scenarios import (
     CELLS,
     CONSTANT,
@@ -18,13 +19,16 @@ from localma.replication.simulation.scenarios import (
     true_mean,
     true_weights,
 )
+from localma.replication.simulation.tuning import Tuning
 
 __all__ = [
     "CELLS",
     "CONFIGURATION",
     "CONSTANT",
+    "EXPERIMENTS",
     "THETA",
     "Cell",
+    "Simulation",
     "candidate_models",
     "draw",
     "fit_cell",
@@ -35,3 +39,5 @@ __all__ = [
     "true_mean",
     "true_weights",
 ]
+
+EXPERIMENTS = (Tuning, Simulation, Adaptive)

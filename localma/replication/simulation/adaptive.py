@@ -7,7 +7,7 @@ often the bootstrap's intervals cover the true weights of S1. The book's chapter
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import FOLDS, SMALLER
 from localma.losses import LOSSES
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.lab.experiment import Experiment
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 from localma.replication.simulation.experiment import CONFIGURATION
 from localma.replication.simulation.scenarios import (
     CELLS,
@@ -70,7 +71,9 @@ def _errors(weights, test, cell) -> dict:
     return out
 
 
-def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50) -> dict[str, np.ndarray]:
+def measure(
+    part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50
+) -> dict[str, np.ndarray]:
     """Replications ``rows`` of one cell of one part.
 
     Returns
@@ -137,11 +140,15 @@ def _bands(cell, sample, seeds, test, bootstrap):
     drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
     index = drawn[..., None]
     gw = global_weights(
-        np.take_along_axis(F.double().numpy()[:, None], index, 2), np.take_along_axis(y.double().numpy()[:, None], drawn, 2), LOSS
+        np.take_along_axis(F.double().numpy()[:, None], index, 2),
+        np.take_along_axis(y.double().numpy()[:, None], drawn, 2),
+        LOSS,
     )
     total = total_square = 0.0
     penalties = torch.as_tensor(np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)).to(X)
-    for b in range(bootstrap):  # one network for each sample at a time, so that no more than R weights at the test points are kept
+    for b in range(
+        bootstrap
+    ):  # one network for each sample at a time, so that no more than R weights at the test points are kept
         stack = fit_stack(
             *sample,
             LOSS,
@@ -162,7 +169,8 @@ def _bands(cell, sample, seeds, test, bootstrap):
     return out
 
 
-def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
+@dataclass(kw_only=True)
+class Adaptive(Experiment):
     """The column "Adaptive" of Tables 1-3, the scan between the worlds, and the bands' coverage.
 
     Returns
@@ -170,54 +178,48 @@ def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Pat
     DataFrame
         Columns part, scenario, setting, slope, n, method, metric, mean, sd, mcse, replications.
     """
-    *sizes, bootstrap = FULL if full else QUICK
-    replications = dict(zip(PART, sizes, strict=True))
-    cells = {"tables": CELLS, "scan": SCAN, "bands": BANDS}
-    pieces = {
-        f"{part}-{cell.key}-{start}": (part, cell, slice(start, min(start + PART[part], replications[part])))
-        for part, own in cells.items()
-        for cell in own
-        for start in range(0, replications[part], PART[part])
-    }
-    configuration = {
-        "seed": seed,
-        "replications": replications,
-        "bootstrap": bootstrap,
-        "device": device,
-        "folds": FOLDS,
-        "members": MEMBERS,
-        "multiples": MULTIPLES,
-        "smaller multiples": SMALLER,
-        "penalty at n = 100": automatic_penalty(100),
-        "LocalMA": CONFIGURATION,
-        "epsilon at n = 100": Training().resolve(100, shrunk=True).epsilon,
-    }
-    networks = {"tables": FOLDS * len(MULTIPLES) + MEMBERS, "scan": (FOLDS + MEMBERS) * len(MULTIPLES) + MEMBERS + 1}
-    networks["bands"] = networks["tables"] + bootstrap
 
-    def compute(key):
-        part, cell, rows = pieces[key]
-        return measure(part, cell, rows, seed=seed, device=device, bootstrap=bootstrap)
+    name = "adaptive"
+    summary = "beyond the paper: the tables with cross-validated shrinkage, and the worlds between"
 
-    work = [(key, (rows.stop - rows.start) * networks[part]) for key, (part, _, rows) in pieces.items()]
-    parts, seconds = run_parts("adaptive", work, compute, out=Path(out), configuration=configuration, jobs=jobs)
-    found: dict[tuple, list] = {}
-    for key, (part, cell, _) in pieces.items():
-        for name, values in parts[key].items():
-            found.setdefault((part, cell, *name.rsplit(".", 1)), []).append(values)
-    rows = [
-        {
-            "part": part,
-            "scenario": cell.scenario,
-            "setting": cell.setting,
-            "slope": cell.slope,
-            "n": cell.n,
-            "method": method,
-            "metric": metric,
+    device: str = "cpu"
+
+    def prepare(self):
+        *sizes, self.bootstrap = FULL if self.full else QUICK
+        self.replications = dict(zip(PART, sizes, strict=True))
+
+    def configuration(self):
+        return super().configuration() | {
+            "replications": self.replications,
+            "bootstrap": self.bootstrap,
+            "folds": FOLDS,
+            "members": MEMBERS,
+            "multiples": MULTIPLES,
+            "smaller multiples": SMALLER,
+            "penalty at n = 100": automatic_penalty(100),
+            "LocalMA": CONFIGURATION,
+            "epsilon at n = 100": Training().resolve(100, shrunk=True).epsilon,
         }
-        | summarise(np.concatenate(values))
-        for (part, cell, method, metric), values in found.items()
-    ]
-    table = pd.DataFrame(rows)
-    write_results("adaptive", table, Path(out), configuration=configuration, seconds=seconds, device=device)
-    return table
+
+    def cells(self, found):
+        return {
+            f"{part}-{cell.key}-{rows.start}": (part, cell, slice(rows.start, rows.stop))
+            for part, own in {"tables": CELLS, "scan": SCAN, "bands": BANDS}.items()
+            for cell in own
+            for rows in chunks(self.replications[part], PART[part])
+        }
+
+    def measure(self, part, cell, rows):
+        return measure(part, cell, rows, seed=self.seed, device=self.device, bootstrap=self.bootstrap)
+
+    def tables(self, found):
+        by_cell: dict[tuple, list] = {}
+        for key, (part, cell, _) in self.cells(found).items():
+            by_cell.setdefault((part, cell), []).append(found[key])
+        rows = []
+        for (part, cell), parts in by_cell.items():
+            head = {"part": part, "scenario": cell.scenario, "setting": cell.setting, "slope": cell.slope, "n": cell.n}
+            for name, values in joined(parts).items():
+                method, metric = name.rsplit(".", 1)
+                rows.append(head | {"method": method, "metric": metric} | summarise(values))
+        return {"": pd.DataFrame(rows)}

@@ -51,7 +51,9 @@ def _median_seconds(function, repeats: int) -> float:
 
 def _sample(n: int, replications: int, M: int = 3):
     X, F, y = draw(CELLS[0], replications, np.random.default_rng(0), n)
-    F = np.concatenate([F, np.random.default_rng(1).standard_normal((replications, n, max(0, M - 3))) * 10**0.5], 2)[..., :M]
+    F = np.concatenate([F, np.random.default_rng(1).standard_normal((replications, n, max(0, M - 3))) * 10**0.5], 2)[
+        ..., :M
+    ]
     return [torch.as_tensor(a, dtype=torch.float32) for a in (X, F, y)]
 
 
@@ -65,7 +67,10 @@ def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3
     seeds = range(replications)
     return (
         _median_seconds(
-            lambda: fit_stack(x, f, y, LOSSES["squared"], seeds=seeds, network=Mlp(width), training=Training(steps=STEPS)), repeats
+            lambda: fit_stack(
+                x, f, y, LOSSES["squared"], seeds=seeds, network=Mlp(width), training=Training(steps=STEPS)
+            ),
+            repeats,
         )
         / replications
     )
@@ -91,7 +96,9 @@ def run(quick: bool = False) -> None:
         engine = _engine(n, CHUNK, repeats)
         rate = flops(n, 5, 16, 3) / engine
         total += engine
-        print(f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} {rate / 1e9:9.1f} {rate / ceiling:10.1%}")
+        print(
+            f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} {rate / 1e9:9.1f} {rate / ceiling:10.1%}"
+        )
     print(f"8,000 fits of Tables 1-3 at this speed: {2000 * total:.0f} s\n")
 
     print("what doubling costs, milliseconds per fit (for replications: seconds in all)")
@@ -106,3 +113,7 @@ def run(quick: bool = False) -> None:
             print(f"{name + ' x 2':>14} {1e3 * cost:8.3f}   ratio {cost / reference:.2f}")
     unit = 2**20 if sys.platform != "darwin" else 2**30
     print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GiB")
+
+
+if __name__ == "__main__":
+    run(quick="--quick" in sys.argv)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,9 @@ import torch
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import summarise, write_results
+from localma.replication.lab.experiment import Experiment, number_of, option
+from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.results import summarise
 from localma.replication.simulation.scenarios import (
     CELLS,
     CHUNK,
@@ -52,7 +52,15 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
     # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
     sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
     x, f, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in sample)
-    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=seeds[:replications], network=Mlp(width, depth=depth), training=Training(**settings))
+    fit = fit_stack(
+        x,
+        f,
+        y,
+        LOSSES["squared"],
+        seeds=seeds[:replications],
+        network=Mlp(width, depth=depth),
+        training=Training(**settings),
+    )
     return fit, sample, rng
 
 
@@ -80,69 +88,62 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     return out
 
 
-def tabulate(cells, replicates: dict[str, dict]) -> pd.DataFrame:
-    """One row per cell, method and metric: mean, sd, Monte-Carlo error, number of replications."""
-    rows = [
-        {"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}
-        | dict(zip(("method", "metric"), name.split("."), strict=True))
-        | summarise(values)
-        for cell in cells
-        for name, values in replicates[cell.key].items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def run(
-    *, replications: int = FULL, scenarios=(1, 2), seed: int = 0, device: str = "cpu", out: str | Path | None = None, jobs: int = 1
-) -> pd.DataFrame:
+@dataclass(kw_only=True)
+class Simulation(Experiment):
     """Tables 1-3.
 
     Parameters
     ----------
-    replications : int
-        Per cell; the paper has 500.
+    replications : int, optional
+        Per cell; the paper has 500, a quick run 20.
     scenarios : sequence of {1, 2}
-    seed : int
-    device : str
-    out : path, optional
-        Folder for ``simulation.csv`` and its provenance, and for the parts of an unfinished run. None: a temporary one.
-    jobs : int
-        Parts computed side by side.
 
     Returns
     -------
     DataFrame
         Columns scenario, setting, n, method, metric, mean, sd, mcse, replications.
     """
-    if replications < 1:
-        raise ValueError(f"replications must be at least 1, but is {replications}")
-    cells = [c for c in CELLS if c.scenario in scenarios]
-    if not cells:
-        raise ValueError(f"scenarios must contain 1 or 2, but is {scenarios!r}")
-    configuration = {"seed": seed, "replications": replications, "scenarios": sorted(scenarios), "device": device, "LocalMA": CONFIGURATION}
-    chunks = {
-        f"{cell.key}-{chunk}": (cell, chunk, min(CHUNK, replications - chunk * CHUNK))
-        for cell in cells
-        for chunk in range(-(-replications // CHUNK))
-    }
 
-    def compute(key):
-        cell, chunk, size = chunks[key]
-        return replicate(cell, size, seed=seed, chunk=chunk, device=device)
+    name = "simulation"
+    summary = "Tables 1-3: LocalMA, GW and EWMA in Scenarios 1 and 2"
 
-    def go(folder):
-        return run_parts("simulation", [(k, j[2]) for k, j in chunks.items()], compute, out=folder, configuration=configuration, jobs=jobs)
+    replications: int | None = number_of("in each cell")
+    scenarios: Sequence[int] = option(
+        (1, 2), flag="scenario", type=int, choices=(1, 2), nargs="+", help="only these scenarios (default both)"
+    )
+    device: str = "cpu"
 
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            parts, seconds = go(Path(folder))
-    else:
-        parts, seconds = go(Path(out))
-    by_cell: dict[str, dict] = {cell.key: {} for cell in cells}
-    for key, (cell, _, _) in chunks.items():
-        for name, values in parts[key].items():
-            by_cell[cell.key][name] = np.concatenate([by_cell[cell.key].get(name, np.empty(0)), values])
-    table = tabulate(cells, by_cell)
-    if out is not None:
-        write_results("simulation", table, Path(out), configuration=configuration, seconds=seconds, device=device)
-    return table
+    def prepare(self):
+        self.scaled(replications=(FULL, QUICK))
+        if not {*self.scenarios} & {1, 2}:
+            raise ValueError(f"scenarios must contain 1 or 2, but is {self.scenarios!r}")
+
+    def configuration(self):
+        return super().configuration() | {"scenarios": sorted(self.scenarios), "LocalMA": CONFIGURATION}
+
+    def cells(self, found):
+        return {
+            f"{cell.key}-{chunk}": (cell, chunk, len(rows))
+            for cell in CELLS
+            if cell.scenario in self.scenarios
+            for chunk, rows in enumerate(chunks(self.replications, CHUNK))
+        }
+
+    def measure(self, cell, chunk, size):
+        return replicate(cell, size, seed=self.seed, chunk=chunk, device=self.device)
+
+    def tables(self, found):
+        by_cell: dict[Cell, list] = {}
+        for key, (cell, *_) in self.cells(found).items():
+            by_cell.setdefault(cell, []).append(found[key])
+        rows = [
+            {"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}
+            | dict(zip(("method", "metric"), name.split("."), strict=True))
+            | summarise(values)
+            for cell, parts in by_cell.items()
+            for name, values in joined(parts).items()
+        ]
+        return {"": pd.DataFrame(rows)}
+
+
+run = Simulation.run

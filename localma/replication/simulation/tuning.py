@@ -7,7 +7,7 @@ error, in each cell relative to the best configuration there, averaged over cell
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,7 @@ import torch
 
 from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import write_results
+from localma.replication.lab.experiment import Experiment
 from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
 
 FOLDS = 5
@@ -50,26 +49,34 @@ def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> n
     return out
 
 
-def run(*, full: bool = True, seed: int = 0, device: str = "cpu", out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
-    """Score every configuration of :data:`GRID`; the first row of the table is the choice."""
-    pilots = PILOTS_FULL if full else PILOTS_QUICK
-    configuration = {"seed": seed, "pilots": pilots, "folds": FOLDS, "sizes": SIZES, "grid": GRID}
-    cells = {cell.key: cell for cell in CELLS}
-    parts, seconds = run_parts(
-        "tuning",
-        [(key, len(GRID) * FOLDS * pilots) for key in cells],
-        lambda key: {"error": cross_validate(cells[key], pilots, seed, device)},
-        out=Path(out),
-        configuration=configuration,
-        jobs=jobs,
-    )
-    table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])
-    ratios = []
-    for key, part in parts.items():
-        risk = part["error"].mean(1)
-        table[key] = risk
-        ratios.append(risk / risk.min())
-    table.insert(4, "score", np.mean(ratios, 0))
-    table = table.sort_values("score", ignore_index=True)
-    write_results("tuning", table, Path(out), configuration=configuration, seconds=seconds, device=device)
-    return table
+@dataclass(kw_only=True)
+class Tuning(Experiment):
+    """The score of every configuration of :data:`GRID`; the first row of the table is the choice."""
+
+    name = "tuning"
+    summary = "choose LocalMA's configuration by cross-validation within pilot samples"
+
+    pilots: int | None = None
+    device: str = "cpu"
+
+    def prepare(self):
+        self.scaled(pilots=(PILOTS_FULL, PILOTS_QUICK))
+
+    def configuration(self):
+        return super().configuration() | {"folds": FOLDS, "sizes": SIZES, "grid": GRID}
+
+    def cells(self, found):
+        return {cell.key: (cell,) for cell in CELLS}
+
+    def measure(self, cell):
+        return {"error": cross_validate(cell, self.pilots, self.seed, self.device)}
+
+    def tables(self, found):
+        table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])
+        ratios = []
+        for key, part in found.items():
+            risk = part["error"].mean(1)
+            table[key] = risk
+            ratios.append(risk / risk.min())
+        table.insert(4, "score", np.mean(ratios, 0))
+        return {"": table.sort_values("score", ignore_index=True)}

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import write_results
+from localma.replication.lab.experiment import Experiment
 from localma.replication.theory.walks import cell_key, measure_cell, names, tabulate, walk
 
 
-def run(*, full: bool = True, seed: int = 0, out: str | Path = "results", jobs: int = 1) -> pd.DataFrame:
-    """Measure all walks, cell by cell, resumable; write ``theory.csv`` and its provenance."""
-    cells = {name: walk(name).CELLS["full" if full else "quick"] for name in names()}
-    tasks = {
-        cell_key(name, case, size): (name, case, size, replications) for name, rows in cells.items() for case, size, replications in rows
-    }
-    configuration = {"seed": seed, "cells": cells}
-    parts, seconds = run_parts(
-        "theory",
-        [(key, 1) for key in tasks],
-        lambda key: measure_cell(*tasks[key], seed),
-        out=Path(out),
-        configuration=configuration,
-        unit="cell",
-        jobs=jobs,
-    )
-    results = pd.DataFrame([row for key, job in tasks.items() for row in tabulate(*job[:3], parts[key])])
-    write_results("theory", results, Path(out), configuration=configuration, seconds=seconds)
-    return results
+@dataclass(kw_only=True)
+class Theory(Experiment):
+    """Every walk, cell by cell; columns as those of :func:`localma.replication.theory.walks.table`."""
+
+    name = "theory"
+    summary = "the theory part's measurements: every condition and theorem"
+
+    def prepare(self):
+        self.walks = {name: walk(name).CELLS["full" if self.full else "quick"] for name in names()}
+
+    def configuration(self):
+        return super().configuration() | {"cells": self.walks}
+
+    def modules(self):
+        return [*super().modules(), *(walk(name).__name__ for name in self.walks)]
+
+    def cells(self, found):
+        return {
+            cell_key(name, case, size): (name, case, size, replications)
+            for name, rows in self.walks.items()
+            for case, size, replications in rows
+        }
+
+    def measure(self, *cell):
+        return measure_cell(*cell, self.seed)
+
+    def tables(self, found):
+        rows = [row for key, cell in self.cells(found).items() for row in tabulate(*cell[:3], found[key])]
+        return {"": pd.DataFrame(rows)}

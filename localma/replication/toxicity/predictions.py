@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-
-from localma.files import write_arrays
 
 
 class Predictions(NamedTuple):
@@ -29,7 +26,9 @@ class Predictions(NamedTuple):
     def only(self, *languages: str) -> Predictions:
         """The sentences of some languages, in the order that they have here."""
         if missing := [code for code in languages if code not in self.language]:
-            raise ValueError(f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}")
+            raise ValueError(
+                f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}"
+            )
         return Predictions(*(part[np.isin(self.language, languages)] for part in self))
 
 
@@ -89,19 +88,18 @@ def mask(lengths: Sequence[int], words: int = 6) -> str:
     return shown + (" …" if any(lengths[words:]) else "")
 
 
-def save_predictions(path: Path, companies: dict, encoder: str, minorities) -> None:
-    if f"summary-{minorities[0]}" not in companies:  # fine-tuned: there are no encoded sentences
-        return
+def stored(companies: dict[str, np.ndarray], encoder: str, minorities: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of :class:`Predictions`, as a file keeps them; none where networks were fine-tuned: nothing is encoded then."""
+    if f"summary-{minorities[0]}" not in companies:
+        return {}
 
     def whole(what, kind):
         return np.concatenate([companies[f"{what}-{code}"] for code in minorities]).astype(kind)
 
-    arrays = {
+    return {
         "language": np.repeat(list(minorities), [len(companies[f"toxic-{code}"]) for code in minorities]),
         "toxic": whole("toxic", np.uint8),
         "letters": whole("letters", np.uint8),
         f"{encoder}-probability": whole("probability", np.float16),
         f"{encoder}-summary": whole("summary", np.int8),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_arrays(path, arrays, compressed=True)

@@ -7,24 +7,25 @@ before; width, steps, batch and learning rate had been set by hand, after a look
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from localma.datasets import load_toxicity
 from localma.engine import one_thread
-from localma.replication.lab.parts import run_parts
-from localma.replication.lab.results import write_results
+from localma.replication.lab.experiment import Experiment, made_up, option
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.companies import COMPANIES, PILOT, ask_companies, read_sentences
-from localma.replication.toxicity.encoders import ENCODERS
+from localma.replication.toxicity.encoders import ENCODERS, check_encoder
 from localma.replication.toxicity.methods import pilot
 
 
 def _candidates(*lists) -> tuple[dict, ...]:
-    return tuple(dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True)) for one in product(*lists))
+    return tuple(
+        dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True)) for one in product(*lists)
+    )
 
 
 #: Settings of each candidate, of either role; each is tried with every penalty of ``methods.GRID``.
@@ -40,91 +41,114 @@ BEYOND = {
         for further in ({"width": 256}, {"batch_size": 2048}, {"learning_rate": 0.001})
     ),
 }
-ROLES = ("classifier", "weights")
 
 
-def tune(
-    *,
-    full: bool = True,
-    encoder: str | None = None,
-    seed: int = 0,
-    out: str | Path = "results",
-    jobs: int = 1,
-    path=None,
-    synthetic: bool = False,
-) -> pd.DataFrame:
-    """Score every candidate of :data:`GRID` and :data:`BEYOND` with every penalty, and write ``toxicity-tuning.csv``.
+@dataclass(kw_only=True)
+class CommentsTuning(Experiment):
+    """The score of every candidate of :data:`GRID` and :data:`BEYOND` with every penalty.
 
     Parameters
     ----------
     full : bool
         All candidates, five splits, the MiniLM encoder; else a look: every ninth of ``GRID``, two splits, character n-grams.
-    encoder, seed, out, jobs, path, synthetic
-        As for :func:`run`.
+    encoder, synthetic
+        As for :class:`~localma.replication.toxicity.experiment.Comments`.
 
     Returns
     -------
     DataFrame
-        Columns role, width, steps, batch_size, learning_rate, penalty, beyond, log_loss, accuracy, behind (log loss minus that of the role's winner) and mcse
-        (of behind, over splits).
+        Columns role, width, steps, batch_size, learning_rate, penalty, beyond, log_loss, accuracy, behind (log loss minus
+        that of the role's winner) and mcse (of behind, over splits).
     """
-    name = "toxicity-tuning" + f"-{encoder}" * (encoder is not None) + "-synthetic" * synthetic
-    encoder = encoder or ("minilm" if full and not synthetic else "ngrams")
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder = {encoder!r} is not known; choose from {', '.join(ENCODERS)}")
-    data = load_toxicity([*COMPANIES, *PILOT], path=path, synthetic=synthetic, seed=seed)
-    if data.banner:
-        print(data.banner)
-    candidates = {role: GRID + BEYOND[role] if full else GRID[::9] for role in ROLES}
-    repetitions = 5 if full else 2
-    configuration = {
-        "seed": seed,
-        "repetitions": repetitions,
-        "data": {"origin": data.origin, "checksum": data.checksum},
-        "encoders": {encoder: ENCODERS[encoder]},
-        "rule": "lowest mean log loss on held-out sentences of the pilot languages; classifiers first, then weights with their companies",
-        "pilot_languages": list(PILOT),
-        "shares": list(methods.PILOT_SHARES),
-        "candidates": candidates,
-        "penalties": list(methods.GRID),
-    }
-    sentences = {}  # filled by the process that needs them
 
-    def known(*languages):
-        sentences.update({code: read_sentences(data, code, encoder) for code in languages if code not in sentences})
-        return [sentences[code] for code in languages]
+    name = "toxicity-tuning"
+    summary = "how the networks of the toxicity experiment are trained"
+    tunes = "toxicity"
 
-    def score(key):
-        role, number = key.split("-")
+    encoder: str | None = option(word="{}", metavar="NAME", help="of the sentences: tinybert, minilm or ngrams")
+    synthetic: bool = made_up()
+
+    def prepare(self):
+        self.encoder = self.encoder or ("minilm" if self.full and not self.synthetic else "ngrams")
+        check_encoder(self.encoder)
+        self.repetitions = 5 if self.full else 2
+        self.candidates = {role: GRID + BEYOND[role] if self.full else GRID[::9] for role in methods.ROLES}
+        self.data = load_toxicity([*COMPANIES, *PILOT], synthetic=self.synthetic, seed=self.seed)
+        if self.data.banner:
+            print(self.data.banner)
+
+    def configuration(self):
+        return {
+            "seed": self.seed,
+            "repetitions": self.repetitions,
+            "data": {"origin": self.data.origin, "checksum": self.data.checksum},
+            "encoders": {self.encoder: ENCODERS[self.encoder]},
+            "rule": "lowest mean log loss on held-out sentences of the pilot languages; classifiers first, then weights with "
+            "their companies",
+            "pilot_languages": PILOT,
+            "shares": methods.PILOT_SHARES,
+            "candidates": self.candidates,
+            "penalties": methods.GRID,
+        }
+
+    def cells(self, found):
+        def of(role, *more):
+            return {f"{role}-{k}": (self.score, one, *more) for k, one in enumerate(self.candidates[role])}
+
+        cells = of("classifier")
+        if found.keys() >= cells.keys():
+            cells["companies"] = (self.ask, choose(self._table("classifier", found))["classifier"])
+        return cells | of("weights", found["companies"]) if "companies" in found else cells
+
+    def measure(self, what, *cell):
+        return what(*cell)
+
+    def score(self, settings, answers=None):
+        """One candidate's scores, of a classifier, or of weights for companies that give these ``answers``."""
         scores = []
         with one_thread():
-            for code, part in zip(PILOT, known(*PILOT), strict=True):
-                P = companies[code] if role == "weights" else None
-                scores.append(pilot(part.x, P, part.data.toxic, settings=candidates[role][int(number)], repetitions=repetitions, seed=seed))
+            for code, part in self.sentences(*PILOT).items():
+                P = None if answers is None else answers[code]
+                how = {"settings": settings, "repetitions": self.repetitions, "seed": self.seed}
+                scores.append(pilot(part.x, P, part.data.toxic, **how))
         return {metric: np.mean([one[metric] for one in scores], axis=0) for metric in scores[0]}
 
-    companies, tables, took = {}, [], 0.0
-    for role in ROLES:
-        keys = [f"{role}-{k}" for k in range(len(candidates[role]))]
-        kept = {"out": Path(out), "configuration": configuration, "unit": "candidate", "jobs": jobs}
-        parts, seconds = run_parts(name, [(key, 1) for key in keys], score, **kept)
-        took += seconds
-        tables.append(_table(role, candidates[role], [parts[key] for key in keys]))
-        if role == "classifier":
-            known(*COMPANIES, *PILOT)
-            winner = choose(tables[0])["classifier"]
-            how = {"penalty": winner.pop("penalty"), "settings": winner, "seed": seed, "device": "cpu", "workers": None}
-            companies.update(zip(PILOT, ask_companies(sentences, known(*PILOT), encoder, **how), strict=True))
-    table = pd.concat(tables, ignore_index=True)
-    write_results(name, table, Path(out), configuration=configuration, seconds=took, more={"chosen": choose(table)})
-    return table
+    def ask(self, winner):
+        """What the companies, trained as the winner is, say of the pilot languages' sentences."""
+        known = self.sentences(*COMPANIES, *PILOT)
+        settings = {name: value for name, value in winner.items() if name != "penalty"}
+        how = {"penalty": winner["penalty"], "settings": settings, "seed": self.seed, "device": "cpu"}
+        answers = ask_companies(known, [known[code] for code in PILOT], self.encoder, **how)
+        return dict(zip(PILOT, answers, strict=True))
+
+    def sentences(self, *languages):
+        return {code: read_sentences(self.data, code, self.encoder) for code in languages}
+
+    def _table(self, role, found):
+        candidates = self.candidates[role]
+        return _table(role, candidates, [found[f"{role}-{k}"] for k in range(len(candidates))])
+
+    def tables(self, found):
+        return {"": pd.concat([self._table(role, found) for role in methods.ROLES], ignore_index=True)}
+
+    def remarks(self, found):
+        return {"chosen": choose(self.tables(found)[""])}
+
+
+tune = CommentsTuning.run
 
 
 def _table(role: str, candidates, scores) -> pd.DataFrame:
     """A row for every candidate and penalty."""
     loss = np.stack([one["log_loss"] for one in scores]).reshape(-1, scores[0]["log_loss"].shape[1])
     accuracy = np.stack([one["accuracy"] for one in scores]).reshape(loss.shape)
-    rows = pd.DataFrame([{"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]} for one in candidates for c in methods.GRID])
+    rows = pd.DataFrame(
+        [
+            {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]}
+            for one in candidates
+            for c in methods.GRID
+        ]
+    )
     behind = loss - loss[np.where(rows["beyond"], np.inf, loss.mean(1)).argmin()]
     error = behind.std(1, ddof=1) / behind.shape[1] ** 0.5
     return rows.assign(log_loss=loss.mean(1), accuracy=accuracy.mean(1), behind=behind.mean(1), mcse=error)

@@ -13,7 +13,17 @@ from localma.engine import global_weights
 from localma.losses import LOSSES
 from localma.replication import __main__ as command
 from localma.replication import cifar10, printed
-from localma.replication.cifar10 import CONFIGURATION, KNOWS, OWN, companies, experiment, methods, networks, predictions, tuning
+from localma.replication.cifar10 import (
+    CONFIGURATION,
+    KNOWS,
+    OWN,
+    companies,
+    experiment,
+    methods,
+    networks,
+    predictions,
+    tuning,
+)
 from localma.replication.cifar10.companies import company_images, train_companies
 from localma.replication.cifar10.networks import Augment
 
@@ -26,7 +36,7 @@ def committed(name):
     return RESULTS / name
 
 
-# --- the companies ------------------------------------------------------------
+# --- the companies -------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_class_has_a_company_and_neighbours_share_two():
@@ -74,11 +84,13 @@ def test_an_own_class_without_images_is_named():
     """More images of other classes would not help, nor would another seed."""
     y = np.repeat([0, 1, 2, *range(4, 10)], 60)
     X = [np.zeros((len(y), 2))] * 4
-    with pytest.raises(ValueError, match=r"company A has no image of its own classes cat; give labels with images of every class"):
+    with pytest.raises(
+        ValueError, match=r"company A has no image of its own classes cat; give labels with images of every class"
+    ):
         train_companies(X, y, X)
 
 
-# --- the weight network ------------------------------------------------------------
+# --- the weight network --------------------------------------------------------------------------------------------------------------
 
 
 def test_augmentation_changes_images_in_training_only():
@@ -114,7 +126,7 @@ def test_brightness_and_contrast_stay_within_a_fifth():
     assert 1.17 < factor.max() <= 1.2001
 
 
-# --- the networks ------------------------------------------------------------
+# --- the networks --------------------------------------------------------------------------------------------------------------------
 
 
 def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
@@ -174,7 +186,7 @@ def test_the_papers_networks_with_random_weights(torchvision, name):
     assert found.shape == (2, {"ResNet18": 512, "DenseNet121": 1024, "GoogLeNet": 1024, "EfficientNetB0": 1280}[name])
 
 
-# --- the experiment ------------------------------------------------------------
+# --- the experiment ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +201,14 @@ def tried(tmp_path_factory):
 def test_the_run_on_made_up_images_says_so_everywhere(tried, capsys):
     table, out = tried
     names = {p.name for p in out.iterdir()}
-    assert names == {f"{stem}-synthetic.{end}" for stem in ("cifar10", "cifar10-weights") for end in ("csv", "json")} | {
+    assert names == {f"cifar10-synthetic{stem}.{end}" for stem in ("", "-weights") for end in ("csv", "json")} | {
         "cifar10-synthetic-predictions.npz"
     }
     provenance = json.loads((out / "cifar10-synthetic.json").read_text())["configuration"]
     assert provenance["images"] == "synthetic"
     assert provenance["networks"]["A"] == "pixels"
     assert table["replications"].isin([1, 2]).all()
-    weights = pd.read_csv(out / "cifar10-weights-synthetic.csv")
+    weights = pd.read_csv(out / "cifar10-synthetic-weights.csv")
     np.testing.assert_allclose(weights.groupby(["n", "class"])["mean"].sum(), 1, atol=1e-4)
 
 
@@ -240,7 +252,9 @@ def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monk
     assert accuracy == pytest.approx(found[200, "GW", "accuracy"], abs=100 / len(y_test))
     assert loss == pytest.approx(found[200, "GW", "log loss"], rel=1e-3)
     for m, company in enumerate(OWN):
-        assert found[0, f"company {company}", "log loss"] == pytest.approx(methods.scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3)
+        assert found[0, f"company {company}", "log loss"] == pytest.approx(
+            methods.scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3
+        )
     with pytest.raises(ValueError, match='part must be "test" or "train", but is \'validation\''):
         cifar10.load_predictions("validation")
 
@@ -266,7 +280,9 @@ def test_before_the_networks_see_all_images_the_run_says_so(tmp_path, monkeypatc
 
 def test_a_run_in_one_process_trains_the_companies_once(monkeypatch):
     trained, real = [], companies.train_companies
-    monkeypatch.setattr(companies, "train_companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more))
+    monkeypatch.setattr(
+        companies, "train_companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more)
+    )
     monkeypatch.setattr(methods, "CONFIGURATION", CONFIGURATION | {"steps": 3})
     companies.material.cache_clear()
     cifar10.run(synthetic=True, sizes=(100,), repetitions=1)
@@ -291,7 +307,7 @@ def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypat
     assert "cifar-10-python.tar.gz was not found" in capsys.readouterr().err
 
 
-# --- the validation ------------------------------------------------------------
+# --- the validation ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_held_out_images_are_new_to_validation():
@@ -346,7 +362,7 @@ def test_cooling_keeps_the_choice_and_the_sum():
     np.testing.assert_allclose(cooled, np.sqrt(F) / np.sqrt(F).sum(-1, keepdims=True))
 
 
-# --- what is committed ------------------------------------------------------------
+# --- what is committed ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation():
@@ -355,7 +371,10 @@ def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation(
     assert chosen == CONFIGURATION
     candidates = table[table["method"] == "LocalMA"]
     assert list(zip(candidates["steps"], candidates["penalty"], strict=True)) == list(tuning.GRID)
-    assert candidates["accuracy"].max() == candidates.set_index(["steps", "penalty"]).loc[(chosen["steps"], chosen["penalty"]), "accuracy"]
+    assert (
+        candidates["accuracy"].max()
+        == candidates.set_index(["steps", "penalty"]).loc[(chosen["steps"], chosen["penalty"]), "accuracy"]
+    )
 
 
 def test_committed_predictions_reproduce_the_committed_accuracies():
@@ -364,7 +383,9 @@ def test_committed_predictions_reproduce_the_committed_accuracies():
     F, y = cifar10.load_predictions()
     assert np.bincount(y).tolist() == [1000] * 10
     for m, company in enumerate(OWN):
-        assert 100 * np.mean(F[:, m].argmax(-1) == y) == pytest.approx(table[0, f"company {company}", "accuracy"], abs=0.05)
+        assert 100 * np.mean(F[:, m].argmax(-1) == y) == pytest.approx(
+            table[0, f"company {company}", "accuracy"], abs=0.05
+        )
     assert 100 * np.mean(F.mean(1).argmax(-1) == y) == pytest.approx(table[0, "EWMA", "accuracy"], abs=0.1)
 
 

@@ -1,178 +1,216 @@
-"""The command line."""
+"""The command line, and a new experiment, which touches its folder and nothing else."""
 
-import inspect
 import json
 import re
+import sys
 
 import pandas as pd
 import pytest
 
+from localma import replication
 from localma.replication import __main__ as command
-from localma.replication.__main__ import EXPERIMENTS, main
-from localma.replication.housing import tuning
-from localma.replication.lab import parts, results
+from localma.replication.__main__ import experiments, main
 
-COLUMNS = ["scenario", "setting", "n", "method", "metric", "mean", "sd", "mcse", "replications"]
+COINS = '''"""How often coins show heads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from localma.replication.lab.experiment import Experiment, made_up, option
 
 
-def test_command_line_writes_table_and_provenance(tmp_path, capsys):
-    assert main(["simulation", "--replications", "2", "--scenario", "2", "--seed", "3", "--out", str(tmp_path)]) == 0
-    assert str(tmp_path / "simulation.csv") in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "simulation.csv", keep_default_na=False)
-    assert list(table.columns) == COLUMNS
-    provenance = json.loads((tmp_path / "simulation.json").read_text())
-    assert provenance["configuration"]["seed"] == 3
-    assert provenance["configuration"]["replications"] == 2
-    assert {"localma", "numpy", "torch", "python", "joblib"} <= provenance["versions"].keys()
-    assert provenance["versions"]["code"] == parts.code_digest()[:12]
-    assert provenance["scale"] == "quick"
-    assert provenance["seconds"] > 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["simulation.csv", "simulation.json"]
+@dataclass(kw_only=True)
+class Coins(Experiment):
+    name = "coins"
+    summary = "how often coins show heads"
+
+    tosses: int = option(1000, type=int, metavar="N", help="of each coin")
+    synthetic: bool = made_up()
+
+    def cells(self, found):
+        return {f"p{p}": (p,) for p in (1, 5)}
+
+    def measure(self, p):
+        if self.tosses == 13:
+            raise KeyboardInterrupt
+        return {"heads": np.random.default_rng([self.seed, p]).random(self.tosses) < p / 10}
+
+    def tables(self, found):
+        table = pd.DataFrame({"coin": list(found), "heads": [part["heads"].mean() for part in found.values()]})
+        return {"": table, "twice": 2 * table[["heads"]]}
+
+
+@dataclass(kw_only=True)
+class Choice(Coins):
+    name = "coins-tuning"
+    tunes = "coins"
+
+    tosses: int = 10
+
+
+EXPERIMENTS = (Coins, Choice)
+'''
+
+
+@pytest.fixture
+def coins(tmp_path, monkeypatch):
+    """A folder with an experiment, among those of the package."""
+    (tmp_path / "new" / "coins").mkdir(parents=True)
+    (tmp_path / "new" / "coins" / "__init__.py").write_text(COINS)
+    monkeypatch.setattr(replication, "__path__", [*replication.__path__, str(tmp_path / "new")])
+    yield tmp_path / "out"
+    sys.modules.pop("localma.replication.coins", None)
+    vars(replication).pop("coins", None)
+
+
+def run(arguments):
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_a_new_experiment_touches_its_folder_and_nothing_else(coins, capsys):
+    assert run(["coins", "--tosses", "100", "--seed", "3", "--out", str(coins)]) == 0
+    assert capsys.readouterr().out.strip() == str(coins / "coins.csv")
+    assert sorted(p.name for p in coins.iterdir()) == [
+        f"coins{end}" for end in ("-twice.csv", "-twice.json", ".csv", ".json")
+    ]
+    assert list(pd.read_csv(coins / "coins.csv")["coin"]) == ["p1", "p5"]
+    about = json.loads((coins / "coins.json").read_text())
+    assert about["experiment"] == "coins"
+    assert about["scale"] == "quick"
+    assert about["configuration"] == {"seed": 3, "tosses": 100, "synthetic": False}
+    assert {"code", "localma", "numpy", "torch", "python", "joblib"} <= about["versions"].keys()
+    assert about["seconds"] >= 0
+
+
+def test_options_are_part_of_the_files_names_where_they_say_so(coins):
+    assert run(["coins", "--synthetic", "--out", str(coins)]) == 0
+    assert (coins / "coins-synthetic-twice.csv").exists()
+    assert run(["coins", "--tune", "--synthetic", "--out", str(coins)]) == 0
+    assert json.loads((coins / "coins-tuning-synthetic.json").read_text())["configuration"]["tosses"] == 10
+
+
+def test_an_interrupted_run_says_how_to_go_on(coins, capsys):
+    assert run(["coins", "--tosses", "13", "--out", str(coins)]) == 130
+    assert "coins: interrupted; 0 finished parts are kept, run the same command again" in capsys.readouterr().err
+
+
+def test_a_quick_run_does_not_replace_a_full_one(coins, capsys):
+    def scale(*more):
+        status = run(["coins", "--out", str(coins), *more])
+        return status, json.loads((coins / "coins.json").read_text()).get("scale")
+
+    coins.mkdir()
+    (coins / "coins.json").write_text("{}")  # of before scales were written
+    assert scale() == (0, "quick")
+    assert scale("--scale", "full") == (0, "full")
+    assert scale() == (2, "full")
+    assert re.search(r"coins.json is of a full run.*--out", capsys.readouterr().err)
+    assert scale("--scale", "full") == (0, "full")
+
+
+def test_a_finished_run_leaves_the_parts_of_other_settings(coins):
+    from localma.replication.coins import Coins
+
+    for seed in (1, 2):
+        place = Coins(seed=seed).parts_folder(coins) / Coins(seed=seed).key()
+        place.mkdir(parents=True)
+        (place / "output.pkl").touch()
+    Coins.run(seed=1, out=coins)
+    assert [p.name for p in coins.glob(".coins-parts/*")] == [Coins(seed=2).key()]
+    Coins.run(seed=2, out=coins)
+    assert not list(coins.glob(".coins-parts"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--device", "cuda:99"], "device = 'cuda:99' cannot be used here"),
-        (["--scenario", "3"], "--scenario"),
-        (["--replications", "0"], "at least 1"),
+        (["--device", "meta"], "it computes on a CPU only: leave --device meta out"),
         (["--seed", "-1"], "--seed: must be at least 0"),
         (["--seed", "9" * 23], "--seed: must be at least 0 and less than 2**63"),
         (["--data", __file__], "test_command.py is no folder"),
-        (["--jobs", "0"], "--jobs: must be at least 1"),
+        (["--jobs", "0"], "jobs must be at least 1"),
+        (["--scheduler", "tcp://x:1"], "scheduler = 'tcp://x:1' has no meaning for backend = 'loky'"),
         (["--out", __file__], "test_command.py is not a folder that can be written to"),
         (["--out", f"{__file__}/below"], "--out: "),
         (["--out", "/proc/x"], "--out: /proc/x is not a folder that can be written to"),
+        (["--encoder", "ngrams"], "coins does not know --encoder; python -m localma.replication coins --help"),
+        (["--tune", "--tosses", "3"], ""),
     ],
 )
-def test_command_line_names_the_bad_argument(arguments, words, tmp_path, capsys):
-    try:
-        status = main(["simulation", "--out", str(tmp_path), *arguments])
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
+def test_command_line_names_the_bad_argument(arguments, words, coins, capsys):
+    status = run(["coins", "--out", str(coins), *arguments])
+    assert status == (0 if not words else 2)
     assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["housing", "--encoder", "ngrams"], "housing does not know --encoder; python -m localma.replication housing --help"),
-        (["theory", "--synthetic"], "theory does not know --synthetic"),
-        (["counts", "--tune"], "counts does not know --tune"),
+        (["simulation", "--scenario", "3"], "--scenario"),
+        (["simulation", "--replications", "0"], "replications must be at least 1, but is 0"),
+        (["housing", "--repetitions", "0"], "repetitions must be at least 1"),
+        (["housing", "--tune", "--repetitions", "3"], "repetitions has no meaning here: leave it out"),
+        (["toxicity", "--tune", "--share", "0.5"], "shares has no meaning here: leave it out"),
         (["toxicity", "--encoder", "bert"], "encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"),
         (["toxicity", "--case", "yi"], "cases contains 'yi'; choose from he, hi"),
-        (["housing", "--repetitions", "0"], "--repetitions: must be at least 1"),
-        (["housing", "--tune", "--repetitions", "3"], "--repetitions has no meaning here"),
-        (["toxicity", "--tune", "--share", "0.5"], "--share has no meaning here"),
-        (["theory", "--device", "meta"], "it computes on a CPU only: leave --device meta out"),
+        (["counts", "--tune"], "counts does not know --tune"),
     ],
 )
 def test_an_option_that_an_experiment_does_not_have_is_an_error(arguments, words, tmp_path, capsys):
-    try:
-        status = main([*arguments, "--out", str(tmp_path)])
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
+    assert run([*arguments, "--out", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
-def test_every_experiment_takes_what_the_command_line_offers(name, monkeypatch, tmp_path):
-    """Each option reaches the function under the name of one of its parameters; each function can be seeded and says where it writes."""
-    experiment = EXPERIMENTS[name]
-    for place in filter(None, (experiment.run, experiment.tune)):
-        takes = inspect.signature(command._function(place)).parameters
-        assert {"seed", "out", "jobs"} <= takes.keys()
-    takes = inspect.signature(command._function(experiment.run)).parameters
-    renamed = {"scenario": "scenarios", "case": "cases", "share": "shares"}
-    assert {renamed.get(option, option) for option in experiment.options} <= takes.keys()
+class Stub:
+    """An experiment that only says that it ran."""
 
+    tunes = ""
 
-def test_tune_calls_the_validation_and_names_its_file(tmp_path, monkeypatch, capsys):
-    calls = []
+    def __init__(self, name, ran, error=None):
+        self.name = self.label = self.summary = name
+        self.ran, self.error = ran, error
 
-    def tune(*, full, seed, out, jobs, synthetic=False):
-        calls.append((full, seed, out, jobs, synthetic))
+    def __call__(self):
+        return self
 
-    monkeypatch.setattr(tuning, "tune", tune)
-    assert main(["housing", "--tune", "--synthetic", "--seed", "5", "--jobs", "2", "--out", str(tmp_path)]) == 0
-    assert calls == [(False, 5, tmp_path, 2, True)]
-    assert str(tmp_path / "housing-tuning-synthetic.csv") in capsys.readouterr().out
-
-
-def test_all_means_all_and_one_failure_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
-    ran = []
-
-    def function(place):
-        def run(*, seed, out, jobs):
-            ran.append(place)
-            if place == "housing.experiment:run":
-                raise FileNotFoundError("no rents here")
-
-        return run
-
-    monkeypatch.setattr(command, "_function", function)
-    assert main(["all", "--out", str(tmp_path)]) == 2
-    assert ran == [experiment.run for experiment in EXPERIMENTS.values()]
-    assert "housing: no rents here" in capsys.readouterr().err
+    def compute(self, out):
+        self.ran.append(self.name)
+        if self.error:
+            raise self.error
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (FloatingPointError("training diverged"), "housing: training diverged"),
-        (ModuleNotFoundError("No module named 'x'"), "housing: No module named 'x'; pip install 'localma[plots,models]'"),
+        (FileNotFoundError("no rents here"), "b: no rents here"),
+        (FloatingPointError("training diverged"), "b: training diverged"),
+        (ModuleNotFoundError("No module named 'x'"), "b: No module named 'x'; pip install 'localma[plots,models]'"),
     ],
-    ids=["diverged", "an extra is missing"],
 )
-@pytest.mark.parametrize("when", ["imported", "run"])
-def test_no_failure_of_one_experiment_stops_the_others(error, words, when, tmp_path, monkeypatch, capsys):
+def test_all_means_all_and_one_failure_does_not_stop_the_others(error, words, tmp_path, monkeypatch, capsys):
     ran = []
-
-    def function(place):
-        def run(*, seed, out, jobs):
-            ran.append(place)
-            if place == "housing.experiment:run":
-                raise error
-
-        if place == "housing.experiment:run" and when == "imported":
-            run(seed=0, out=None, jobs=1)
-        return run
-
-    monkeypatch.setattr(command, "_function", function)
+    stubs = {name: Stub(name, ran, error if name == "b" else None) for name in "abc"}
+    monkeypatch.setattr(command, "experiments", lambda: stubs)
+    parser = command._parser
+    monkeypatch.setattr(command, "_parser", lambda known: parser({}))
+    monkeypatch.setattr(command, "_options", lambda kind, options: {})
     assert main(["all", "--out", str(tmp_path)]) == 2
-    assert ran == [experiment.run for experiment in EXPERIMENTS.values()]
+    assert ran == ["a", "b", "c"]
     assert words in capsys.readouterr().err
 
 
-def test_a_quick_run_does_not_replace_a_full_one(tmp_path, monkeypatch, capsys):
-    def function(place):
-        def run(*, full, seed, out, jobs):
-            results.write_results("theory", pd.DataFrame({"x": [full]}), out, configuration={}, seconds=1.0)
-
-        return run
-
-    monkeypatch.setattr(command, "_function", function)
-
-    def scale(*more):
-        status = main(["theory", "--out", str(tmp_path), *more])
-        return status, json.loads((tmp_path / "theory.json").read_text()).get("scale")
-
-    (tmp_path / "theory.json").write_text("{}")  # of before scales were written
-    assert scale() == (0, "quick")
-    assert scale("--scale", "full") == (0, "full")
-    assert scale() == (2, "full")
-    assert re.search(r"theory.json is of a full run.*--out", capsys.readouterr().err)
-    assert scale("--scale", "full") == (0, "full")
-    assert results.SCALE.get() is None
-
-
-def test_all_says_which_experiments_compute_on_the_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "_function", lambda place: lambda *, seed, out: None)
-    assert main(["all", "--device", "meta", "--out", str(tmp_path)]) == 0
-    assert "cifar10: computes on the CPU" in capsys.readouterr().out
+def test_all_says_which_experiments_compute_on_the_cpu(coins, monkeypatch, capsys):
+    here = {name: kind for name, kind in experiments().items() if name == "coins"}
+    monkeypatch.setattr(command, "experiments", lambda: here)
+    assert main(["all", "--device", "meta", "--out", str(coins)]) == 0
+    assert "coins: computes on the CPU" in capsys.readouterr().out
 
 
 def test_a_missing_file_is_explained_in_words_of_the_command_line(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -15,7 +16,6 @@ from localma.engine import one_thread
 from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
-from localma.replication.lab.parts import run_parts as honest_run_parts
 from localma.replication.toxicity import companies, encoders, experiment, methods, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
@@ -38,7 +38,12 @@ def problem():
     y = (x[:, 1] > 0).astype(int)
     right, home = np.where(y == 1, 0.9, 0.1), x[:, 0] > 0
     P = np.stack(
-        [np.where(home, right, 0.5 + 0.4 * np.sign(rng.normal(size=400))), np.where(home, 1 - right, right), np.full(400, 0.4)], -1
+        [
+            np.where(home, right, 0.5 + 0.4 * np.sign(rng.normal(size=400))),
+            np.where(home, 1 - right, right),
+            np.full(400, 0.4),
+        ],
+        -1,
     )
     return x, P, y
 
@@ -56,7 +61,10 @@ def test_a_classifier_is_an_average_of_two_dictators(problem):
     G = LOSSES["cross_entropy"].candidates(torch.as_tensor(y[:50]), torch.as_tensor(F[:50].copy()).movedim(0, -1))
     ours = LOSSES["cross_entropy"].of_logits(logits, G, None)
     torch.testing.assert_close(
-        ours, torch.nn.functional.cross_entropy(logits.T, torch.as_tensor(y[:50]), reduction="none"), atol=1e-5, rtol=1e-5
+        ours,
+        torch.nn.functional.cross_entropy(logits.T, torch.as_tensor(y[:50]), reduction="none"),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -97,7 +105,7 @@ def test_splits_are_nested_and_their_own():
     assert (order != toxicity.splits(50, 4, seed=1)).any()
 
 
-# --- encoders ------------------------------------------------------------
+# --- encoders ------------------------------------------------------------------------------------------------------------------------------
 
 
 class Words:
@@ -105,7 +113,9 @@ class Words:
 
     unk_token_id = 1
 
-    def __call__(self, texts, *, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True):
+    def __call__(
+        self, texts, *, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True
+    ):
         ids = [[2 + ord(word[0]) % 18 if word.isalpha() else 1 for word in text.split()][:max_length] for text in texts]
         if return_tensors is None:
             return {"input_ids": ids}
@@ -121,7 +131,13 @@ def tiny(layers=5):
     """A randomly initialised BERT of TinyBERT's kind."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
     torch.manual_seed(0)
-    shape = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
+    shape = {
+        "vocab_size": 20,
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
     return transformers.BertModel(transformers.BertConfig(**shape, max_position_embeddings=130))
 
 
@@ -153,7 +169,9 @@ def test_encoding_is_cached_by_content(monkeypatch):
     np.testing.assert_allclose(encoders.encode(["gamma", "alpha beta"], "tinybert"), first[::-1], atol=1e-5)
     with torch.no_grad():
         network.embeddings.word_embeddings.weight.mul_(2)
-    assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, "another network, another file"
+    assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, (
+        "another network, another file"
+    )
 
 
 def test_without_a_cache_it_warns_before_the_work_and_goes_on(monkeypatch, tmp_path):
@@ -182,7 +200,9 @@ def test_an_encoder_that_cannot_be_had_says_so(monkeypatch):
         raise OSError(f"{source} is not here")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
-    with pytest.raises(ValueError, match=r"encoder 'tinybert' could not be loaded from huawei-noah/TinyBERT.*choose minilm or ngrams"):
+    with pytest.raises(
+        ValueError, match=r"encoder 'tinybert' could not be loaded from huawei-noah/TinyBERT.*choose minilm or ngrams"
+    ):
         encoders.load_encoder("tinybert")
     with pytest.raises(ValueError, match=r"encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"):
         encoders.encode(["a"], "bert")
@@ -236,7 +256,9 @@ def test_fine_tuning_starts_at_equal_weights_and_is_decided_by_its_seed(monkeypa
 
 def test_batches_are_random_and_of_one_length():
     texts = ["x" * k for k in np.random.default_rng(0).integers(1, 100, 700)]
-    first, again, other = (encoders.shuffled_batches(texts, 8, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        encoders.shuffled_batches(texts, 8, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
     assert sorted(torch.cat(first).tolist()) == list(range(700))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -267,25 +289,18 @@ def test_a_run_that_fine_tunes(monkeypatch, tmp_path):
 
 
 def test_the_provenance_has_the_settings_of_what_was_trained(monkeypatch):
-    class Enough(Exception):
-        pass
-
-    def stop(name, parts, compute, *, configuration, **more):
-        raise Enough(configuration["training"])
-
-    monkeypatch.setattr(experiment, "run_parts", stop)
     monkeypatch.setattr(experiment, "load_toxicity", few)
 
     def training(**options):
-        with pytest.raises(Enough) as caught:
-            experiment.run(synthetic=True, **options)
-        return caught.value.args[0]
+        return toxicity.Comments(synthetic=True, **options).configuration()["training"]
 
-    assert training(encoder="tinybert", device="cuda") == training(encoder="tinybert", finetune=True) == encoders.FINETUNING
-    assert training(encoder="tinybert")["networks"] == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
+    tuned = training(encoder="tinybert", device="cuda")
+    assert tuned == training(encoder="tinybert", finetune=True) == encoders.FINETUNING
+    frozen = training(encoder="tinybert")["networks"]
+    assert frozen == training(encoder="ngrams", device="cuda")["networks"] == methods.SETTINGS
 
 
-# --- the run ------------------------------------------------------------
+# --- the run -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -324,23 +339,15 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "compare_methods", interrupted)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
-    assert len(list((tmp_path / "cut").rglob("*.npz"))) == 2
+    assert len(list((tmp_path / "cut").rglob("output.pkl"))) == 2
     resumed = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
     pd.testing.assert_frame_equal(resumed, whole)
 
 
-def test_parts_can_be_sent_to_other_processes(small, monkeypatch):
-    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed on its own; joblib may carry it")
-    sent = []
-
-    def run_parts(name, parts, compute, **settings):
-        sent.append(cloudpickle.loads(cloudpickle.dumps(compute)))
-        return honest_run_parts(name, parts, sent[-1], **settings)
-
-    monkeypatch.setattr(experiment, "run_parts", run_parts)
-    toxicity.run(full=False, repetitions=2, synthetic=True)
-    assert len(sent) == 2
+def test_the_experiment_can_be_sent_to_other_processes(small):
+    sent = pickle.loads(pickle.dumps(toxicity.Comments(repetitions=2, synthetic=True)))
+    pd.testing.assert_frame_equal(sent.compute(), toxicity.run(repetitions=2, synthetic=True))
 
 
 def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
@@ -352,11 +359,11 @@ def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, 
     monkeypatch.setattr(methods, "compare_methods", stop)
     with pytest.raises(KeyboardInterrupt):
         toxicity.run(full=False, repetitions=2, synthetic=True, seed=1, out=tmp_path)
-    kept = sorted(tmp_path.rglob("*.npz"))
+    kept = sorted(tmp_path.rglob("output.pkl"))
     assert len(kept) == 1, "the companies of the interrupted run"
     monkeypatch.setattr(methods, "compare_methods", honest)
     toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path)
-    assert sorted(tmp_path.rglob("*.npz")) == kept
+    assert sorted(tmp_path.rglob("output.pkl")) == kept
 
 
 def test_without_data_the_command_says_so(tmp_path, capsys):
@@ -381,7 +388,7 @@ def test_a_language_with_one_label_is_refused():
         companies.read_sentences(data.take(data.toxic == 1), "he", "ngrams")
 
 
-# --- committed results ------------------------------------------------------------
+# --- committed results -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_committed_results_are_whole():
@@ -403,7 +410,10 @@ def test_the_other_encoder_saw_the_same_sentences():
     assert provenance["configuration"]["data"] == other["configuration"]["data"]
     assert provenance["configuration"]["training"] == other["configuration"]["training"]
     assert set(ngrams["encoder"]) == {"ngrams"}
-    majority = [t.query("case == 'he' and method == 'Majority'").sort_values("share")["mean"].to_numpy() for t in (ngrams, minilm)]
+    majority = [
+        t.query("case == 'he' and method == 'Majority'").sort_values("share")["mean"].to_numpy()
+        for t in (ngrams, minilm)
+    ]
     np.testing.assert_array_equal(*majority)
 
 
@@ -429,7 +439,9 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
     test = order[:, round(0.5 * len(hebrew.toxic)) :]
     right = ((hebrew.probability[test] > 0.5) == hebrew.toxic[test][..., None]).mean(1).max(-1)
     equal = ((hebrew.probability[test].mean(-1) > 0.5) == hebrew.toxic[test]).mean(1)
-    cell = table.query("encoder == 'minilm' and case == 'he' and share == 0.5 and metric == 'accuracy'").set_index("method")["mean"]
+    cell = table.query("encoder == 'minilm' and case == 'he' and share == 0.5 and metric == 'accuracy'").set_index(
+        "method"
+    )["mean"]
     np.testing.assert_allclose([cell["BestPTM"], cell["EWMA"]], [right.mean(), equal.mean()], rtol=1e-5)
     with pytest.raises(ValueError, match=r"encoder = 'bert' has no committed predictions; there are minilm"):
         toxicity.load_predictions("bert")
@@ -444,17 +456,22 @@ def test_a_masked_sentence_shows_no_letter():
     assert toxicity.mask(lengths) == "····· ·· ·········· ·"
 
 
-# --- how the settings were chosen ------------------------------------------------------------
+# --- how the settings were chosen --------------------------------------------------------------------------------------------------------
 
 
 def test_the_settings_are_what_the_rule_picks():
     table, provenance = load_results("toxicity-tuning")
     chosen = toxicity.choose(table)
-    assert {role: {name: one[name] for name in methods.SETTINGS[role]} for role, one in chosen.items()} == methods.SETTINGS
+    assert {
+        role: {name: one[name] for name in methods.SETTINGS[role]} for role, one in chosen.items()
+    } == methods.SETTINGS
     assert provenance["chosen"] == chosen
     assert provenance["configuration"]["data"]["origin"] == "collected"
     assert provenance["configuration"]["pilot_languages"] == ["ar", "am"], "no language of the experiment"
-    assert not set(companies.PILOT) & {*toxicity.COMPANIES, *(code for case in toxicity.CASES.values() for code in case)}
+    assert not set(companies.PILOT) & {
+        *toxicity.COMPANIES,
+        *(code for case in toxicity.CASES.values() for code in case),
+    }
     for role, beyond in tuning.BEYOND.items():
         rows = table.query("role == @role")
         assert len(rows) == len(tuning.GRID + beyond) * len(methods.GRID)
@@ -469,7 +486,9 @@ def test_the_settings_are_what_the_rule_picks():
         for name in methods.SETTINGS[role]:
             rows = rows[rows[name] == one[name]]
         by_language = run["chosen"]["minilm"]["pilot_log_loss"][role]
-        np.testing.assert_allclose(np.mean([by_language["ar"], by_language["am"]], axis=0), rows["log_loss"], atol=1e-3)  # threads differ
+        np.testing.assert_allclose(
+            np.mean([by_language["ar"], by_language["am"]], axis=0), rows["log_loss"], atol=1e-3
+        )  # threads differ
 
 
 def test_the_choice_is_the_lowest_loss_of_each_role():
@@ -496,7 +515,7 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
         return few(languages, **options)
 
     monkeypatch.setattr(tuning, "load_toxicity", load)
-    table = toxicity.tune(encoder="ngrams", synthetic=True, out=tmp_path)
+    table = toxicity.tune(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
     assert asked == [["zh", "en", "fr", "uk", "ar", "am"]]
     assert len(table) == 2 * 2 * 2
     assert (table.groupby("role")["behind"].min() == 0).all()

@@ -89,7 +89,10 @@ def _least_squares(size, replications, rng) -> dict[str, np.ndarray]:
     e = error[..., 0, None] + error[..., 1, None] * GRID  # (replications, 3, points)
     f_star = limit[:, :1] + limit[:, 1:] * GRID
     mu = 0.75 * GRID**2
-    found = {f"sup {m + 1}": sup[:, m] for m in range(3)} | {"sup max": sup.max(-1), "L2 1": np.sqrt((e[:, 0] ** 2).mean(-1))}
+    found = {f"sup {m + 1}": sup[:, m] for m in range(3)} | {
+        "sup max": sup.max(-1),
+        "L2 1": np.sqrt((e[:, 0] ** 2).mean(-1)),
+    }
     # K: the loss's slope in the prediction where predictions lie, those of the fitted models included
     K = 2 * np.abs(f_star - mu).max() + 2 * sup.max(-1)
     for name, w in (("optimal", optimal_weights(GRID).T), ("equal", np.full((3, 1), 1 / 3))):
@@ -184,7 +187,9 @@ def _forest(size, replications, rng, *, max_depth=None, min_samples_leaf=1) -> d
         x = rng.uniform(0, 1, size)
         y = x**2 + NOISE * rng.standard_normal(size)
         seed = int(rng.integers(2**31))
-        forest = RandomForestRegressor(TREES, max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1)
+        forest = RandomForestRegressor(
+            TREES, max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1
+        )
         home.append(forest.fit(x[:, None], y).predict(HOME[:, None]))
     limit = HOME**2
     if max_depth is not None:

@@ -91,7 +91,9 @@ def benchmark(F: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(X, F, target, seeds, width: int, options: Training):
     """LocalMA with squared loss on each sample of the stack; returns the function that predicts at (X, F), each with replications first."""
-    fitted = fit_stack(*map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, network=Mlp(width), training=options)
+    fitted = fit_stack(
+        *map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, network=Mlp(width), training=options
+    )
     return lambda X, F: (fitted.weights(torch.as_tensor(X)).numpy() * F).sum(-1)
 
 
@@ -118,7 +120,9 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     else:  # the square is covered evenly: quadrature instead of chance
         new = np.broadcast_to(grid(), (replications, 10_000, 2)).copy()
         new_F, new_mu = lipschitz_models(new), lipschitz_mean(new)
-    found["ratio, new points"] = theory.in_sample_risk("squared", new_mu, predict(new, new_F)) / benchmark(new_F, new_mu)[1]
+    found["ratio, new points"] = (
+        theory.in_sample_risk("squared", new_mu, predict(new, new_F)) / benchmark(new_F, new_mu)[1]
+    )
 
     if case == "scenario 2" and size <= 6400:
         large = Training(steps=options.steps, penalty=options.penalty / 100, validation_fraction=0.0)

@@ -35,10 +35,14 @@ CELLS = {
 }
 
 
-def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+def start(
+    H: int, networks: int, rng: np.random.Generator, *, random_output: bool
+) -> tuple[torch.Tensor, list[tuple[int, int]]]:
     """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the output layer at random, too."""
     sizes = Mlp(H, 1).sizes(2, 2)
-    values = torch.stack([initial_values(sizes, torch.Generator().manual_seed(int(s))) for s in rng.integers(2**31, size=networks)])
+    values = torch.stack(
+        [initial_values(sizes, torch.Generator().manual_seed(int(s))) for s in rng.integers(2**31, size=networks)]
+    )
     if random_output:
         values[:, -2 * (H + 1) :] = torch.as_tensor(rng.uniform(-1, 1, (networks, 2 * (H + 1))))
     return values, sizes

@@ -1,0 +1,40 @@
+"""Where parts are computed makes no difference to a byte of the table."""
+
+import pytest
+
+from localma.replication import simulation
+
+FEW = {"replications": 3, "scenarios": (2,), "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    out = tmp_path_factory.mktemp("here")
+    simulation.run(**FEW, out=out)
+    return (out / "simulation.csv").read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_processes_and_threads_write_the_same_table(backend, table, tmp_path):
+    simulation.run(**FEW, out=tmp_path, jobs=2, backend=backend)
+    assert (tmp_path / "simulation.csv").read_bytes() == table
+
+
+@pytest.mark.filterwarnings("default")  # of the cluster's own
+def test_the_workers_of_a_scheduler_write_the_same_table(table, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="dask is not installed: pip install 'localma[dask]'")
+    how = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**how, local_directory=str(tmp_path / "workers")) as cluster:
+        simulation.run(**FEW, out=tmp_path / "a", backend="dask", scheduler=cluster.scheduler_address)
+        # the workers' own folders hold no part: the side that collects keeps them
+        with distributed.Client(cluster) as client:
+            assert len(client.run(lambda: None)) == 2
+    assert (tmp_path / "a" / "simulation.csv").read_bytes() == table
+
+
+def test_what_cannot_be_is_named(monkeypatch):
+    with pytest.raises(ValueError, match="scheduler = 'tcp://x:1' has no meaning for backend = 'loky'"):
+        simulation.run(**FEW, backend="loky", scheduler="tcp://x:1")
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"backend = 'dask' needs dask: pip install 'localma\[dask\]'"):
+        simulation.run(**FEW, backend="dask")
