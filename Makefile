@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks picture results bench robust colab address clean
+.PHONY: help setup book serve test lint format notebooks results bench robust colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,7 @@ test: $(TEST)  ## Run every test: package, notebooks, book, project
 lint: $(TEST)  ## Check the code and the text of the book
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python book/_tools/lint.py
 
 format: $(TEST)  ## Let ruff put the code in order
@@ -53,9 +54,6 @@ format: $(TEST)  ## Let ruff put the code in order
 
 notebooks: $(BOOK)  ## Bring every .ipynb in step with its .md, outputs included
 	@$(BIN)/python book/_tools/notebooks.py
-
-picture: $(BOOK)  ## Make the README's picture from the landing page's figure
-	@$(BIN)/python book/_tools/readme_picture.py
 
 results: $(BOOK)  ## Run every experiment at full scale into localma/replication/results
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
@@ -77,5 +75,5 @@ address: $(BOOK)  ## Set the public repository everywhere: make address URL=http
 	@$(BIN)/python book/_tools/address.py $(URL)
 
 clean:  ## Remove everything that is made (the environment included)
-	rm -rf $(VENV) _build build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) _build build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """Localized model averaging: combine frozen pre-trained models with weights that depend on the input.
 
-The estimators share scikit-learn's contract; see :class:`LocalMA` for the method and :data:`LOSSES` for what it can minimise.
+The estimators share scikit-learn's contract; see :class:`LocalMA` for the method and :data:`LOSSES` for what it can
+minimise.
 
 References
 ----------
@@ -8,8 +9,8 @@ Gao, He & Yang (2026), *Combining pre-trained models via localized model averagi
 """
 
 from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load
-from localma.engine import WeightNetwork, mlp
-from localma.losses import LOSSES, Loss, tweedie
+from localma.engine import Mlp, Training, WeightNetwork, mlp
+from localma.losses import LOSSES, Loss, pinball, tweedie
 
 __version__ = "0.1.0"
 
@@ -21,8 +22,11 @@ __all__ = [
     "GlobalMA",
     "LocalMA",
     "Loss",
+    "Mlp",
+    "Training",
     "WeightNetwork",
     "load",
     "mlp",
+    "pinball",
     "tweedie",
 ]

@@ -1,4 +1,6 @@
-"""Files that are written whole or not at all: readers see the old one or the new one, never half of one, whatever interrupts the writing."""
+"""Files that are written whole or not at all: readers see the old one or the new one, never half of one, whatever
+interrupts the writing.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     path : str or Path
         Its folder must exist.
     write : callable
-        Writes a file at the path that it gets, whose name ends as that of ``path``. If it fails or is interrupted, what it wrote is removed, and a file that
-        was at ``path`` before stays.
+        Writes a file at the path that it gets, whose name ends as that of ``path``. If it fails or is interrupted, what
+        it wrote is removed, and a file that was at ``path`` before stays.
 
     Examples
     --------

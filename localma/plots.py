@@ -1,13 +1,18 @@
-"""One look for every figure of the course: the same colour for the same method, labels at the lines, readable on a phone.
+"""One look for every figure of the course: the same colour for the same method, labels at the lines, readable on a
+phone.
 
 Needs the extra ``plots`` (matplotlib and seaborn).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 __all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_weights", "use_style"]
 
@@ -63,7 +68,7 @@ def use_style() -> None:
     )
 
 
-def label_lines(ax, *, space: float = 0.22, gap: float = 0.06) -> None:
+def label_lines(ax: Axes, *, space: float = 0.22, gap: float = 0.06) -> None:
     """Write each labelled line's name at its right end instead of a legend.
 
     Parameters
@@ -79,7 +84,10 @@ def label_lines(ax, *, space: float = 0.22, gap: float = 0.06) -> None:
     left, right = ax.get_xlim()
     ax.set_xlim(left, right + space * (right - left))
     transform = ax.transData + ax.transAxes.inverted()
-    ends = [(*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i) for i, line in enumerate(map(_as_arrays, lines))]
+    ends = [
+        (*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i)
+        for i, line in enumerate(map(_as_arrays, lines))
+    ]
     lowest = -np.inf
     for x, y, i in sorted(ends, key=lambda end: end[1]):
         y = max(y, lowest + gap)
@@ -100,7 +108,15 @@ def _as_arrays(line):
     return line
 
 
-def plot_weights(x, weights, names, *, ax=None, colors=MODEL_COLORS, legend=True):
+def plot_weights(
+    x: ArrayLike,
+    weights: ArrayLike,
+    names: Sequence[str],
+    *,
+    ax: Axes | None = None,
+    colors: Sequence[str] = MODEL_COLORS,
+    legend: bool = True,
+) -> Axes:
     """Weights as stacked bands over one covariate: at each x the bands fill the unit interval.
 
     Parameters

@@ -1,1 +1,3 @@
-"""A package, so that pytest puts the folders of this one on the path, not this one itself: `datasets` is also the name of a library."""
+"""A package, so that pytest puts the folders of this one on the path, not this one itself: `datasets` is also the name
+of a library.
+"""

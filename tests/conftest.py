@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_tools"))
+sys.path[:0] = [str(ROOT / "book" / folder) for folder in ("_tools", "_ext")]
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +50,8 @@ def browser():
 def torchvision():
     """torchvision, or None if it is not installed.
 
-    Its compiled part may be for another build of torch, CUDA's beside one without, say. Networks need nothing of that part but two names; without these
-    neither torchvision can be imported nor what looks at it, such as transformers.
+    Its compiled part may be for another build of torch, CUDA's beside one without, say. Networks need nothing of that
+    part but two names; without these neither torchvision can be imported nor what looks at it, such as transformers.
     """
     names = torch.library.Library("torchvision", "FRAGMENT")  # held as long as the tests run
     try:
@@ -116,7 +116,9 @@ def run(command, folder):
 
 @pytest.fixture
 def two_halves():
-    """Makes X, y, F of a sample in which one model is right on the left and one on the right, all of it moved far from zero if so asked."""
+    """Makes X, y, F of a sample in which one model is right on the left and one on the right, all of it moved far from
+    zero if so asked.
+    """
 
     def sample(offset=0.0, shift=0.0):
         rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """The public repository's address: one place, one command, one check.
 
-pyproject.toml's project URLs hold it. `make address URL=https://github.com/x/y` writes a new one there and into every other
-tracked file that names it: the README, the citation file, the book's configuration, the chapters' install cells.
+pyproject.toml's project URLs hold it. `make address URL=https://github.com/x/y` writes a new one there and into every
+other tracked file that names it: the README, the citation file, the book's configuration, the chapters' install cells.
 """
 
 import re
@@ -62,9 +62,8 @@ def disagreements(root=ROOT):
 def change(owner, repository, root=ROOT):
     """Write the new address into every tracked file; return the files that changed."""
     old = current(root)
-    pairs = [(f"{before}{old[0]}/{old[1]}", f"{before}{owner}/{repository}") for before in ("github.com/", "/github/", "/gh/")] + [
-        (f"https://{old[0]}.github.io/{old[1]}", f"https://{owner}.github.io/{repository}")
-    ]
+    forms = ("github.com/{}/{}", "/github/{}/{}", "/gh/{}/{}", "https://{}.github.io/{}")
+    pairs = [(form.format(*old), form.format(owner, repository)) for form in forms]
     changed = []
     for path, text in tracked_texts(root):
         new = text
@@ -80,7 +79,8 @@ def main():
     match = FORM.fullmatch(sys.argv[1]) if len(sys.argv) == 2 else None
     if not match:
         owner, repository = current()
-        sys.exit(f"The address is https://github.com/{owner}/{repository}. To change it: make address URL=https://github.com/x/y")
+        here = f"https://github.com/{owner}/{repository}"
+        sys.exit(f"The address is {here}. To change it: make address URL=https://github.com/x/y")
     changed = change(*match.groups())
     print("\n".join(changed) if changed else "Nothing to change.")
     if wrong := disagreements():

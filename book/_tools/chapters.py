@@ -1,17 +1,59 @@
 """What the tools and the tests know about chapters: where they are and how they are read."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import jupytext
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
+INTRO = BOOK / "intro.md"  # the landing page
+#: How a chapter starts: its title and the header card.
+CARD = re.compile(
+    r"^# (?P<title>.+)\n+:::\{admonition\} At a glance\n:class: tip\n+"
+    r"(?:- \*\*The question\*\* (?P<question>.+)\n)?"  # the landing page has none
+    r"- \*\*You will learn\*\* (?:.|\n)+?"
+    r"\n- \*\*You need\*\* (?P<needs>(?:.|\n)+?)"
+    r"\n- \*\*Run time\*\* about (?P<seconds>\d+) s on two cores(?:.|\n)*?"
+    r"\n- \*\*In the paper\*\* (?:.|\n)+?\n:::",
+)
 
 
-def chapters():
-    """Every text notebook of the book, in a fixed order. Pages without code are no chapters."""
-    return [path for path in sorted(BOOK.rglob("*.md")) if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
+def chapters(book=BOOK):
+    """Every text notebook of a book, in a fixed order. Pages without code are no chapters."""
+    pages = sorted(book.rglob("*.md"))
+    return [path for path in pages if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
+
+
+def contents():
+    """The chapters behind the landing page, in the order of the table of contents: position k has number k + 1."""
+    toc, known = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), set(chapters())
+    listed = [ROOT / f"{chapter['file']}.md" for part in toc["parts"] for chapter in part["chapters"]]
+    return [path for path in listed if path in known]
+
+
+def text_of(path):
+    """A chapter without its front matter."""
+    return path.read_text(encoding="utf-8").split("\n---\n", 1)[1].strip() + "\n"
+
+
+def needed(path):
+    """The chapters that a chapter's header card links to as its needs."""
+    links = re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])
+    return [(path.parent / link).resolve() for link in links]
+
+
+def chapter_map(paths):
+    """The landing page's table of these chapters, made from their header cards."""
+    lines = ["| Chapter | Its question | Needs | Runs in |", "| --- | --- | --- | --- |"]
+    for number, path in enumerate(paths, 1):
+        card = CARD.match(text_of(path))
+        needs = ", ".join(map(str, sorted(paths.index(need) + 1 for need in needed(path)))) or "–"
+        link = path.relative_to(BOOK).as_posix()
+        lines.append(f"| {number}. [{card['title']}]({link}) | {card['question']} | {needs} | {card['seconds']} s |")
+    return "\n".join(lines) + "\n"
 
 
 def read(path):

@@ -1,22 +1,27 @@
 """Bring every .ipynb in step with the .md beside it, outputs included: `make notebooks`.
 
-Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs. `--force` runs all, which is due
-when the package changed what it computes. Names after the options select chapters: `notebooks.py --force digits`.
-Metadata are normalised (no times, no machine, no cell ids that change) so that a diff shows what a reader would see.
+Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs.
+`--force` runs all, which is due when the package changed what it computes. Names after the options select chapters:
+`notebooks.py --force digits`. The landing page follows whatever was selected: its table of chapters is made from their
+header cards, and its figure is the README's picture. Metadata are normalised (no times, no machine, no cell ids that
+change) so that a diff shows what a reader would see.
 """
 
 import argparse
 import ast
+import base64
 import re
 import sys
 import tempfile
 
 import nbformat
-from chapters import ROOT, cells, chapters, code, read
+from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, contents, read
 from nbclient import NotebookClient
 
 LANGUAGE = {"name": "python"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+MAP = re.compile(r"^\| Chapter \|.*\n(?:\|.*\n)+", re.M)
+PICTURE = BOOK / "_static" / "readme.png"
 # The address of an object differs between any two runs and says nothing.
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # So does the random name that pandas gives to each styled table.
@@ -34,9 +39,8 @@ def executed(notebook):
 
 def warnings_of(notebook):
     """What Python warned of while the notebook ran; a reader must not see it, and dropping it would hide a fault."""
-    text = "".join(
-        out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "stream" and out.name == "stderr"
-    )
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    text = "".join(out.text for out in outputs if out.output_type == "stream" and out.name == "stderr")
     return "\n".join(line for line in text.splitlines() if re.search(r"\w*Warning: ", line))
 
 
@@ -103,6 +107,17 @@ def refresh(path, force):
     return done
 
 
+def with_map(text):
+    """The landing page's text with the table of chapters as their header cards have it."""
+    return MAP.sub(lambda _: chapter_map(contents()), text)
+
+
+def figure():
+    """The first picture of the landing page, as PNG bytes, as it stands in the notebook."""
+    outputs = (out for cell in read(INTRO.with_suffix(".ipynb")).cells for out in cell.get("outputs", []))
+    return base64.b64decode(next(out.data["image/png"] for out in outputs if "image/png" in out.get("data", {})))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--force", action="store_true", help="run chapters whose code is unchanged, too")
@@ -111,9 +126,12 @@ def main():
     known = {path.stem: path for path in chapters()}
     if missing := set(options.names) - set(known):
         sys.exit(f"No such chapter: {', '.join(sorted(missing))}. There are: {', '.join(known)}")
-    for path in [known[name] for name in options.names] or known.values():
+    INTRO.write_text(with_map(INTRO.read_text(encoding="utf-8")), encoding="utf-8")
+    selected = [known[name] for name in options.names] or [*known.values()]
+    for path in dict.fromkeys([*selected, INTRO]):
         print(f"{path.relative_to(ROOT)}: ", end="", flush=True)
-        print(refresh(path, options.force))
+        print(refresh(path, options.force and path in selected))
+    PICTURE.write_bytes(figure())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Execute the chapters again elsewhere: `make robust`.
 
-Two questions. Do the chapters stand under other arithmetic (other instructions, threads, versions of the libraries)? There nothing may fail. And are their
-sentences true of more than one draw? Every seed is moved, K times, by `kernel/sitecustomize.py`; an assert may fail in one draw of twenty. Cells with
-the tag `this-draw` are about the committed draw alone, and their page says so: they are listed, and do not count.
+Two questions. Do the chapters stand under other arithmetic (other instructions, threads, versions of the libraries)?
+There nothing may fail. And are their sentences true of more than one draw? Every seed is moved, K times, by
+`kernel/sitecustomize.py`; an assert may fail in one draw of twenty. Cells with the tag `this-draw` are about the
+committed draw alone, and their page says so: they are listed, and do not count.
 
-Each (chapter, condition) is kept in `_build/robust` under a key of the chapter's code, the package and the condition: a run that was interrupted goes on where
-it stopped, and a chapter that was mended is run again alone.
+Each (chapter, condition) is kept in `_build/robust` under a key of the chapter's code, the package and the condition: a
+run that was interrupted goes on where it stopped, and a chapter that was mended is run again alone.
 """
 
 import argparse
@@ -50,7 +51,8 @@ class Condition:
         return "LOCALMA_SHIFT" in self.variables
 
 
-# What a processor without vector instructions, one thread and the plainest kernels would compute; where a library is not there, its variable does nothing.
+# What a processor without vector instructions, one thread and the plainest kernels would compute; where a library is
+# not there, its variable does nothing.
 GENERIC = {
     "ATEN_CPU_CAPABILITY": "default",
     "OMP_NUM_THREADS": "1",
@@ -58,7 +60,12 @@ GENERIC = {
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
 }
-AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Haswell", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "OMP_NUM_THREADS": "2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 HERE = Condition("committed")
 ARITHMETICS = [HERE, Condition("generic", GENERIC), Condition("avx2", AVX2)]
 
@@ -78,7 +85,9 @@ def colab():
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # torch first and alone, of the version that is here: so its build is the one that is at hand
         torch = subprocess.run(
-            [sys.executable, "-c", "import torch; print(torch.__version__.split('+')[0])"], capture_output=True, text=True
+            [sys.executable, "-c", "import torch; print(torch.__version__.split('+')[0])"],
+            capture_output=True,
+            text=True,
         )
         subprocess.run([*install, f"torch=={torch.stdout.strip()}"], check=True)
         subprocess.run([*install, "-r", VERSIONS], check=True)
@@ -87,7 +96,7 @@ def colab():
 
 
 def run(path, condition):
-    """Execute one chapter from an empty folder; every failure as a dict: cell (which of those with code), line in it, text."""
+    """Execute one chapter from an empty folder; every failure as a dict: cell (of those with code), line, text."""
     notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     with tempfile.TemporaryDirectory() as empty:
@@ -98,9 +107,12 @@ def run(path, condition):
         argv = [condition.python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         manager = type("Manager", (AsyncKernelManager,), {"kernel_spec": KernelSpec(argv=argv, language="python")})
         variables = {k: v for k, v in os.environ.items() if k not in {*GENERIC, "LOCALMA_SHIFT"}}
-        variables |= condition.variables | {"PYTHONPATH": os.pathsep.join(map(str, (KERNEL, ROOT))), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        variables |= condition.variables
+        variables |= {"PYTHONPATH": os.pathsep.join(map(str, (KERNEL, ROOT))), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         resources = {"metadata": {"path": str(work)}}
-        NotebookClient(notebook, kernel_manager_class=manager, timeout=1800, allow_errors=True, resources=resources).execute(env=variables)
+        NotebookClient(
+            notebook, kernel_manager_class=manager, timeout=1800, allow_errors=True, resources=resources
+        ).execute(env=variables)
         if not noted.exists():
             raise RuntimeError(f"{path}: the kernel of {condition.name!r} does not note failures: {watch.outputs}")
         failures = [json.loads(line) for line in noted.read_text(encoding="utf-8").splitlines()]
@@ -119,7 +131,7 @@ def placed(path, failures):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     first = first_lines(path.read_text(encoding="utf-8"))
     return [
-        {"line": first[f["cell"]] + f["line"] - 1, "text": f["text"], "one": THIS_DRAW in cells[f["cell"]].metadata.get("tags", [])}
+        f | {"line": first[f["cell"]] + f["line"] - 1, "one": THIS_DRAW in cells[f["cell"]].metadata.get("tags", [])}
         for f in failures
     ]
 
@@ -132,7 +144,8 @@ def committed_outputs(path):
 
 def shown(cell):
     """What a cell prints or displays as text, without what tests/nbval.cfg takes out."""
-    texts = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", []) if out.get("name") != "stderr"]
+    outputs = [out for out in cell.get("outputs", []) if out.get("name") != "stderr"]
+    texts = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in outputs]
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)? ?(s|ms|seconds)\b", "", "".join(texts))
 
 
@@ -195,7 +208,9 @@ def table(found, conditions):
             drawn = [c.name.split()[1] for c, _ in hits if c.shifted]
             wrong = bool(elsewhere) or (len(set(drawn)) > allowed and not one)
             bad |= wrong
-            where = ", ".join([*dict.fromkeys(elsewhere), *(["shifts " + " ".join(dict.fromkeys(drawn))] if drawn else [])])
+            where = ", ".join(
+                [*dict.fromkeys(elsewhere), *(["shifts " + " ".join(dict.fromkeys(drawn))] if drawn else [])]
+            )
             mark = "FAILS" if wrong else "this draw" if one and not elsewhere else "allowed"
             lines.append(f"{mark:9} {path.relative_to(ROOT)}:{line}: {hits[0][1]}  [{where}]")
     return lines, bad
@@ -205,10 +220,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chapters", nargs="+", metavar="NAME", help="by file name, all by default")
     parser.add_argument(
-        "--arithmetic", nargs="*", choices=[c.name for c in ARITHMETICS] + ["colab"], help="all by default; none: --arithmetic"
+        "--arithmetic",
+        nargs="*",
+        choices=[c.name for c in ARITHMETICS] + ["colab"],
+        help="all by default; none: --arithmetic",
     )
     parser.add_argument("--shifts", type=int, default=20, metavar="K", help="draws with other seeds (default 20)")
-    parser.add_argument("--jobs", type=int, default=max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    )
     options = parser.parse_args()
     known = {path.stem: path for path in chapters() if path.parent != BOOK / "reference"}
     if missing := set(options.chapters or ()) - set(known):
@@ -216,7 +236,9 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     wanted = options.arithmetic if options.arithmetic is not None else [c.name for c in ARITHMETICS] + ["colab"]
     conditions = (
-        [c for c in ARITHMETICS if c.name in wanted] + ([colab()] if "colab" in wanted else []) + shifts(range(1, options.shifts + 1))
+        [c for c in ARITHMETICS if c.name in wanted]
+        + ([colab()] if "colab" in wanted else [])
+        + shifts(range(1, options.shifts + 1))
     )
     work = [(known[name], c) for c in conditions for name in options.chapters or known]
     package, found = fingerprint(ROOT / "localma"), {}
@@ -232,9 +254,8 @@ def main():
     lines, bad = table(found, conditions)
     print("\n".join(lines))
     names = ", ".join(c.name for c in conditions if not c.shifted) or "no other arithmetic"
-    print(
-        f"{len(options.chapters or known)} chapters; {names}; {options.shifts} shifts: {'some claims do not stand' if bad else 'all stands'}"
-    )
+    verdict = "some claims do not stand" if bad else "all stands"
+    print(f"{len(options.chapters or known)} chapters; {names}; {options.shifts} shifts: {verdict}")
     return bad
 
 

@@ -1,4 +1,6 @@
-"""Averages of one sample behind scikit-learn's interface: local, global and equal weights, the best single model, and a directly trained one."""
+"""Averages of one sample behind scikit-learn's interface: local, global and equal weights, the best single model, and a
+directly trained one.
+"""
 
 from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA

@@ -1,9 +1,11 @@
-"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, and what a file keeps of a fit."""
+"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, a file."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -13,24 +15,33 @@ from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
-from localma.averages.candidates import align_classes, classes_of, name_models, predict_candidates
-from localma.checks import _advice, check_numeric_columns, check_same_rows
-from localma.engine import first_smallest
+from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.packing import digest, pack
+from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
+from localma.engine import Mlp, Training, first_smallest
 from localma.files import write_arrays
-from localma.losses import LOSSES, Loss, resolve_loss
+from localma.losses import LOSSES, Loss, named, resolve_loss
 
-__all__ = ["LossEstimator", "ModelAverage", "predicts_probabilities"]
+__all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
 
-FORMAT = 1
+#: Of saved files; what an earlier one holds is not guessed.
+FORMAT = 2
 
-#: The averages that can be saved, by the name that a file gives: a class that says ``saved=True`` enters itself.
-KINDS: dict[str, type[ModelAverage]] = {}
+#: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
+#: last.
+KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
+
+
+#: Of parameters that are groups of settings.
+DEFAULTS = {"network": Mlp(), "training": Training()}
 
 
 def predicts_probabilities(estimator) -> bool:
-    """Whether an estimator's loss is one of classification; raises AttributeError otherwise, as :func:`available_if` wants it."""
-    if not estimator._resolve_loss().is_classification:
+    """Whether an estimator's loss is one of classification; else AttributeError, as :func:`available_if` wants it."""
+    loss = estimator._known_loss()
+    if loss is None or not loss.is_classification:
         raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
     return True
 
@@ -38,22 +49,50 @@ def predicts_probabilities(estimator) -> bool:
 class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
 
+    def set_params(self, **params):
+        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
+        default where that is None).
+        """
+        nested = {key: params.pop(key) for key in list(params) if key.split("__")[0] in DEFAULTS and "__" in key}
+        super().set_params(**params)
+        for key, value in nested.items():
+            name, field = key.split("__", 1)
+            if name not in self.get_params(deep=False):
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}")
+            settings = DEFAULTS[name] if getattr(self, name) is None else getattr(self, name)
+            if field not in settings.get_params():
+                raise ValueError(
+                    f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}"
+                )
+            setattr(self, name, replace(settings, **{field: value}))
+        return self
+
     def _resolve_loss(self) -> Loss:
         return resolve_loss(self.loss)
 
-    def _validate(self, X) -> np.ndarray:
-        """X as a finite array; the models themselves get X as the user gave it."""
+    def _known_loss(self) -> Loss | None:
+        """The loss, or None where ``fit`` will say what is wrong with it: a mere description must not fail."""
+        with suppress(ValueError, TypeError):
+            return self._resolve_loss()
+        return None
+
+    def _validate(self, X, F=None) -> np.ndarray:
+        """X as a finite array, F having its rows; the models themselves get X as the user gave it."""
+        check_same_rows(X=X, F=F)
         check_numeric_columns(X)
         with _advice():
             return validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
 
-    def _validate_sample(self, X, y) -> tuple[np.ndarray, np.ndarray]:
-        """X and y of a fit as finite arrays of one length, y in the loss's domain."""
+    def _validate_sample(self, X, y, F=None) -> tuple[np.ndarray, np.ndarray]:
+        """X and y of a fit as finite arrays of one length, y in the loss's domain, F having their rows."""
         loss = self._resolve_loss()
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row of X")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row"
+                " of X"
+            )
         check_numeric_columns(X)
-        check_same_rows(X=X, y=y)
+        check_same_rows(X=X, y=y, F=F)
         given = np.ravel(np.asarray(y))
         if given.dtype.kind in "mM":
             raise ValueError("y holds dates or durations; give numbers, such as days since the first")
@@ -63,7 +102,8 @@ class LossEstimator(BaseEstimator):
         words = given[:1]
         if not loss.is_classification and len(words) and isinstance(words[0], str):
             raise ValueError(
-                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use loss='cross_entropy'"
+                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
+                " loss='cross_entropy'"
             )
         with _advice():
             X, y = validate_data(self, X, y, y_numeric=not loss.is_classification, allow_nd=True, dtype="numeric")
@@ -80,8 +120,8 @@ class LossEstimator(BaseEstimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know {self.classes_.tolist()}); "
-                "drop these rows or add a model that was trained on them"
+                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
+                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
             )
         return np.searchsorted(self.classes_, y)
 
@@ -89,7 +129,11 @@ class LossEstimator(BaseEstimator):
         return self.classes_[first_smallest(-probabilities, 1)]
 
     def score(self, X, y, F=None) -> float:
-        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y (R2 for squared loss)."""
+        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
+
+        For squared loss that is R2.
+        """
+        check_same_rows(X=X, y=y, F=F)
         loss = self._resolve_loss()
         prediction, y = self.predict(X, F=F), column_or_1d(y)  # a column would broadcast against the predictions
         check_consistent_length(prediction, y)
@@ -101,26 +145,31 @@ class LossEstimator(BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        loss = self._resolve_loss()
+        loss = self._known_loss()
         tags.target_tags.required = True
-        if loss.is_classification:
+        if loss is not None and loss.is_classification:
             tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
         else:
             tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
-            tags.target_tags.positive_only = loss.response in ("non-negative", "positive")
+            tags.target_tags.positive_only = loss is not None and loss.response in ("non-negative", "positive")
         return tags
 
 
 class ModelAverage(LossEstimator):
     """Base of all averages of frozen candidate models: a subclass says how weights are fitted and computed.
 
-    Subclasses define ``_fit_weights(X, F, y, loss)`` and ``_weights(X)``; see :class:`localma.EqualWeights` for the smallest one.
+    Subclasses define ``_fit_weights(X, F, y, loss)`` and ``_weights(X)``; see :class:`localma.EqualWeights` for the
+    smallest one. What they learn goes to attributes that end with an underscore, and these are what :meth:`save`
+    writes. A subclass with settings checks them in ``_check``.
     """
 
-    def __init_subclass__(cls, saved: bool = False, **more):
+    def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
-        if saved:
-            KINDS[cls.__name__] = cls
+        KINDS[cls.__module__, cls.__name__] = cls
+
+    def __init__(self, models=None, *, loss="squared"):
+        self.models = models
+        self.loss = loss
 
     def __sklearn_clone__(self):
         # scikit-learn would clone each candidate and so forget what it was trained on; candidates are data here
@@ -132,8 +181,27 @@ class ModelAverage(LossEstimator):
         return copy
 
     def __sklearn_is_fitted__(self) -> bool:
-        # a subclass sets one of these last, so that a fit that failed does not count
-        return hasattr(self, "weights_") or hasattr(self, "network_")
+        return hasattr(self, "n_models_")
+
+    def _learned(self) -> list[str]:
+        """Names of what a fit has found, by scikit-learn's convention."""
+        return [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
+
+    def _forget(self) -> None:
+        for name in self._learned():
+            delattr(self, name)
+
+    def _check(self, X, y, M: int, loss: Loss) -> None:
+        """Raise ValueError or TypeError for a setting that cannot be; ``fit`` calls it before it asks any model.
+
+        Parameters
+        ----------
+        X, y : array of shapes (n, ...) and (n,)
+            Checked; for classes, y holds the labels as they were given.
+        M : int
+            Number of candidates.
+        loss : Loss
+        """
 
     def fit(self, X, y, F=None):
         """Fit the weights; the candidate models stay as they are.
@@ -145,8 +213,9 @@ class ModelAverage(LossEstimator):
         y : array of shape (n,)
             Responses, or class labels for cross-entropy.
         F : array of shape (n, M), or (n, M, K) for cross-entropy, optional
-            Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns of a DataFrame must be
-            named as the models, in their order. Classes, along the last axis, are in the sorted order of their labels.
+            Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns
+            of a DataFrame must be named as the models, in their order. Classes, along the last axis, are in the sorted
+            order of their labels.
 
         Returns
         -------
@@ -155,19 +224,31 @@ class ModelAverage(LossEstimator):
         Raises
         ------
         ValueError
-            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model that fails.
+            Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model
+            that fails.
         """
-        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
-            delattr(self, name)  # of the fit before: if this one fails, nothing may be left that only looks fitted
-        loss = self._resolve_loss()
-        check_same_rows(X=X, y=y, F=F)
-        array, y = self._validate_sample(X, y)
-        F = self._candidate_predictions(X, len(array), F, loss, y)
-        if loss.is_classification:
-            y = self._encode(y)
-        else:
-            loss.check_value(y[:2], F[:2].mean(1))
-        self._fit_weights(array, F, np.asarray(y, dtype=float), loss)
+        return self._fit(X, y, F)
+
+    def _fit(self, X, y, F, **more):
+        """A fit; ``more`` is what a subclass's ``fit`` takes besides, for its ``_check`` and ``_fit_weights``."""
+        self._forget()
+        try:
+            loss = self._resolve_loss()
+            array, y = self._validate_sample(X, y, F)
+            names, models, F = name_candidates(self.models, F, len(array), loss)
+            if not loss.is_classification:
+                loss.check_value(y[:2], np.full(len(y[:2]), 0.5))  # which lies in every domain
+            check_seed(getattr(self, "random_state", None))
+            self._check(array, y, len(names), loss, **more)
+            F, classes = candidate_predictions(names, models, F, X, len(array), loss)
+            self.n_models_, self.model_names_ = F.shape[1], names
+            if loss.is_classification:
+                self.classes_ = classes_of(classes, F.shape[2], y)
+                y = self._encode(y)
+            self._fit_weights(array, F, np.asarray(y, dtype=float), loss, **more)
+        except BaseException:
+            self._forget()  # of this fit: nothing may be left that only looks fitted
+            raise
         return self
 
     def weights(self, X) -> np.ndarray:
@@ -186,102 +267,60 @@ class ModelAverage(LossEstimator):
         return self._average(X, F)
 
     def _average(self, X, F):
-        check_is_fitted(self)
-        array = self._validate(X)
-        F = self._candidate_predictions(X, len(array), F, self._resolve_loss())
-        return np.einsum("nm,nm...->n...", self._weights(array), F)
+        array, F = self._predictions(X, F)
+        average = np.einsum("nm,nm...->n...", self._weights(array), F)
+        if average.ndim == 2:  # weights, and the models' probabilities, sum to one up to rounding alone
+            average = np.maximum(average, 0)
+            average /= average.sum(1, keepdims=True, dtype=np.longdouble)
+        return average
 
-    def _candidate_predictions(self, X, n, F, loss, y=None) -> np.ndarray:
-        """F from the argument or from the models, checked; in a fit (y given) also the models' names and classes."""
-        fitting, called, proba = y is not None, F is None, loss.is_classification
-        if self.models is None and F is None:
-            raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
-        if self.models is not None:
-            names, models = name_models(self.models)
-        classes = align_classes(names, models) if proba and self.models is not None else None
-        if F is None:
-            X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
-            F = predict_candidates(names, models, X, n, classes if fitting or not proba else self.classes_, proba)
-        else:
-            columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
-            try:
-                F = np.require(F, dtype=float, requirements="CW")  # torch warns of pandas' read-only arrays and refuses reversed ones
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"F must be an array of numbers: {error}") from None
-            if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
-                expected = f"({n}, M, K)" if proba else f"({n}, M)"
-                if F.ndim == 2 and F.shape[1] == n != F.shape[0]:
-                    expected += "; give its transpose, F.T"
-                elif F.ndim == 2 and F.shape[0] == n and proba:
-                    expected += "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
-                raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
-            if self.models is not None and F.shape[1] != len(names):
-                raise ValueError(f"F has {F.shape[1]} columns for {len(names)} models; give one column per model, in their order")
-            if not fitting:
-                names = self.model_names_
-            elif self.models is None:
-                names = columns or [f"f{m + 1}" for m in range(F.shape[1])]
-            numbered = columns == [str(m) for m in range(F.shape[1])] and set(columns).isdisjoint(names)  # a frame made from an array
-            if columns not in (None, names) and not numbered:
-                way = f"reorder them: F[{names}]" if set(columns) == set(names) else "give these, or an array of columns in their order"
-                raise ValueError(f"F has the columns {columns}, but the models are {names}; {way}")
-        if not np.isfinite(F).all():
-            i, m = np.argwhere(~np.isfinite(F))[0][:2]
-            what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
-            raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
-        loss.check_predictions(F, None if self.models is None else names)
-        if fitting:
-            self.n_models_, self.model_names_ = F.shape[1], names
-            if proba:
-                self.classes_ = classes_of(classes, F.shape[2], y)
-        elif F.shape[1] != self.n_models_ or (proba and F.shape[2] != len(self.classes_)):
+    def _predictions(self, X, F) -> tuple[np.ndarray, np.ndarray]:
+        """X as an array and the candidates' predictions, both as in the fit."""
+        check_is_fitted(self)
+        array, loss, classes = self._validate(X, F), self._resolve_loss(), getattr(self, "classes_", None)
+        names, models, F = name_candidates(self.models, F, len(array), loss, self.model_names_)
+        F, _ = candidate_predictions(names, models, F, X, len(array), loss, classes)
+        if F.shape[1] != self.n_models_ or (classes is not None and F.shape[2] != len(classes)):
             raise ValueError(
                 f"F has shape {F.shape}, but the fit saw M = {self.n_models_} models"
-                + (f" and {len(self.classes_)} classes" if proba else "")
+                + (f" and {len(classes)} classes" if classes is not None else "")
             )
-        return F
+        return array, F
 
     def save(self, path) -> None:
-        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no candidate models."""
+        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no
+        models.
+
+        Raises
+        ------
+        TypeError
+            Naming what was learned that only code can describe, such as a classifier of scikit-learn's.
+        """
         check_is_fitted(self)
-        if type(self) not in KINDS.values():
-            raise TypeError(f"only {', '.join(sorted(KINDS))} can be saved, not {type(self).__name__}")
-        header, arrays = self._pack()
-        header["shapes"] = {name: list(a.shape) for name, a in arrays.items()}
-        write_arrays(path, {"header": np.array(json.dumps(header))} | arrays)
-
-    def _pack(self) -> tuple[dict, dict]:
-        """Header and arrays of a saved file; a subclass adds what it has more."""
-        loss = self._resolve_loss()
-        key = next((key for key, known in LOSSES.items() if known == loss), None)  # equal, not the same: clones copy it
-        params = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name not in ("models", "loss", "network")}
-        header = {
-            "format": FORMAT,
-            "localma": version("localma"),
-            "estimator": type(self).__name__,
-            "loss": key or loss.name,
-            "loss_is_key": key is not None,
-            "params": {name: value for name, value in params.items() if value is not ...},
-            "n_models": self.n_models_,
-            "model_names": self.model_names_,
-            "n_features_in": self.n_features_in_,
-        }
-        arrays = {}
-        if hasattr(self, "feature_names_in_"):
-            header["feature_names_in"] = self.feature_names_in_.tolist()
-        if hasattr(self, "classes_"):
-            arrays["classes"] = np.asarray(self.classes_.tolist())  # labels of pandas are Python objects; in a file they need a type
-        if hasattr(self, "weights_"):
-            arrays["weights"] = self.weights_
-        if hasattr(self, "best_"):
-            header["best"], arrays["losses"] = self.best_, self.losses_
-        return header, arrays
-
-    def _unpack(self, header, arrays, network, path) -> None:
-        """Take back what a subclass packed more."""
+        arrays: dict[str, np.ndarray] = {}
+        params, name, given = {}, type(self).__name__, self.get_params(deep=False)
+        for key, value in given.items():
+            if key not in ("models", "loss") and not isinstance(value, nn.Module):
+                with suppress(TypeError):  # what is code is given to ``load`` again, or takes its default
+                    params[key] = pack(value, arrays, key)
+        try:
+            learned = {key: pack(getattr(self, key), arrays, key) for key in self._learned()}
+        except TypeError as error:
+            raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
+        header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
+        header |= {"params": params, "learned": learned}
+        if "loss" in given:
+            header["loss"] = _name_of(self._resolve_loss())
+        header["digest"] = digest(header, arrays)
+        write_arrays(path, {"header": np.array(json.dumps(header).encode())} | arrays)
 
 
-def _plain(value):
-    """A value that JSON can hold, or ... where there is none."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if value is None or isinstance(value, (bool, int, float, str)) else ...
+def _name_of(loss: Loss) -> tuple[str, bool]:
+    """A loss's name, and whether :func:`named` finds it again: a user's own may share its name with one of LOSSES."""
+    for key, known in LOSSES.items():
+        if known == loss:  # equal, not the same: clones copy it
+            return key, True
+    again = None
+    with suppress(ValueError):  # a name that only looks like one of a family
+        again = named(loss.name) if loss.name not in LOSSES else None
+    return loss.name, again is not None and bool((again([1.0, 2.0], [2.0, 1.5]) == loss([1.0, 2.0], [2.0, 1.5])).all())

@@ -8,24 +8,94 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 
+from localma.checks import check_same_rows
 from localma.engine.networks import module_input
 
-__all__ = ["align_classes", "classes_of", "name_models", "predict_candidates", "warn_of_other_units"]
+__all__ = ["candidate_predictions", "classes_of", "name_candidates", "name_models", "warn_of_other_units"]
+
+
+def name_candidates(models, F, n: int, loss, fitted=None):
+    """All that can be known before a model is called: names, models, and F of shape (n, M) or (n, M, K) if it is given.
+
+    ``fitted`` are the names in the fit, which the columns of F must have now; None in the fit itself.
+    """
+    if models is None and F is None:
+        raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
+    names, models = (None, None) if models is None else name_models(models)
+    if F is None:
+        return names, models, None
+    columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
+    F = _given(F, n, loss)
+    M = F.shape[1]
+    if models is not None and M != len(models):
+        raise ValueError(f"F has {M} columns for {len(models)} models; give one column per model, in their order")
+    names = fitted or names or columns or [f"f{m + 1}" for m in range(M)]
+    numbered = columns == [str(m) for m in range(M)] and set(columns).isdisjoint(names)  # a frame made from an array
+    if columns not in (None, names) and not numbered:
+        way = "give these, or an array of columns in their order"
+        if set(columns) == set(names):
+            way = f"reorder them: F[{names}]"
+        raise ValueError(f"F has the columns {columns}, but the models are {names}; {way}")
+    return names, models, F
+
+
+def candidate_predictions(names, models, F, X, n: int, loss, classes=None):
+    """F as :func:`name_candidates` found it, or the models' answers, checked; and the classes that the models know, or
+    None.
+
+    ``classes`` are those of the fit; None in the fit itself.
+    """
+    proba, called = loss.is_classification, F is None
+    known = _align_classes(names, models) if proba and models is not None else None
+    if called:
+        X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
+        F = _call_all(names, models, X, n, known if classes is None else classes, proba)
+    if not np.isfinite(F).all():
+        i, m = np.argwhere(~np.isfinite(F))[0][:2]
+        what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
+        raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
+    loss.check_predictions(F, None if models is None else names)
+    return F, known
+
+
+def _given(F, n, loss) -> np.ndarray:
+    """Predictions that a user gives, as an array of numbers with a row for each of X."""
+    try:
+        # torch warns of pandas' read-only arrays and refuses reversed ones
+        F = np.require(F, dtype=float, requirements=["C", "W"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"F must be an array of numbers: {error}") from None
+    proba = loss.is_classification
+    if F.ndim != (3 if proba else 2) or F.shape[0] != n or 0 in F.shape:
+        expected = f"({n}, M, K)" if proba else f"({n}, M)"
+        if F.ndim == 2 and F.shape[1] == n != F.shape[0]:
+            expected += "; give its transpose, F.T"
+        elif F.ndim == 2 and F.shape[0] == n and proba:
+            expected += "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
+        raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
+    return F
 
 
 def name_models(models) -> tuple[list[str], list]:
     """(names, models) of a list of models or of (name, model) pairs; unnamed models are called f1, f2, ..."""
     if isinstance(models, (str, bytes)) or not hasattr(models, "__iter__"):
-        raise TypeError(f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}")
+        raise TypeError(
+            f"models must be a list of fitted models, callables or (name, model) pairs, not {type(models).__name__}"
+        )
     if isinstance(models, dict):
         raise TypeError("models is a dict; give its (name, model) pairs: list(models.items())")
     if hasattr(models, "dtype") or hasattr(models, "dtypes"):
-        raise TypeError("models holds numbers; predictions made elsewhere go to fit and predict: fit(X, y, F=...), with models left out")
+        raise TypeError(
+            "models holds numbers; predictions made elsewhere go to fit and predict: fit(X, y, F=...), with models"
+            " left out"
+        )
     if hasattr(models, "__next__"):
         raise TypeError(f"models is a {type(models).__name__}, which one fit uses up; give list(models)")
     models = list(models)
     if not models:
-        raise ValueError("models is empty; give at least one fitted model, or models=None and precomputed predictions F")
+        raise ValueError(
+            "models is empty; give at least one fitted model, or models=None and precomputed predictions F"
+        )
     names = []
     for m, model in enumerate(models):
         if isinstance(model, tuple):
@@ -36,7 +106,9 @@ def name_models(models) -> tuple[list[str], list]:
         else:
             names.append(f"f{m + 1}")
         if not (hasattr(models[m], "predict") or hasattr(models[m], "predict_proba") or callable(models[m])):
-            raise TypeError(f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X")
+            raise TypeError(
+                f"models[{m}] has no predict method and is not callable; give a fitted model or a function of X"
+            )
     if len(set(names)) < len(names):
         raise ValueError(f"models must have distinct names, but are called {names}")
     return names, models
@@ -64,9 +136,13 @@ def _call(model, X, proba: bool, name: str):
     return model.predict(X) if hasattr(model, "predict") else model(X)
 
 
-def align_classes(names, models) -> np.ndarray | None:
+def _align_classes(names, models) -> np.ndarray | None:
     """The classes that all models with a ``classes_`` attribute know; None if no model says."""
-    known = [(name, np.asarray(model.classes_)) for name, model in zip(names, models, strict=True) if hasattr(model, "classes_")]
+    known = [
+        (name, np.asarray(model.classes_))
+        for name, model in zip(names, models, strict=True)
+        if hasattr(model, "classes_")
+    ]
     if not known:
         return None
     classes = np.unique(np.concatenate([c for _, c in known]))
@@ -74,17 +150,22 @@ def align_classes(names, models) -> np.ndarray | None:
         missing = np.setdiff1d(classes, own)
         if len(missing):
             raise ValueError(
-                f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at least one "
-                "example of each class, or wrap it in a callable that returns a probability for every class"
+                f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at"
+                " least one example of each class, or wrap it in a callable that returns a probability for every class"
             )
     return classes
 
 
 def classes_of(known, K, y):
-    """The classes that K columns of probabilities stand for: those that the models know, or else what the labels y allow."""
+    """The classes that K columns of probabilities stand for: those that the models know, or else what the labels y
+    allow.
+    """
     if known is not None:
         if len(known) != K:
-            raise ValueError(f"F has K = {K} columns, but the models know {len(known)} classes; give one for each of {known.tolist()}")
+            raise ValueError(
+                f"F has K = {K} columns, but the models know {len(known)} classes; give one for each of"
+                f" {known.tolist()}"
+            )
         return known
     labels = np.unique(y)
     if len(labels) == K:
@@ -98,42 +179,53 @@ def classes_of(known, K, y):
     )
 
 
-def predict_candidates(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
-    """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of ``classes``."""
+def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
+    """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of
+    ``classes``.
+    """
     columns = []
     for name, model in zip(names, models, strict=True):
         if not proba and hasattr(model, "__sklearn_tags__") and is_classifier(model):
             raise ValueError(
-                f"model {name!r} is a classifier, whose labels are not to be averaged; give loss='cross_entropy', or its probabilities as F"
+                f"model {name!r} is a classifier, whose labels are not to be averaged; give loss='cross_entropy', or"
+                " its probabilities as F"
             )
         try:
-            f = np.asarray(_call(model, X, proba, name), dtype=float)
+            f = _call(model, X, proba, name)
+            check_same_rows(X=X, prediction=f)
+            f = np.asarray(f, dtype=float)
         except Exception as error:
             raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:
             f = f[:, 0]
         if f.ndim != (2 if proba else 1) or len(f) != n:
             expected = f"({n}, number of classes)" if proba else f"({n},)"
-            raise ValueError(f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}")
+            raise ValueError(
+                f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}"
+            )
         if proba and classes is not None:
             if f.shape[1] != len(classes):
                 raise ValueError(
-                    f"model {name!r} returned {f.shape[1]} class probabilities, but there are {len(classes)} classes: {classes.tolist()}"
+                    f"model {name!r} returned {f.shape[1]} class probabilities, but there are {len(classes)} classes:"
+                    f" {classes.tolist()}"
                 )
             if hasattr(model, "classes_"):
                 f = f[:, np.argsort(model.classes_)]  # classes is sorted
         columns.append(f)
     widths = {c.shape[1] for c in columns} if proba else {1}
     if len(widths) > 1:
-        raise ValueError(f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}")
+        raise ValueError(
+            f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}"
+        )
     return np.stack(columns, axis=1)
 
 
 def warn_of_other_units(names, F, y, loss) -> None:
-    """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in another unit.
+    """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in
+    another unit.
 
-    Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the models' differences, and a wild model
-    makes those of the others small change.
+    Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the
+    models' differences, and a wild model makes those of the others small change.
     """
     if loss.is_classification or len(y) < 10:
         return
@@ -142,9 +234,9 @@ def warn_of_other_units(names, F, y, loss) -> None:
     for name, own in zip(names, losses, strict=True):
         if level > 0 and own.mean() > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the mean of y (largest "
-                f"in row {own.argmax()}): is it in another unit, or a code for missing? Correct, clip or drop it: such a model "
-                "hides the differences between the others",
+                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the"
+                f" mean of y (largest in row {own.argmax()}): is it in another unit, or a code for missing? Correct,"
+                " clip or drop it: such a model hides the differences between the others",
                 UserWarning,
                 stacklevel=4,
             )

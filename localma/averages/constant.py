@@ -1,4 +1,6 @@
-"""Averages with constant weights, which a localized one is measured against: global weights, equal weights, the best single model."""
+"""Averages with constant weights, which a localized one is measured against: global weights, equal weights, the best
+single model.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,11 @@ __all__ = ["BestModel", "EqualWeights", "GlobalMA"]
 class _Constant(ModelAverage):
     """Averages whose weights are the same everywhere: ``weights_`` of shape (M,)."""
 
-    def __init__(self, models=None, *, loss="squared"):
-        self.models = models
-        self.loss = loss
-
     def _weights(self, X):
         return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()
 
 
-class EqualWeights(_Constant, saved=True):
+class EqualWeights(_Constant):
     """Equal-weights model averaging (EWMA): 1/M each, nothing estimated.
 
     Parameters
@@ -40,7 +38,7 @@ class EqualWeights(_Constant, saved=True):
         self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
 
 
-class BestModel(_Constant, saved=True):
+class BestModel(_Constant):
     """The single candidate with the smallest mean loss on the data of the fit.
 
     Parameters
@@ -76,7 +74,7 @@ class BestModel(_Constant, saved=True):
         self.weights_ = np.eye(self.n_models_)[winner]
 
 
-class GlobalMA(_Constant, saved=True):
+class GlobalMA(_Constant):
     """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
 
     The book's chapter "Global baselines" (``book/method/baselines``) derives its optimality conditions and its price.

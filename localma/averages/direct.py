@@ -14,29 +14,30 @@ from tqdm import tqdm
 
 from localma.averages.base import LossEstimator, predicts_probabilities
 from localma.checks import resolve_seed
-from localma.engine import Options, train
+from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype
-from localma.engine.direct import DEFAULT
+from localma.engine.direct import DIRECT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
-from localma.losses import LOSSES
 
 __all__ = ["DirectModel"]
 
 
 class DirectModel(LossEstimator):
-    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same tables.
+    """A model trained directly on the target sample, behind the averages' interface, so that it stands in the same
+    tables.
 
     Parameters
     ----------
     learner : scikit-learn estimator or torch.nn.Module
-        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of positive means its
-        output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they are if it has an embedding layer.
+        A copy of it is fitted. A module maps (n, ...) to (n, 1), or to (n, K) logits for cross-entropy; for losses of
+        positive means its output is the logarithm of the mean. It reads standardised inputs, or whole numbers as they
+        are if it has an embedding layer.
     loss : str, Loss or callable
         What a module is trained with, and how :meth:`score` counts; a scikit-learn learner brings its own.
-    training : localma.engine.Options, optional
-        For a module. Default: 500 steps with a peak learning rate of 0.01.
+    training : Training, optional
+        Of a module: see :class:`localma.Training`.
     progress : bool
         A progress bar for a module whose training takes longer than five seconds.
     random_state : int, RandomState or None
@@ -69,12 +70,17 @@ class DirectModel(LossEstimator):
         elif hasattr(self.learner, "fit"):
             self.learner_ = clone(self.learner).fit(X, target)
         else:
-            raise TypeError(f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}")
+            raise TypeError(
+                f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}"
+            )
         return self
 
     def _fit_module(self, X, y, loss):
+        if not isinstance(self.training, (Training, type(None))):
+            raise TypeError(f"training must be a localma.Training or None, not {type(self.training).__name__}")
+        training = (self.training or Training()).resolve(len(y), **DIRECT)
         seed = resolve_seed(self.random_state)
-        dtype = resolve_dtype("auto", y, *([X] if X.ndim == 2 else []))
+        dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         learner = copy.deepcopy(self.learner).to(dtype)
         x = module_input(learner, X)
         self.shift_ = None
@@ -96,16 +102,15 @@ class DirectModel(LossEstimator):
             if loss.is_classification:
                 return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss == LOSSES["squared"] else value
+            return value / unit if loss.quadratic else value
 
-        if not isinstance(self.training, (Options, type(None))):
-            raise TypeError(f"training must be a localma.engine.Options or None, not {type(self.training).__name__}")
-        options = (self.training or DEFAULT).resolve(len(y))
         generators = [torch.Generator().manual_seed(seed)]
-        bar = tqdm(total=options.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress)
+        bar = tqdm(
+            total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress
+        )
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            train(ModuleStack(learner), x.unsqueeze(0), criterion, (target,), options, generators, bar)
+            train(ModuleStack([learner]), x.unsqueeze(0), criterion, (target,), training, generators, bar)
         self.learner_ = learner.eval()
 
     def _standardize(self, x):

@@ -1,7 +1,8 @@
 """CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, for the paper's Section 5.3.
 
-Two files are read. The original, ``cifar10/cifar-10-python.tar.gz``, comes from its own site and is preferred. ``cifar10/cifar10_jpeg_packed.npz`` holds the
-same images as a lossy JPEG copy, for places that the original's site cannot be reached from; whoever uses it should say so (``Cifar10.origin``).
+Two files are read. The original, ``cifar10/cifar-10-python.tar.gz``, comes from its own site and is preferred.
+``cifar10/cifar10_jpeg_packed.npz`` holds the same images as a lossy JPEG copy, for places that the original's site
+cannot be reached from; whoever uses it should say so (``Cifar10.origin``).
 """
 
 from __future__ import annotations
@@ -18,15 +19,25 @@ from localma.datasets.find import Source, find
 
 __all__ = ["CLASSES", "Cifar10", "load_cifar10"]
 
+#: Names of the classes; a label is a position here.
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ADVICE = "The original is cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html; put it into a folder cifar10 there."
+ADVICE = (
+    "The original is cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html; put it into a folder cifar10 there."
+)
 ORIGINAL = Source(
     "cifar10/cifar-10-python.tar.gz",
     md5="c58f30108f718f92721af3b95e74349a",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     advice=ADVICE,
 )
-JPEG = Source("cifar10/cifar10_jpeg_packed.npz", sha256="a630625d6b7b1e2bb31d716678d17f6296a41ea225aafc510836f7e4a64eb9cd", advice=ADVICE)
+JPEG = Source(
+    "cifar10/cifar10_jpeg_packed.npz",
+    sha256="a630625d6b7b1e2bb31d716678d17f6296a41ea225aafc510836f7e4a64eb9cd",
+    advice=ADVICE,
+)
+
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # images and labels, test images and labels
 
 
 @dataclass(frozen=True)
@@ -48,17 +59,21 @@ class Cifar10:
     @property
     def banner(self) -> str:
         """What every table and figure from made-up images must show; empty for real ones."""
-        return "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs" if self.synthetic else ""
+        return (
+            "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
+            if self.synthetic
+            else ""
+        )
 
 
-def load_cifar10(*, path=None, synthetic: bool = False, seed: int = 0) -> Cifar10:
+def load_cifar10(*, path: str | Path | None = None, synthetic: bool = False, seed: int = 0) -> Cifar10:
     """The images of CIFAR-10.
 
     Parameters
     ----------
     path : path, optional
-        One of the two files, or a folder that holds one. Default: ``LOCALMA_DATA``, then the user cache, the original before the copy in each case; then a
-        download of the original (163 MB) into the user cache.
+        One of the two files, or a folder that holds one. Default: ``LOCALMA_DATA``, then the user cache, the original
+        before the copy in each case; then a download of the original (163 MB) into the user cache.
     synthetic : bool
         Make 2,000 and 1,000 images of coloured blobs up instead. No file is looked for.
     seed : int
@@ -88,8 +103,8 @@ def load_cifar10(*, path=None, synthetic: bool = False, seed: int = 0) -> Cifar1
         return _blobs(seed)
     place = _place(path)
     if place.name.endswith(".npz"):
-        return Cifar10(*_read_jpeg(place), origin="jpeg", checksum=f"sha256:{JPEG.sha256}")
-    return Cifar10(*_read_original(place), origin="original", checksum=f"md5:{ORIGINAL.md5}")
+        return Cifar10(*_read_jpeg(place), "jpeg", f"sha256:{JPEG.sha256}")
+    return Cifar10(*_read_original(place), "original", f"md5:{ORIGINAL.md5}")
 
 
 def _place(path) -> Path:
@@ -99,17 +114,27 @@ def _place(path) -> Path:
     return find(ORIGINAL, path, otherwise=(JPEG,))
 
 
-def _read_original(place: Path):
+def _read_original(place: Path) -> Arrays:
     parts = {}
     with tarfile.open(place) as archive:  # a known checksum, so the pickles inside are the published ones
         for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
-            batch = pickle.load(archive.extractfile(f"cifar-10-batches-py/{name}"), encoding="latin1")
-            parts[name] = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(batch["labels"], np.uint8)
+            file = archive.extractfile(f"cifar-10-batches-py/{name}")
+            assert file is not None  # it would be for a folder
+            batch = pickle.load(file, encoding="latin1")
+            parts[name] = (
+                batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
+                np.array(batch["labels"], np.uint8),
+            )
     images, labels = zip(*[parts[f"data_batch_{k}"] for k in range(1, 6)], strict=True)
-    return np.concatenate(images), np.concatenate(labels), np.ascontiguousarray(parts["test_batch"][0]), parts["test_batch"][1]
+    return (
+        np.concatenate(images),
+        np.concatenate(labels),
+        np.ascontiguousarray(parts["test_batch"][0]),
+        parts["test_batch"][1],
+    )
 
 
-def _read_jpeg(place: Path):
+def _read_jpeg(place: Path) -> Arrays:
     from PIL import Image  # with the plots extra
 
     def decode(data, ends):
@@ -128,12 +153,16 @@ def _blobs(seed: int) -> Cifar10:
     angle = 2 * np.pi * np.arange(10) / 10
     colour = 128 + 90 * np.cos(angle[:, None] + np.array([0, 2, 4]) * np.pi / 3)
 
-    def draw(n):
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.arange(n) % 10
         centre = 16 + 7 * np.stack([np.cos(3 * angle), np.sin(3 * angle)], 1)[labels] + rng.normal(0, 4, (n, 2))
         square = ((grid - centre[:, :, None]) ** 2)[:, 0, :, None] + ((grid - centre[:, :, None]) ** 2)[:, 1, None, :]
         blob = np.exp(-square / 50)[..., None]
-        image = blob * colour[labels][:, None, None] + (1 - blob) * rng.uniform(60, 200, (n, 1, 1, 3)) + rng.normal(0, 40, (n, 32, 32, 3))
+        image = (
+            blob * colour[labels][:, None, None]
+            + (1 - blob) * rng.uniform(60, 200, (n, 1, 1, 3))
+            + rng.normal(0, 40, (n, 32, 32, 3))
+        )
         return image.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)
 
-    return Cifar10(*draw(2000), *draw(1000), origin="synthetic", checksum="")
+    return Cifar10(*draw(2000), *draw(1000), "synthetic", "")

@@ -1,4 +1,6 @@
-"""Finding a data file: a given path, ``LOCALMA_DATA``, the user cache, a checked download; and an error that says which way is open."""
+"""Finding a data file: a given path, ``LOCALMA_DATA``, the user cache, a checked download; and an error that says which
+way is open.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,17 @@ class Source:
     """One file and where it comes from."""
 
     name: str  #: path below a data folder, such as "housing/rents.csv"
-    sha256: str | None = None  #: of the file; None where there is no canonical copy, and then the loader checks the content
+    sha256: str | None = (
+        None  #: of the file; None where there is no canonical copy, and then the loader checks the content
+    )
     md5: str | None = None  #: instead, where the source publishes only this
     url: str | None = None  #: for a download; None where the source asks for a visit by hand
     advice: str = ""  #: where to get the file by hand, a sentence for the error message
 
 
 def cache_folder() -> Path:
-    """The user's cache, where downloads are kept and where files may be put by hand; where nothing can be written, a folder of this process instead.
+    """The user's cache, where downloads are kept and where files may be put by hand; where nothing can be written, a
+    folder of this process instead.
 
     Raises
     ------
@@ -80,7 +85,8 @@ def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tu
     ----------
     source : Source
     path : path, optional
-        The file itself, or a folder that holds ``source.name`` or a file of that base name. It is taken as given or not at all, without a look elsewhere.
+        The file itself, or a folder that holds ``source.name`` or a file of that base name. It is taken as given or not
+        at all, without a look elsewhere.
     otherwise : tuple of Source
         Files that will do instead. Each place is searched for the source, then for these, before the next place.
 
@@ -91,7 +97,8 @@ def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tu
     Raises
     ------
     FileNotFoundError
-        Nowhere to be found; the message lists the places and the ways out. Its cause is that of the download, if one failed.
+        Nowhere to be found; the message lists the places and the ways out. Its cause is that of the download, if one
+        failed.
     ValueError
         Found, but the checksum is another's: the file is damaged, half a download, or another version.
 
@@ -119,20 +126,30 @@ def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tu
                 reason, failure = f"; the download from {source.url} failed: {error}", error
     except ImportError as error:
         reason = f"; {error}"
-    ways = "" if path is not None else " Set LOCALMA_DATA to the folder that holds it, give path=..., or ask for synthetic=True."
+    ways = (
+        ""
+        if path is not None
+        else " Set LOCALMA_DATA to the folder that holds it, give path=..., or ask for synthetic=True."
+    )
     nowhere = f"looked for {', '.join(looked)}" if looked else "LOCALMA_DATA is not set"
-    raise FileNotFoundError(f"{Path(source.name).name} was not found; {nowhere}{reason}. {source.advice}{ways}") from failure
+    raise FileNotFoundError(
+        f"{Path(source.name).name} was not found; {nowhere}{reason}. {source.advice}{ways}"
+    ) from failure
 
 
 def _places(source: Source, folder: Path, *, given: bool) -> list[Path]:
-    """Of a source in a folder, or in what was given instead of one: a folder with or without our subfolders, or the file itself."""
+    """Of a source in a folder, or in what was given instead of one: a folder with or without our subfolders, or the
+    file itself.
+    """
     if not given:
         return [folder / source.name]
     return [folder / source.name, folder / Path(source.name).name] if folder.is_dir() else [folder]
 
 
 def _folders(path) -> Iterator[Path]:
-    """Where to look, one after the other: the cache is asked for only if the folder named by the user has not got the file."""
+    """Where to look, one after the other: the cache is asked for only if the folder named by the user has not got the
+    file.
+    """
     if path is not None:
         yield Path(path).expanduser()
         return
@@ -170,5 +187,7 @@ def _download(source: Source, place: Path) -> Path:
     """Pooch writes to a temporary file, checks it and renames it: an interrupted download leaves nothing behind."""
     import pooch
 
-    known = next((f"{kind}:{value}" for kind in ("sha256", "md5") if (value := getattr(source, kind)) is not None), None)
+    known = next(
+        (f"{kind}:{value}" for kind in ("sha256", "md5") if (value := getattr(source, kind)) is not None), None
+    )
     return Path(pooch.retrieve(source.url, known, fname=place.name, path=place.parent, progressbar=True))

@@ -1,8 +1,8 @@
 """Monthly rents in Beijing and Shanghai, for the paper's Section 5.1.
 
-The paper's own table, number 100086 of idatascience.cn, asks for a download by hand. Three other tables stand in for it: ``lianjia2023``, many rows with few
-covariates; ``lianjia2019``, few rows with eight of the paper's ten covariates; ``coordinates``, all rows of the paper's table, of which
-only rent, coordinates and district are known.
+The paper's own table, number 100086 of idatascience.cn, asks for a download by hand. Three other tables stand in for
+it: ``lianjia2023``, many rows with few covariates; ``lianjia2019``, few rows with eight of the paper's ten covariates;
+``coordinates``, all rows of the paper's table, of which only rent, coordinates and district are known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _PAPER = (
 
 def _advice(what: str) -> str:
     return (
-        f"The file is {what} No licence is stated there, so this package carries no copy, and one made anew has another checksum. {_PAPER}"
+        f"The file is {what} No licence is stated there, so this package carries no copy, and one made anew has another"
+        f" checksum. {_PAPER}"
     )
 
 
@@ -36,25 +37,28 @@ TABLES = {
         "housing/bj_sh_lianjia_ids.csv.gz",
         "dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1",
         advice=_advice(
-            "a collection of Lianjia's listings of 2023: data/bj.csv, joined on ID with data/floor.csv, and data/sh.csv of the GitHub repository "
-            "heyewuyue1/PythonCorseWork at commit ce295d3daaf18a83d947eda679a7497143831250, with the district of each block looked up."
+            "a collection of Lianjia's listings of 2023: data/bj.csv, joined on ID with data/floor.csv, and data/sh.csv"
+            " of the GitHub repository heyewuyue1/PythonCorseWork at commit ce295d3daaf18a83d947eda679a7497143831250,"
+            " with the district of each block looked up."
         ),
     ),
     "lianjia2019": Source(
         "housing/sh_lianjia2019_detail.csv",
         "35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629",
         advice=_advice(
-            "a table of Lianjia's pages of July 2019: house_whole_info.csv of the GitHub repository Penkace/lianjiawang at commit "
-            "d0a1f2a463e24a56c07b3db12eb974b4f40ea731, with the covariates as numbers and without 14 repeated rows."
+            "a table of Lianjia's pages of July 2019: house_whole_info.csv of the GitHub repository Penkace/lianjiawang"
+            " at commit d0a1f2a463e24a56c07b3db12eb974b4f40ea731, with the covariates as numbers and without 14"
+            " repeated rows."
         ),
     ),
     "coordinates": Source(
         "housing/source100086_rent_coords.csv.gz",
         "a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913",
         advice=_advice(
-            "rents and coordinates out of the maps pic/beijing_heat.html, shanghai_heat.html and shenzhen_heat.html of the GitHub repository "
-            "zixinzeng-jennifer/house-rent at commit 7f586076241aaffbc3c1ace82d83096c4e7eb785; districts by the polygons data/bj.geojson, sh.geojson and "
-            "sz.geojson of Word2VecT/Lianjia-Spider-Demo at commit c26e48a08bb7d95efb5104f764adfd6df269bdec."
+            "rents and coordinates out of the maps pic/beijing_heat.html, shanghai_heat.html and shenzhen_heat.html of"
+            " the GitHub repository zixinzeng-jennifer/house-rent at commit 7f586076241aaffbc3c1ace82d83096c4e7eb785;"
+            " districts by the polygons data/bj.geojson, sh.geojson and sz.geojson of Word2VecT/Lianjia-Spider-Demo at"
+            " commit c26e48a08bb7d95efb5104f764adfd6df269bdec."
         ),
     ),
     "paper": Source("housing/中国租房信息数据集.csv", advice=_PAPER),
@@ -63,8 +67,13 @@ TABLES = {
 ROWS = {"paper": 18_886}
 #: Columns that a table must have: ours and the file's. Covariates in the order of :attr:`Housing.features`.
 COVARIATES = {
-    "lianjia2023": {name: name for name in ("rooms", "area", "total_floor", "faces_E", "faces_S", "faces_W", "faces_N")},
-    "lianjia2019": {name: name for name in ("rooms", "living_rooms", "area", "total_floor", "bed", "wardrobe", "air_conditioner", "gas")},
+    "lianjia2023": {
+        name: name for name in ("rooms", "area", "total_floor", "faces_E", "faces_S", "faces_W", "faces_N")
+    },
+    "lianjia2019": {
+        name: name
+        for name in ("rooms", "living_rooms", "area", "total_floor", "bed", "wardrobe", "air_conditioner", "gas")
+    },
     "coordinates": {"lng": "lng", "lat": "lat"},
     "paper": {
         "rooms": "室",
@@ -148,10 +157,13 @@ class Housing:
 
     def rows(self, keep: np.ndarray) -> Housing:
         """Some of the rows: an index or a mask."""
-        return replace(self, **{name: getattr(self, name)[keep] for name in ("rent", "X", "city", "district", "coordinates")})
+        return replace(
+            self, **{name: getattr(self, name)[keep] for name in ("rent", "X", "city", "district", "coordinates")}
+        )
 
     def only(self, city: str) -> Housing:
-        """One city, without the covariates that are missing throughout it and without the rows that miss one of the others.
+        """One city, without the covariates that are missing throughout it and without the rows that miss one of the
+        others.
 
         Examples
         --------
@@ -161,7 +173,10 @@ class Housing:
         (1500, {'Shanghai'})
         """
         if city not in self.city:
-            raise ValueError(f"city {city!r} is not in the table {self.table!r}; there are {', '.join(sorted(set(self.city.tolist())))}")
+            raise ValueError(
+                f"city {city!r} is not in the table {self.table!r}; there are"
+                f" {', '.join(sorted(set(self.city.tolist())))}"
+            )
         here = self.rows(self.city == city)
         known = ~np.isnan(here.X).all(0)
         features = tuple(name for name, k in zip(here.features, known, strict=True) if k)
@@ -169,7 +184,9 @@ class Housing:
         return whole.rows(~np.isnan(whole.X).any(1))
 
 
-def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = False, seed: int = 0) -> Housing:
+def load_housing(
+    table: str = "lianjia2023", *, path: str | Path | None = None, synthetic: bool = False, seed: int = 0
+) -> Housing:
     """Monthly rents with covariates.
 
     Parameters
@@ -179,7 +196,8 @@ def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = Fal
     path : path, optional
         The file, or a folder that holds it. Default: ``LOCALMA_DATA``, then the user cache.
     synthetic : bool
-        Make 3,000 rents up instead, with the covariates of the paper: Beijing and Shanghai, five districts each. No file is looked for.
+        Make 3,000 rents up instead, with the covariates of the paper: Beijing and Shanghai, five districts each. No
+        file is looked for.
     seed : int
         Of the synthetic rents.
 
@@ -210,14 +228,20 @@ def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = Fal
         if table == "paper"
         else {"rent": "rent", "district": "district"}
     )
-    frame = read_table(place, (*covariates.values(), *others.values()), f"Is it the table {table!r}? {TABLES[table].advice}")
+    frame = read_table(
+        place, (*covariates.values(), *others.values()), f"Is it the table {table!r}? {TABLES[table].advice}"
+    )
     if table in ROWS and len(frame) != ROWS[table]:
         raise ValueError(
-            f"{place} has {len(frame):,} rows, but the table {table!r} has {ROWS[table]:,}: half a download or another version; "
-            f"download it again. {TABLES[table].advice}"
+            f"{place} has {len(frame):,} rows, but the table {table!r} has {ROWS[table]:,}: half a download or another"
+            f" version; download it again. {TABLES[table].advice}"
         )
     city = (
-        frame[others["city"]].map(_city) if table == "paper" else frame["city"] if "city" in frame else pd.Series("Shanghai", frame.index)
+        frame[others["city"]].map(_city)
+        if table == "paper"
+        else frame["city"]
+        if "city" in frame
+        else pd.Series("Shanghai", frame.index)
     )
     rents = _numbers(frame[others["rent"]], place)
     counted = np.isfinite(rents) & (rents > 0)
@@ -226,7 +250,8 @@ def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = Fal
     if not kept.any():
         there = ", ".join(map(str, city.unique()[:5]))
         raise ValueError(
-            f"{place}, column {others.get('city', 'city')!r}: no row of Beijing or Shanghai (北京, 上海), but of {there}; "
+            f"{place}, column {others.get('city', 'city')!r}: no row of Beijing or Shanghai (北京, 上海), but of"
+            f" {there}; "
             f"is it another table? {TABLES[table].advice}"
         )
     frame, city = frame[kept], city[kept].to_numpy(str)
@@ -235,15 +260,17 @@ def load_housing(table: str = "lianjia2023", *, path=None, synthetic: bool = Fal
     good = np.isfinite(rent) & (rent > 0)
     if not good.any():
         raise ValueError(
-            f"{place}, column {others['rent']!r}: no row of Beijing or Shanghai has a rent above 0; write plain numbers, yuan a month. "
-            f"{TABLES[table].advice}"
+            f"{place}, column {others['rent']!r}: no row of Beijing or Shanghai has a rent above 0; write plain"
+            f" numbers, yuan a month. {TABLES[table].advice}"
         )
     district = _districts(frame[others["district"]], place)
     lng, lat = (_numbers(frame[c], place) if c in frame else np.full(len(frame), np.nan) for c in ("lng", "lat"))
     for name, (west, east, south, north) in _BOX.items():
         astray = (city == name) & ~((lng > west) & (lng < east) & (lat > south) & (lat < north))
         lng[astray] = lat[astray] = np.nan
-    data = Housing(table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12], ceiling)
+    data = Housing(
+        table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12], ceiling
+    )
     return data.rows(good)
 
 
@@ -266,12 +293,14 @@ def _city(name) -> str:
 
 def _districts(column: pd.Series, place: Path) -> np.ndarray:
     """In Latin letters; "" where the table names none."""
-    short = column.map(lambda name: str(name).strip().removesuffix("区").removesuffix("县").removesuffix("新"), na_action="ignore")
+    short = column.map(
+        lambda name: str(name).strip().removesuffix("区").removesuffix("县").removesuffix("新"), na_action="ignore"
+    )
     bad = short.notna() & ~short.isin(_DISTRICTS)
     if bad.any():
         raise ValueError(
-            f"{place}, column {column.name!r}, row {row_in_file(bad)}: the district {column[bad].iloc[0]!r} is not known; "
-            f"write one of Beijing or Shanghai: {', '.join(_DISTRICTS)}; or leave it empty"
+            f"{place}, column {column.name!r}, row {row_in_file(bad)}: the district {column[bad].iloc[0]!r} is not"
+            f" known; write one of Beijing or Shanghai: {', '.join(_DISTRICTS)}; or leave it empty"
         )
     return short.map(_DISTRICTS).astype(object).fillna("").to_numpy(str)
 
@@ -290,13 +319,25 @@ def _made_up(seed: int) -> Housing:
     rooms = rng.integers(1, 5, n)
     area = 25.0 * rooms * rng.lognormal(0, 0.25, n)
     floors = rng.integers(3, 34, n)
-    flags = rng.random((n, 4)) < 0.2 + 0.15 * which[:, None]  # better furnished, farther out: covariates tell of the place
+    flags = (
+        rng.random((n, 4)) < 0.2 + 0.15 * which[:, None]
+    )  # better furnished, farther out: covariates tell of the place
     schools = rng.poisson(12 - 2 * which)
-    X = np.column_stack([rooms, rng.integers(1, 3, n), rng.integers(0, 3, n), area, floors, flags, schools]).astype(float)
+    X = np.column_stack([rooms, rng.integers(1, 3, n), rng.integers(0, 3, n), area, floors, flags, schools]).astype(
+        float
+    )
     slope = 0.9 - 0.12 * which
-    log_rent = 5.2 - 0.15 * which + slope * np.log(area) + 0.1 * flags.sum(1) + 0.02 * schools + 0.2 * rng.standard_normal(n)
+    log_rent = (
+        5.2 - 0.15 * which + slope * np.log(area) + 0.1 * flags.sum(1) + 0.02 * schools + 0.2 * rng.standard_normal(n)
+    )
     centre = np.array([[116.4, 39.9], [121.47, 31.23]])[(city == "Shanghai").astype(int)]
     angle = 2 * np.pi * which / 5
-    place = centre + 0.1 * np.column_stack([np.cos(angle), np.sin(angle)]) * which[:, None] / 2 + 0.02 * rng.standard_normal((n, 2))
+    place = (
+        centre
+        + 0.1 * np.column_stack([np.cos(angle), np.sin(angle)]) * which[:, None] / 2
+        + 0.02 * rng.standard_normal((n, 2))
+    )
     rent = np.exp(log_rent).round()
-    return Housing("synthetic", rent, X, tuple(COVARIATES["paper"]), city, district, place, "", float(np.quantile(rent, 0.99)))
+    return Housing(
+        "synthetic", rent, X, tuple(COVARIATES["paper"]), city, district, place, "", float(np.quantile(rent, 0.99))
+    )

@@ -41,7 +41,8 @@ def read_table(place: Path, columns: tuple[str, ...], advice: str, **options) ->
         frame = _read_parquet(place) if place.suffix == ".parquet" else _read_csv(place, options)
     except ImportError as error:
         raise ValueError(
-            f"{place} is a parquet file, which pandas reads with pyarrow: pip install pyarrow, or save it as {place.stem}.csv"
+            f"{place} is a parquet file, which pandas reads with pyarrow: pip install pyarrow, or save it as"
+            f" {place.stem}.csv"
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is neither UTF-8 nor GB18030 text; save it as UTF-8. {advice}") from error
@@ -66,7 +67,9 @@ def _read_csv(place: Path, options: dict) -> pd.DataFrame:
         names = pd.read_csv(place, encoding=encoding, nrows=0).columns
         for separator, called in ((";", "';'"), ("\t", "tabs")):
             if len(names) == 1 and separator in names[0]:
-                raise ValueError(f"{place} has a single column, {names[0]!r}: is it separated by {called}? Save it with commas")
+                raise ValueError(
+                    f"{place} has a single column, {names[0]!r}: is it separated by {called}? Save it with commas"
+                )
         return pd.read_csv(place, encoding=encoding, **options)
 
     try:

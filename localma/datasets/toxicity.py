@@ -1,9 +1,11 @@
-"""Toxic or not: sentences in several languages, for the paper's Section 5.2. The texts are offensive; nothing here prints one.
+"""Toxic or not: sentences in several languages, for the paper's Section 5.2. The texts are offensive; nothing here
+prints one.
 
-Two kinds of file are read. The collected one, ``toxicity/toxicity.csv.gz``, holds the data set's own Chinese, English, Ukrainian and Hindi rows (and more
-languages that the paper does not use), Hebrew from its probable source, a French substitute and the Hinglish corpus behind the data set's ``hin``.
-The data set's own files, one per language, are downloaded where there is none; they are known by their content: the numbers of rows, of toxic rows and of
-bytes of text, where these are known.
+Two kinds of file are read. The collected one, ``toxicity/toxicity.csv.gz``, holds the data set's own Chinese, English,
+Ukrainian and Hindi rows (and more languages that the paper does not use), Hebrew from its probable source, a French
+substitute and the Hinglish corpus behind the data set's ``hin``. The data set's own files, one per language, are
+downloaded where there is none; they are known by their content: the numbers of rows, of toxic rows and of bytes of
+text, where these are known.
 """
 
 from __future__ import annotations
@@ -43,10 +45,12 @@ ADDRESS = (
     "data/{code}-00000-of-00001.parquet"
 )
 ADVICE = (
-    "Put the parquet files of huggingface.co/datasets/textdetox/multilingual_toxicity_dataset (folder data, one for each language) "
-    "into a folder toxicity/textdetox there."
+    "Put the parquet files of huggingface.co/datasets/textdetox/multilingual_toxicity_dataset (folder data, one for"
+    " each language) into a folder toxicity/textdetox there."
 )
-COLLECTED = Source("toxicity/toxicity.csv.gz", sha256="dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE)
+COLLECTED = Source(
+    "toxicity/toxicity.csv.gz", sha256="dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE
+)
 #: The data set's own files: rows, toxic rows, bytes of text in UTF-8 (None: not known to us), as its card counts them.
 CARD = {
     "zh": (5000, 2500, 299_235),
@@ -82,7 +86,11 @@ class Toxicity:
     @property
     def banner(self) -> str:
         """What every table and figure from made-up sentences must show; empty for real ones."""
-        return "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language" if self.synthetic else ""
+        return (
+            "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
+            if self.synthetic
+            else ""
+        )
 
     def __len__(self) -> int:
         return len(self.text)
@@ -102,7 +110,10 @@ class Toxicity:
         """
         missing = [code for code in languages if code not in self.language]
         if missing:
-            raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {', '.join(pd.unique(self.language))}")
+            raise ValueError(
+                f"language {missing[0]!r} is not among the {len(self)} rows; there are"
+                f" {', '.join(pd.unique(self.language))}"
+            )
         _check_once(languages)
         return self.take(np.concatenate([np.flatnonzero(self.language == code) for code in languages]))
 
@@ -111,7 +122,9 @@ class Toxicity:
         return np.flatnonzero(~pd.DataFrame({"language": self.language, "text": self.text}).duplicated().to_numpy())
 
 
-def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: bool = False, seed: int = 0) -> Toxicity:
+def load_toxicity(
+    languages: Sequence[str] = PAPER, *, path: str | Path | None = None, synthetic: bool = False, seed: int = 0
+) -> Toxicity:
     """Sentences labelled toxic or not.
 
     Parameters
@@ -119,14 +132,15 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
     languages : sequence of str, or str
         Codes from :data:`LANGUAGES`, each once.
     path : path, optional
-        The collected file, or a folder that holds it or the data set's own files (``en-00000-of-00001.parquet``, ``en.parquet`` or ``en.csv`` with columns
-        text, toxic). Default: ``LOCALMA_DATA``, then the user cache; then a download of the data set's own files into it, less than 2 MB each. These need
-        pyarrow.
+        The collected file, or a folder that holds it or the data set's own files (``en-00000-of-00001.parquet``,
+        ``en.parquet`` or ``en.csv`` with columns text, toxic). Default: ``LOCALMA_DATA``, then the user cache; then a
+        download of the data set's own files into it, less than 2 MB each. These need pyarrow.
     synthetic : bool
-        Make sentences of nonsense words up instead, 1,000 for each of zh, en, fr, uk; 400 for he, 800 for every other language. No file is looked for.
+        Make sentences of nonsense words up instead, 1,000 for each of zh, en, fr, uk; 400 for he, 800 for every other
+        language. No file is looked for.
     seed : int
-        Of the synthetic sentences, and of the choice of French rows in the collected file: as many toxic rows as there are others, source by source, so that
-        the source says nothing about the label.
+        Of the synthetic sentences, and of the choice of French rows in the collected file: as many toxic rows as there
+        are others, source by source, so that the source says nothing about the label.
 
     Returns
     -------
@@ -159,7 +173,9 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
         return _pack(frame, languages, "synthetic", "")
     given = None if path is None else Path(path).expanduser()
     if given is not None and given.is_file() and (given.suffix == ".parquet" or given.stem in LANGUAGES):
-        raise ValueError(f"path = {given} is one language of the data set; give the folder that holds it, {given.parent}")
+        raise ValueError(
+            f"path = {given} is one language of the data set; give the folder that holds it, {given.parent}"
+        )
     try:
         # place by place: a collected file further on does not hide the own files
         place = find(COLLECTED, path, otherwise=_own_sources(languages[0]))
@@ -176,7 +192,9 @@ def load_toxicity(languages: Sequence[str] = PAPER, *, path=None, synthetic: boo
 def _check_once(languages: Sequence[str]) -> None:
     twice = [code for k, code in enumerate(languages) if code in languages[:k]]
     if twice:
-        raise ValueError(f"language {twice[0]!r} is named twice, which would repeat its sentences; name each language once")
+        raise ValueError(
+            f"language {twice[0]!r} is named twice, which would repeat its sentences; name each language once"
+        )
 
 
 def _balanced(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -204,7 +222,9 @@ def _own_files(languages, path, not_found: FileNotFoundError | None = None) -> T
             if not any(_is_here(other, path) for other in LANGUAGES):
                 tried = f" The download from {first.url} failed: {error.__cause__}" if error.__cause__ else ""
                 raise FileNotFoundError(f"{not_found}{tried}") from error
-            raise FileNotFoundError(f"the data set's file for {LANGUAGES[code]} is not beside the others: {error}") from error
+            raise FileNotFoundError(
+                f"the data set's file for {LANGUAGES[code]} is not beside the others: {error}"
+            ) from error
         frames.append(_checked(place, code).assign(lang=code))
         sums.append(sha256(place)[:12])
     return _pack(pd.concat(frames), languages, "textdetox", "+".join(sums))
@@ -225,11 +245,13 @@ def _checked(place: Path, code: str) -> pd.DataFrame:
     if code in CARD:
         rows, toxic, size = CARD[code]
         found = (len(frame), int(frame["toxic"].sum()), sum(len(text.encode()) for text in frame["text"]))
-        for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), (rows, toxic, size), found, strict=True):
+        for what, expected, got in zip(
+            ("rows", "toxic rows", "bytes of text"), (rows, toxic, size), found, strict=True
+        ):
             if expected is not None and expected != got:
                 raise ValueError(
-                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a download or another version; "
-                    f"remove it and try again. {ADVICE}"
+                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a"
+                    f" download or another version; remove it and try again. {ADVICE}"
                 )
     return frame
 
@@ -239,7 +261,8 @@ def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     bad = ~frame["toxic"].isin([0, 1])
     if bad.any():
         raise ValueError(
-            f"column 'toxic' of {place} must hold 0 or 1, but row {row_in_file(bad)} has {frame['toxic'][bad].iloc[0]!r}. {ADVICE}"
+            f"column 'toxic' of {place} must hold 0 or 1, but row {row_in_file(bad)} has"
+            f" {frame['toxic'][bad].iloc[0]!r}. {ADVICE}"
         )
     return frame
 
@@ -248,14 +271,19 @@ def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicit
     parts = [frame[frame["lang"] == code] for code in languages]
     frame = pd.concat(parts)
     return Toxicity(
-        frame["text"].to_numpy(dtype=object), frame["toxic"].to_numpy(dtype=int), frame["lang"].to_numpy(dtype=object), origin, checksum
+        frame["text"].to_numpy(dtype=object),
+        frame["toxic"].to_numpy(dtype=int),
+        frame["lang"].to_numpy(dtype=object),
+        origin,
+        checksum,
     )
 
 
 def _nonsense(code: str, seed: int) -> pd.DataFrame:
     """Sentences of four to twelve made-up words; one word in three is a marker, and its kind goes with the label.
 
-    Half of a language's markers are its own, half are shared by a few languages, so that models of other languages know something, and not the same.
+    Half of a language's markers are its own, half are shared by a few languages, so that models of other languages know
+    something, and not the same.
     """
     number = list(LANGUAGES).index(code)
     rng = np.random.default_rng([seed, number])

@@ -1,8 +1,11 @@
-"""Where and how torch computes: whether a device can be used, in which precision, and how many threads a small problem deserves."""
+"""Where and how torch computes: whether a device can be used, in which precision, and how many threads a small problem
+deserves.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 import torch
@@ -19,14 +22,18 @@ def check_device(name: str) -> None:
 
 
 def resolve_dtype(name: str, *arrays: np.ndarray) -> torch.dtype:
-    """The floating type that an estimator's ``dtype`` names; "auto": float32, unless a column of the arrays (n, ...) would lose its digits in it."""
+    """The floating type that an estimator's ``dtype`` names; "auto": float32, unless a column of the arrays (n, ...)
+    would lose its digits in it.
+    """
     if name not in ("auto", "float32", "float64"):
         raise ValueError(f'dtype must be "auto", "float32" or "float64", but is {name!r}')
     return torch.float64 if name == "float64" or (name == "auto" and any(map(_needs_digits, arrays))) else torch.float32
 
 
 def _needs_digits(a: np.ndarray) -> bool:
-    """Seconds since 1970, say: float32 keeps seven digits, and those of interest come after them. So with numbers whose squares it cannot hold."""
+    """Seconds since 1970, say: float32 keeps seven digits, and those of interest come after them. So with numbers whose
+    squares it cannot hold.
+    """
     if a.dtype.kind not in "fiu" or not a.size:
         return False
     spread = a.std(0, dtype=float)
@@ -34,13 +41,27 @@ def _needs_digits(a: np.ndarray) -> bool:
     return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or np.abs(a).max() > 1e12)
 
 
+_inside, _threads, _lock = 0, 1, Lock()
+
+
 @contextmanager
 def one_thread(when: bool = True):
-    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than they take."""
-    threads = torch.get_num_threads()
-    if when:
+    """One torch thread inside, if so asked: products of a few thousand numbers wait longer for a second thread than
+    they take.
+
+    Fits in threads of their own overlap here: whoever leaves restores what the first of them found.
+    """
+    global _inside, _threads
+    if not when:
+        yield
+        return
+    with _lock:
+        _threads = _threads if _inside else torch.get_num_threads()
+        _inside += 1
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_threads)

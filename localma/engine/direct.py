@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from localma.checks import check_whole
-from localma.engine.devices import one_thread
 from localma.engine.loop import train
-from localma.engine.networks import initial_values, layer_sizes
-from localma.engine.options import Options
+from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
-from localma.engine.tiles import TILE_BYTES, TILE_ROWS
+from localma.engine.tiles import tile_rows, train_tiles
+from localma.engine.training import Training
 
-__all__ = ["DirectStack", "fit_direct_stack"]
+__all__ = ["DIRECT", "DirectStack", "fit_direct_stack"]
 
-#: How a module is trained unless told otherwise.
-DEFAULT = Options(learning_rate=0.01, steps=500)
+#: Automatic settings of a directly trained network that differ from :meth:`Training.resolve`'s.
+DIRECT: dict[str, Any] = {"learning_rate": 0.01, "steps": 500}
 
 
 @dataclass
 class DirectStack:
     """B fitted networks with one output each.
 
-    ``values`` (B, P) are their parameters, ``sizes`` their layers; ``mean`` and ``scale`` (B, d) standardise the inputs, ``centre`` and ``spread`` (B,) undo
-    the standardisation of y.
+    ``values`` (B, P) are their parameters, ``sizes`` their layers; ``mean`` and ``scale`` (B, d) standardise the
+    inputs, ``centre`` and ``spread`` (B,) undo the standardisation of y.
     """
 
     values: Tensor
@@ -42,7 +38,9 @@ class DirectStack:
 
     def rows(self, index) -> DirectStack:
         """Some of the networks."""
-        return DirectStack(self.values[index], self.sizes, *(a[index] for a in (self.mean, self.scale, self.centre, self.spread)))
+        return DirectStack(
+            self.values[index], self.sizes, *(a[index] for a in (self.mean, self.scale, self.centre, self.spread))
+        )
 
     def predict(self, X: Tensor) -> Tensor:
         """(B, n) for X of shape (B, n, d)."""
@@ -58,17 +56,17 @@ def fit_direct_stack(
     *,
     seeds: Sequence[int],
     counts: Sequence[int] | None = None,
-    width: int = 16,
-    depth: int = 1,
-    options: Options | None = None,
+    network: Mlp = Mlp(),  # noqa: B008 (frozen)
+    training: Training = Training(),  # noqa: B008
     workers: int | None = None,
 ) -> DirectStack:
     """Regress y on X by B independent ReLU networks at once, with squared loss; samples may differ in size.
 
-    Up to rounding, row b equals ``DirectModel(mlp(d, 1, width=width, depth=depth, random_state=seeds[b]), training=options)`` fitted to the
-    first ``counts[b]`` observations alone, as long as these are at most 1,024: of more, the estimator takes mini-batches unless its
-    ``batch_size`` is ``counts[b]`` or larger. Here every step uses all observations of a row, and none is held out; rows of a similar size are
-    trained side by side, so that little is spent on padding.
+    Up to rounding, row b equals ``DirectModel(mlp(d, 1, width=..., depth=..., random_state=seeds[b]),
+    training=training)`` fitted to the first ``counts[b]`` observations alone, as long as these are at most 1,024: of
+    more, the estimator takes mini-batches unless its ``batch_size`` is ``counts[b]`` or larger. Here every step uses
+    all observations of a row, and none is held out; rows of a similar size are trained side by side, so that little is
+    spent on padding.
 
     Parameters
     ----------
@@ -77,10 +75,11 @@ def fit_direct_stack(
     seeds : sequence of int, length B
         Of the initial values.
     counts : sequence of int, length B
-        How many observations of each row are real, the first ones; whatever stands behind them is ignored. Default: all.
-    width, depth : int
-    options : Options
-        Default: those of :class:`localma.DirectModel`. An "auto" penalty is that of each row's own count; an "auto" number of steps is that of the largest.
+        How many observations of each row are real, the first ones; whatever stands behind them is ignored. Default:
+        all.
+    network : Mlp
+    training : Training
+        An "auto" penalty is that of each row's own count.
     workers : int, optional
         Threads on a CPU; default one per core.
 
@@ -91,7 +90,7 @@ def fit_direct_stack(
     Raises
     ------
     ValueError
-        Naming the argument: ``seeds``, ``counts``, or options that ask for mini-batches or a validation part.
+        Naming the argument: ``seeds``, ``counts``, or a training that asks for mini-batches or a validation part.
 
     Examples
     --------
@@ -103,66 +102,70 @@ def fit_direct_stack(
     torch.Size([3, 50])
     """
     B, n, d = X.shape
-    counts = torch.full((B,), n) if counts is None else torch.as_tensor(counts)
+    real = torch.full((B,), n) if counts is None else torch.as_tensor(counts)
     if y.shape != (B, n):
-        raise ValueError(f"y has shape {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the rows B and observations n")
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the rows B and observations n"
+        )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} rows; give one each")
-    if counts.shape != (B,) or counts.is_floating_point() or not bool(((counts >= 1) & (counts <= n)).all()):
+    if real.shape != (B,) or real.is_floating_point() or not bool(((real >= 1) & (real <= n)).all()):
         raise ValueError(f"counts must be {B} whole numbers between 1 and n = {n}, the observations of each row")
-    check_whole("width", width, 1)
-    check_whole("depth", depth, 0)
-    given = options or DEFAULT
-    if given.batch_size != "auto" and given.batch_size < int(counts.max()):
-        raise ValueError("options.batch_size: a stack of direct models takes every observation in every step; leave it at 'auto'")
-    if given.validation_fraction not in ("auto", 0):
-        raise ValueError("options.validation_fraction: a stack of direct models holds nothing out; leave it at 'auto' or 0")
-    options = replace(given, batch_size=n, validation_fraction=0.0, patience=None).resolve(int(counts.max()))
-    penalties = torch.tensor([given.resolve(int(k)).penalty for k in counts], dtype=X.dtype, device=X.device)
-    sizes = layer_sizes(d, 1, width, depth)
+    most = int(real.max())
+    if not isinstance(training.batch_size, str) and training.batch_size < most:
+        raise ValueError("training.batch_size: direct models take every observation in every step; leave it at 'auto'")
+    if training.validation_fraction not in ("auto", 0):
+        raise ValueError("training.validation_fraction: direct models hold nothing out; leave it at 'auto' or 0")
+    penalties = torch.tensor([training.resolve(int(k)).penalty for k in real], dtype=X.dtype, device=X.device)
+    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(most, **DIRECT)
+    sizes = network.sizes(d, 1)
     cpu = X.device.type == "cpu"
-    order = torch.argsort(counts, stable=True)
+    order = torch.argsort(real, stable=True)
 
     def fit_tile(index: Tensor) -> tuple[Tensor, ...]:
-        most = int(counts[index].max())
-        device_index, real = index.to(X.device), counts[index].to(X.device)
-        x, target = X[device_index, :most], y[device_index, :most]
-        mask = torch.arange(most, device=X.device) < real[:, None]
-        # padding repeats the first observation (finite, whatever the caller put there) and counts for nothing
-        x, target = torch.where(mask[..., None], x, x[:, :1]), torch.where(mask, target, target[:, :1])
-        share = mask.to(x.dtype) / real[:, None]
-        mean = (x * share[..., None]).sum(1)
-        scale = ((x - mean.unsqueeze(1)).square() * share[..., None]).sum(1).sqrt()
-        flat = scale <= 10 * torch.finfo(x.dtype).eps * mean.abs().clamp_min(1e-30)
-        scale = torch.where(flat, torch.ones_like(scale), scale)
-        centre = (target * share).sum(1)
-        spread = ((target - centre[:, None]).square() * share).sum(1).sqrt()
-        spread = torch.where(spread <= 10 * torch.finfo(x.dtype).eps * centre.abs(), torch.ones_like(spread), spread)
-        inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
-        goal = (target - centre[:, None]) / spread[:, None]
-        generators = [torch.Generator().manual_seed(int(seeds[i])) for i in index]
-        stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]).to(x), sizes)
-
-        def criterion(output, share, goal):
-            return (output[:, 0] - goal).square() * (share * most)  # train takes the mean over all columns
-
-        train(stack, inputs, criterion, (share, goal), replace(options, batch_size=most), generators, penalties=penalties[device_index])
-        return stack.values(), mean, scale, centre, spread
+        at = index.to(X.device)
+        return _fit_tile(
+            X[at], y[at], real[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training
+        )
 
     tiles, start = [], 0
-    workers = (workers or os.cpu_count() or 1) if cpu else 1
     while start < B:
-        bytes_of_row = X.element_size() * int(counts[order[start]]) * (d + 4 * width * depth + 6)
-        rows = min(TILE_ROWS, max(1, TILE_BYTES // bytes_of_row), math.ceil(B / workers)) if cpu else B
+        bytes_of_row = X.element_size() * int(real[order[start]]) * (d + 4 * network.width * network.depth + 6)
+        rows = tile_rows(bytes_of_row, B) if cpu else B
         tiles.append(order[start : start + rows])
         start += rows
-    with one_thread(cpu):
-        pool = ThreadPoolExecutor(workers)
-        try:
-            parts = list(pool.map(fit_tile, tiles))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    parts = train_tiles(fit_tile, tiles, workers, cpu)
     back = torch.argsort(order)
-    columns = (torch.cat([part[k] for part in parts])[back.to(X.device)] for k in range(5))
-    values, mean, scale, centre, spread = columns
-    return DirectStack(values, sizes, mean, scale, centre, spread)
+    values, *units = (torch.cat([part[k] for part in parts])[back.to(X.device)] for k in range(5))
+    return DirectStack(values, sizes, *units)
+
+
+def _fit_tile(x, target, real, sizes, seeds, penalties, training) -> tuple[Tensor, ...]:
+    """Parameters, mean and scale of the inputs, centre and spread of y of a tile; ``real`` (B,) are the rows'
+    counts.
+    """
+    most = int(real.max())
+    x, target = x[:, :most], target[:, :most]
+    mask = torch.arange(most, device=x.device) < real[:, None]
+    # padding repeats the first observation (finite, whatever the caller put there) and counts for nothing
+    x, target = torch.where(mask[..., None], x, x[:, :1]), torch.where(mask, target, target[:, :1])
+    share = mask.to(x.dtype) / real[:, None]
+
+    def units(a: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the real observations."""
+        mean = (a * share).sum(1)
+        spread = ((a - mean.unsqueeze(1)).square() * share).sum(1).sqrt()
+        flat = spread <= 10 * torch.finfo(a.dtype).eps * mean.abs().clamp_min(1e-30)
+        return mean, torch.where(flat, torch.ones_like(spread), spread)
+
+    (mean, scale), (centre, spread) = units(x, share[..., None]), units(target, share)
+    inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
+    goal = (target - centre[:, None]) / spread[:, None]
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]).to(x), sizes)
+
+    def criterion(output, share, goal):
+        return (output[:, 0] - goal).square() * (share * most)  # train takes the mean over all columns
+
+    train(stack, inputs, criterion, (share, goal), replace(training, batch_size=most), generators, penalties=penalties)
+    return stack.values(), mean, scale, centre, spread

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.checks import check_whole
-from localma.engine.devices import one_thread
 from localma.engine.loop import History, train
-from localma.engine.networks import Standardize, initial_values, layer_sizes, mlp_from_parameters, split_parameters
-from localma.engine.options import Options
-from localma.engine.stacks import MLPStack
-from localma.engine.tiles import TILE_BYTES, TILE_ROWS, standardization
+from localma.engine.networks import (
+    Mlp,
+    Standardize,
+    WeightNetwork,
+    check_output,
+    initial_values,
+    mlp_from_parameters,
+    module_input,
+    split_parameters,
+    start_at,
+)
+from localma.engine.stacks import MLPStack, ModuleStack
+from localma.engine.tiles import TILE_BYTES, standardization, tile_rows, train_tiles
+from localma.engine.training import Training
 from localma.losses import Loss
 
-__all__ = ["StackFit", "fit_stack"]
+__all__ = ["ModulesFit", "StackFit", "fit_stack"]
 
 
 @dataclass
 class StackFit:
     """B fitted weight networks.
 
-    ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of their inputs,
-    ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of the first networks.
+    ``values`` (B, P) are their parameters, ``sizes`` their layers, ``mean`` and ``scale`` (B, d) the standardisation of
+    their inputs, ``best_step`` (B,) the step each of them kept, ``seeds`` what each was drawn with, ``history`` that of
+    the first networks.
     """
 
     values: Tensor
@@ -55,6 +62,42 @@ class StackFit:
         """(B, n, M) for X of shape (B, n, d)."""
         return torch.softmax(self.logits(X), 1).transpose(1, 2)
 
+    def bodies(self) -> list[nn.Module]:
+        """Each network as a module, with its standardisation in front."""
+        values, dtype = self.values, self.values.dtype
+        networks = [mlp_from_parameters(split_parameters(v, self.sizes), dtype).to(values.device) for v in values]
+        return [
+            nn.Sequential(Standardize(*units), *net).eval()
+            for *units, net in zip(self.mean, self.scale, networks, strict=True)
+        ]
+
+
+@dataclass
+class ModulesFit:
+    """The same of modules that somebody else wrote: what maps x to logits, and the history of training."""
+
+    modules: list[nn.Module]
+    history: History
+
+    def rows(self, index) -> ModulesFit:
+        """Some of the networks."""
+        return replace(self, modules=self.modules[index])
+
+    def logits(self, X: Tensor) -> Tensor:
+        """(B, M, n) for X of shape (B, n, ...)."""
+        with torch.no_grad():  # in pieces, so that many observations need no large activations
+            pairs = zip(self.modules, X, strict=True)
+            return torch.stack(
+                [torch.cat([body(module_input(body, part)) for part in x.split(1024)]).T for body, x in pairs]
+            )
+
+    def weights(self, X: Tensor) -> Tensor:
+        """(B, n, M) for X of shape (B, n, ...)."""
+        return torch.softmax(self.logits(X), 1).transpose(1, 2)
+
+    def bodies(self) -> list[nn.Module]:
+        return self.modules
+
 
 def fit_stack(
     X: Tensor,
@@ -63,38 +106,39 @@ def fit_stack(
     loss: Loss,
     *,
     seeds: Sequence[int],
-    width: int = 16,
-    depth: int = 1,
-    options: Options | None = None,
+    network: Mlp | nn.Module | Callable[[int], nn.Module] = Mlp(),  # noqa: B008 (frozen)
+    training: Training = Training(),  # noqa: B008
     penalties: Tensor | None = None,
     start: Tensor | None = None,
     sample_weight: Tensor | None = None,
     standardize: bool = True,
     workers: int | None = None,
     progress: tqdm | None = None,
-) -> StackFit:
-    """Fit B independent localized averages at once; row b equals ``LocalMA(shrinkage=None, random_state=seeds[b]).fit(X[b], y[b], F=F[b])``.
+) -> StackFit | ModulesFit:
+    """Fit B independent localized averages at once; row b equals
+    ``LocalMA(shrinkage=None, random_state=seeds[b]).fit(X[b], y[b], F=F[b])``.
 
     Parameters
     ----------
-    X : Tensor of shape (B, n, d)
+    X : Tensor of shape (B, n, d), or (B, n, ...) for modules
     F : Tensor of shape (B, n, M), or (B, n, M, K) for cross-entropy
     y : Tensor of shape (B, n)
         All three of one floating type and on one device, which are those of the fit.
     loss : Loss
     seeds : sequence of int, length B
-    width, depth : int
-        The weight networks' hidden layers.
-    options : Options
+    network : Mlp, torch.nn.Module or callable
+        As of :class:`localma.LocalMA`; each network is a copy of the module, or what the function of M gives after
+        ``torch.manual_seed(seeds[b])``.
+    training : Training
     penalties : Tensor of shape (B,), optional
-        One penalty for each network, instead of the options' one for all.
+        One penalty for each network, instead of the one for all.
     start : Tensor of shape (B, M), optional
         Positive weights at which training starts, the same for every x; default: equal weights.
     sample_weight : Tensor of shape (B, n), optional
-        How much each observation counts, non-negative: zero for those that a fold holds out, how often a bootstrap sample drew them. Rows
-        are divided by their means.
+        How much each observation counts, non-negative: zero for those that a fold holds out, how often a bootstrap
+        sample drew them. Rows are divided by their means.
     standardize : bool
-        Centre and scale the networks' inputs by each replication's own sample.
+        Centre and scale the inputs of an Mlp by each replication's own sample.
     workers : int, optional
         Threads that train tiles side by side on a CPU; default one per core. A GPU takes all replications as one tile.
     progress : tqdm, optional
@@ -102,12 +146,12 @@ def fit_stack(
 
     Returns
     -------
-    StackFit
+    StackFit, or ModulesFit for modules
 
     Raises
     ------
     ValueError
-        Naming the argument: ``seeds``, ``width``, ``depth`` or one of the options.
+        Naming the argument: ``seeds``, ``width``, ``depth`` or one of the settings.
     FloatingPointError
         If training diverged.
 
@@ -122,16 +166,49 @@ def fit_stack(
     >>> fit.weights(X).shape
     torch.Size([10, 50, 2])
     """
-    B, n, d = X.shape
-    options = (options or Options()).resolve(n)
+    B, n = X.shape[:2]
+    _check_stack(X, F, y, seeds, penalties, start, sample_weight)
+    training = training.resolve(n, **automatic(network))
+    share = None if sample_weight is None else sample_weight / sample_weight.mean(1, keepdim=True)
+    given = (loss, training, progress)
+    if not isinstance(network, Mlp):
+        return _fit_modules(X, F, y, network, seeds, penalties, start, share, *given)
+    d, M = X.shape[2], F.shape[2]
+    sizes = network.sizes(d, M)
+
+    def fit_tile(rows: slice) -> StackFit:
+        each, begin, weight = (None if a is None else a[rows] for a in (penalties, start, share))
+        return _fit_tile(X[rows], F[rows], y[rows], sizes, seeds[rows], each, begin, weight, standardize, *given)
+
+    def row_bytes(n):
+        return X.element_size() * n * (d + 4 * network.width * network.depth + 6 * M)
+
+    cpu = X.device.type == "cpu"
+    rows = tile_rows(row_bytes(n), B) if cpu else B
+    tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
+    # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
+    small = cpu and (len(tiles) > 1 or row_bytes(min(n, training.batch_size)) < TILE_BYTES)
+    parts = train_tiles(fit_tile, tiles, workers, small)
+    values, mean, scale, best_step = (
+        torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step")
+    )
+    return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0].history)
+
+
+def automatic(network) -> dict:
+    """Automatic settings of this kind of network that differ from :meth:`Training.resolve`'s."""
+    return {} if isinstance(network, Mlp) else {"learning_rate": 1e-3}
+
+
+def _check_stack(X, F, y, seeds, penalties, start, sample_weight) -> None:
+    B, n = X.shape[:2]
     if F.ndim not in (3, 4) or F.shape[:2] != (B, n) or y.shape != (B, n):
         raise ValueError(
-            f"F has shape {tuple(F.shape)} and y {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the replications B and observations n"
+            f"F has shape {tuple(F.shape)} and y {tuple(y.shape)}, but X {tuple(X.shape)}: they must share the"
+            " replications B and observations n"
         )
     if len(seeds) != B:
         raise ValueError(f"seeds has {len(seeds)} entries for {B} replications; give one each")
-    check_whole("width", width, 1)
-    check_whole("depth", depth, 0)
     for name, value, shape in (
         ("penalties", penalties, (B,)),
         ("start", start, (B, F.shape[2])),
@@ -143,54 +220,54 @@ def fit_stack(
         raise ValueError("start must be positive: a weight of zero could never grow; mix it with equal weights")
     if sample_weight is not None and not bool(((sample_weight >= 0).all(1) & (sample_weight.sum(1) > 0)).all()):
         raise ValueError("sample_weight must be non-negative, and positive somewhere in each row")
-    sizes = layer_sizes(d, F.shape[2], width, depth)
-    cpu = X.device.type == "cpu"
-
-    def fit_tile(rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor, History]:
-        x, f, target = X[rows], F[rows], y[rows]
-        # The only loop over replications: one generator each is what makes a row in a stack equal to the same fit alone.
-        generators = [torch.Generator().manual_seed(int(s)) for s in seeds[rows]]
-        values = torch.stack([initial_values(sizes, g) for g in generators]).to(x)
-        if start is not None:  # the last entries are the output layer's biases
-            values[:, -F.shape[2] :] = start[rows].log()
-        if standardize:
-            mean, scale = standardization(x)
-        else:
-            mean, scale = x.new_zeros(x.shape[0], d), x.new_ones(x.shape[0], d)
-        inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
-        G = loss.candidates(target, f.movedim(1, -1)).contiguous()
-        share = None if sample_weight is None else sample_weight[rows] / sample_weight[rows].mean(1, keepdim=True)
-        unit = loss.scale(G, target, share).unsqueeze(1)
-
-        def criterion(logits, G, target, *share):
-            value = loss.of_logits(logits, G, target) / unit
-            return value * share[0] if share else value
-
-        targets = [G, target] if share is None else [G, target, share]
-        stack = MLPStack(values, sizes)
-        history = train(stack, inputs, criterion, targets, options, generators, progress, None if penalties is None else penalties[rows])
-        return stack.values(), mean, scale, history.best_step, history
-
-    def row_bytes(n):
-        return X.element_size() * n * (d + 4 * width * depth + 6 * F.shape[2])
-
-    rows = min(TILE_ROWS, max(1, TILE_BYTES // row_bytes(n))) if cpu else B
-    workers = (workers or os.cpu_count() or 1) if cpu else 1
-    rows = max(1, min(rows, math.ceil(B / workers)))
-    tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
-    # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
-    small = cpu and (len(tiles) > 1 or row_bytes(min(n, options.batch_size)) < TILE_BYTES)
-    with one_thread(small):
-        pool = ThreadPoolExecutor(workers)
-        try:
-            parts = list(pool.map(fit_tile, tiles)) if len(tiles) > 1 else [fit_tile(tiles[0])]
-        finally:
-            pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
-    values, mean, scale, best_step = (torch.cat([p[k] for p in parts]) for k in range(4))
-    return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0][4])
 
 
-def body_of(fit: StackFit, b: int, dtype: torch.dtype) -> nn.Sequential:
-    """One network of a stack, with its standardisation in front."""
-    layers = split_parameters(fit.values[b], fit.sizes)
-    return nn.Sequential(Standardize(fit.mean[b], fit.scale[b]), *mlp_from_parameters(layers, dtype).to(fit.values.device)).eval()
+def _fit_tile(x, f, target, sizes, seeds, penalties, start, share, standardize, loss, training, progress) -> StackFit:
+    """A tile of ReLU networks."""
+    # The only loop over replications: one generator each is what makes a row in a stack equal to the same fit alone.
+    generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+    values = torch.stack([initial_values(sizes, g) for g in generators]).to(x)
+    if start is not None:  # the last entries are the output layer's biases
+        values[:, -f.shape[2] :] = start.log()
+    d = x.shape[2]
+    mean, scale = standardization(x) if standardize else (x.new_zeros(len(x), d), x.new_ones(len(x), d))
+    inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
+    criterion, targets = _criterion(f, target, share, loss)
+    stack = MLPStack(values, sizes)
+    history = train(stack, inputs, criterion, targets, training, generators, progress, penalties)
+    return StackFit(stack.values(), sizes, mean, scale, history.best_step, list(seeds), history)
+
+
+def _fit_modules(X, F, y, network, seeds, penalties, start, share, loss, training, progress) -> ModulesFit:
+    """Modules that somebody else wrote: copies of one, or what a function of M gives."""
+    M = F.shape[2]
+    with torch.random.fork_rng(devices=[F.device] if F.device.type == "cuda" else []):
+        bodies = []
+        for seed in seeds:
+            torch.manual_seed(int(seed))  # for a factory's initial values and for dropout
+            body = copy.deepcopy(network) if isinstance(network, nn.Module) else network(M)
+            whole = (body if isinstance(body, WeightNetwork) else WeightNetwork(body)).to(F.device, F.dtype)
+            bodies.append(whole.body)
+        # one sample for all networks is converted once
+        x = module_input(whole, X[:1]).expand(X.shape) if len(X) > 1 and X.stride(0) == 0 else module_input(whole, X)
+        check_output("network", whole, x[0], M, "one logit per model")
+        if start is not None:
+            start_at(bodies, start)
+        criterion, targets = _criterion(F, y, share, loss)
+        stack = ModuleStack(bodies)
+        generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+        history = train(stack, x, criterion, targets, training, generators, progress, penalties)
+    return ModulesFit(stack.unstack(), history)
+
+
+def _criterion(F, y, share, loss):
+    """The loss of each observation in units of its scale, as a function of logits and targets; and these targets."""
+    G = loss.candidates(y, F.movedim(1, -1)).contiguous()
+    targets = [G, y] if share is None else [G, y, share]
+    unit = loss.scale(*targets).unsqueeze(1)
+
+    def criterion(logits, G, y, *share):
+        value = loss.of_logits(logits, G, y) / unit
+        return value * share[0] if share else value
+
+    return criterion, targets

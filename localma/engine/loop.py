@@ -1,7 +1,7 @@
 r"""One training loop for one network and for many: every array has a leading replication axis, B = 1 for a single fit.
 
-Replications in a stack share nothing but the clock: each has its own data, initial values, batches, validation part, best step and
-stopping time, so each row equals the same fit alone.
+Replications in a stack share nothing but the clock: each has its own data, initial values, batches, validation part,
+best step and stopping time, so each row equals the same fit alone.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from localma.engine.options import Options
+from localma.engine.stacks import Stack
+from localma.engine.training import Training
 
 __all__ = ["History", "one_cycle", "train"]
 
@@ -31,131 +33,164 @@ class History:
 
 
 def train(
-    stack,
+    stack: Stack,
     inputs: Tensor,
     criterion: Callable[..., Tensor],
     targets: Sequence[Tensor],
-    options: Options,
+    training: Training,
     generators: Sequence[torch.Generator],
     progress: tqdm | None = None,
     penalties: Tensor | None = None,
 ) -> History:
-    """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in the stack.
+    """Minimise, in each of B replications, the mean of ``criterion`` plus the penalty, and leave the best parameters in
+    the stack.
 
     Parameters
     ----------
-    stack : MLPStack or ModuleStack
-        Called with inputs, gives outputs; ``parameters``, ``weights`` and ``take`` as there.
+    stack : Stack
     inputs : Tensor
         In the stack's layout, B first.
     criterion : callable
         ``criterion(outputs, *targets)`` gives the loss of each observation, (B, n).
     targets : sequence of Tensor
         B first, n last.
-    options : Options
+    training : Training
         Resolved.
     generators : sequence of torch.Generator, length B
         Each replication's own randomness: its validation part and its batches.
     penalties : Tensor of shape (B,), optional
-        One for each network of an MLPStack, instead of the options' one for all.
+        One for each network, instead of the one for all.
     """
     B, n = targets[-1].shape[0], targets[-1].shape[-1]
     device = targets[-1].device
-    n_valid = options.n_validation(n)
-    batch_size = min(options.batch_size, n - n_valid)
+    how: Any = training  # without an "auto"
+    n_valid = training.n_validation(n)
 
     def permutations(size):
         return torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
 
-    def take(index):
-        return stack.take(inputs, index), [t.gather(-1, _expand(index, t)) for t in targets]
-
-    everything = (inputs, list(targets))
+    sample, best = (inputs, list(targets)), None
     if n_valid:
         order = permutations(n)
-        validation, training = take(order[:, :n_valid]), order[:, n_valid:]
-        everything = take(training)
-
-    def batches():
-        if batch_size == n - n_valid:
-            while True:
-                yield everything
-        x, t = everything
-        while True:
-            order = permutations(n - n_valid)
-            # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
-            for start in range(0, n - n_valid - batch_size + 1, batch_size):
-                index = order[:, start : start + batch_size]
-                yield stack.take(x, index), [v.gather(-1, _expand(index, v)) for v in t]
-
-    optimizer = torch.optim.Adam(stack.parameters, lr=options.learning_rate, eps=options.epsilon, fused=True)
-    schedule = one_cycle(options.steps)
-    best_loss = torch.full((B,), math.inf, device=device, dtype=targets[-1].dtype)
-    best_step = torch.full((B,), options.steps, device=device)
-    best = stack.snapshot()
-    stale = torch.zeros(B, dtype=torch.long, device=device)
-    curve, validation_curve, evaluated_at = [], [], []
-    every = max(1, options.steps // 100)
-
-    def evaluate(step):
-        """Keep the parameters of the replications that improved; True when all have run out of patience."""
-        stack.train(False)
-        with torch.no_grad():
-            x, t = validation
-            loss = criterion(stack(x), *t).mean(-1)
-            running = stale < (options.patience or math.inf)
-            improved = (loss < best_loss) & running
-            stale.add_(1).masked_fill_(improved, 0)
-            best_loss.copy_(torch.where(improved, loss, best_loss))
-            best_step.masked_fill_(improved, step)
-            stack.keep(best, improved)
-            validation_curve.append(loss)
-            evaluated_at.append(step)
-            stack.train(True)
-            return not bool((stale < (options.patience or math.inf)).any())
-
+        best = _Best(stack, criterion, _take(stack, sample, order[:, :n_valid]), training)
+        sample = _take(stack, sample, order[:, n_valid:])
+    adam, schedule = Adam(stack.parameters, how.epsilon), one_cycle(how.steps)
+    feed = _batches(stack, sample, min(how.batch_size, n - n_valid), permutations)
+    curve, every = [], max(1, how.steps // 100)
     stack.train(True)
-    if n_valid:
-        evaluate(0)
-    feed = batches()
-    for step in range(1, options.steps + 1):
+    for step in range(1, how.steps + 1):
         x, t = next(feed)
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * schedule(step)
-        optimizer.zero_grad()
+        adam.forget_gradients()
         loss = criterion(stack(x), *t).mean(-1)
         loss.sum().backward()
-        if penalties is not None:
-            with torch.no_grad():
-                for w in stack.weights:
-                    if w.grad is not None:
-                        w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
-        elif options.penalty:
-            with torch.no_grad():
-                for w in stack.weights:
-                    if w.grad is not None:  # a body may carry parts that it does not use
-                        w.grad.add_(w, alpha=2 * options.penalty)
-        optimizer.step()
+        _add_penalty(stack, how.penalty, penalties)
+        adam.step(how.learning_rate * schedule(step))
         curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
-        if n_valid and (step % every == 0 or step == options.steps) and evaluate(step):
+        if best is not None and (step % every == 0 or step == how.steps) and best.look(step):
             break
-
     stack.train(False)
     gradient_norm = stack.gradient_norm() if curve else torch.zeros(B, device=device)
-    if n_valid:
-        stack.restore(best)
+    if best is not None:
+        stack.restore(best.kept)
     if not all(bool(p.isfinite().all()) for p in stack.parameters):
-        raise FloatingPointError("training diverged (the loss is no longer finite); lower learning_rate or rescale the inputs X")
+        way = "lower learning_rate or rescale the inputs X"
+        raise FloatingPointError(f"training diverged (the loss is no longer finite); {way}")
     empty = torch.zeros((0, B), device=device)
     return History(
         torch.stack(curve) if curve else empty,
-        torch.stack(validation_curve) if validation_curve else empty,
-        evaluated_at,
-        best_step,
+        empty if best is None else torch.stack(best.curve),
+        [] if best is None else best.steps,
+        torch.full((B,), training.steps, device=device) if best is None else best.step,
         gradient_norm,
     )
+
+
+class _Best:
+    """The best parameters of each replication on its validation part, and who has run out of patience."""
+
+    def __init__(self, stack, criterion, validation, training):
+        self.stack, self.criterion, self.validation = stack, criterion, validation
+        y = validation[1][-1]
+        self.loss = torch.full((len(y),), math.inf, device=y.device, dtype=y.dtype)
+        self.step = torch.full((len(y),), training.steps, device=y.device)
+        self.stale = torch.zeros(len(y), dtype=torch.long, device=y.device)
+        self.patience = training.patience or math.inf
+        self.kept, self.curve, self.steps = stack.snapshot(), [], []
+        self.look(0)
+
+    @torch.no_grad()
+    def look(self, step: int) -> bool:
+        """Keep the parameters of the replications that improved; True when all have run out of patience."""
+        self.stack.train(False)
+        x, t = self.validation
+        loss = self.criterion(self.stack(x), *t).mean(-1)
+        improved = (loss < self.loss) & (self.stale < self.patience)
+        self.stale.add_(1).masked_fill_(improved, 0)
+        self.loss = torch.where(improved, loss, self.loss)
+        self.step.masked_fill_(improved, step)
+        self.stack.keep(self.kept, improved)
+        self.curve.append(loss)
+        self.steps.append(step)
+        self.stack.train(True)
+        return not bool((self.stale < self.patience).any())
+
+
+def _take(stack, sample, index):
+    """Observations ``index`` (B, k) of inputs and targets."""
+    x, targets = sample
+    return stack.take(x, index), [t.gather(-1, _expand(index, t)) for t in targets]
+
+
+def _batches(stack, sample, size, permutations):
+    n = sample[1][-1].shape[-1]
+    while size == n:
+        yield sample
+    while True:
+        order = permutations(n)
+        # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
+        for start in range(0, n - size + 1, size):
+            yield _take(stack, sample, order[:, start : start + size])
+
+
+@torch.no_grad()
+def _add_penalty(stack, penalty, penalties) -> None:
+    """The penalty's gradient, of one for all or of one for each network."""
+    for w in stack.weights:
+        if w.grad is None:  # a body may carry parts that it does not use
+            continue
+        if penalties is not None:
+            w.grad.addcmul_(w, penalties.view(-1, *[1] * (w.ndim - 1)), value=2)
+        elif penalty:
+            w.grad.add_(w, alpha=2 * penalty)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, Algorithm 1) by the kernel of ``torch.optim.Adam(fused=True)``.
+
+    That class imports a compiler, which takes longer than a fit to a small sample.
+    """
+
+    def __init__(self, parameters: list[Tensor], epsilon: float):
+        self.parameters, self.epsilon = parameters, epsilon
+        self.state = [(torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device)) for p in parameters]
+
+    def forget_gradients(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        # a body may carry parts that it does not use
+        used = [(p, p.grad, *state) for p, state in zip(self.parameters, self.state, strict=True) if p.grad is not None]
+        if used:
+            values, gradients, means, squares, steps = map(list, zip(*used, strict=True))
+            torch._foreach_add_(steps, 1)
+            how = {"weight_decay": 0.0, "amsgrad": False, "maximize": False, "eps": self.epsilon}
+            torch._fused_adam_(
+                values, gradients, means, squares, [], steps, lr=learning_rate, beta1=0.9, beta2=0.999, **how
+            )
 
 
 def _expand(index: Tensor, target: Tensor) -> Tensor:

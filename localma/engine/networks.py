@@ -3,6 +3,7 @@ r"""The weight network of equation (3): any torch module that maps x to M logits
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,24 +11,48 @@ import torch
 from torch import Tensor, nn
 
 from localma.checks import check_whole
+from localma.engine.training import Settings
 
-__all__ = ["WeightNetwork", "mlp"]
+__all__ = ["Mlp", "WeightNetwork", "mlp"]
 
 
-def layer_sizes(in_features: int, out_features: int, width: int, depth: int) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each affine layer of a network with ``depth`` hidden layers."""
-    sizes = [in_features, *[width] * depth, out_features]
-    return list(pairwise(sizes))
+@dataclass(frozen=True, repr=False)
+class Mlp(Settings):
+    """The weight network of the paper: a ReLU network on standardised inputs.
+
+    Parameters
+    ----------
+    width, depth : int
+        Units of a hidden layer and how many of these there are, H and D of the paper's network class; ``depth=0`` is
+        the linear gate.
+
+    Examples
+    --------
+    >>> from localma import LocalMA, Mlp
+    >>> LocalMA(network=Mlp(32, depth=2))
+    LocalMA(network=Mlp(width=32, depth=2))
+    """
+
+    width: int = 16
+    depth: int = 1
+
+    def sizes(self, in_features: int, out_features: int) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each affine layer."""
+        check_whole("width", self.width, 1)
+        check_whole("depth", self.depth, 0)
+        return list(pairwise([in_features, *[self.width] * self.depth, out_features]))
 
 
 def module_input(module: nn.Module, X) -> Tensor:
-    """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them (tokens)."""
-    x = torch.tensor(np.asarray(X))
+    """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them
+    (tokens).
+    """
+    x = X if isinstance(X, Tensor) else torch.tensor(np.asarray(X))
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
         dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype
         return x.to(dtype) if parameter is None else x.to(parameter.device, parameter.dtype)
-    return x.long().to(parameter.device)
+    return x.long() if parameter is None else x.long().to(parameter.device)
 
 
 def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: str) -> None:
@@ -42,7 +67,8 @@ def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: st
 
 
 def initial_values(sizes: list[tuple[int, int]], generator: torch.Generator) -> Tensor:
-    """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is zero.
+    """All parameters of one network as one vector, uniform on +-1/sqrt(inputs) (as torch's Linear); the output layer is
+    zero.
 
     One flat draw, so that a network in a stack and the same network alone start from the same numbers.
     """
@@ -97,12 +123,10 @@ def mlp(
     for name, value, least in (
         ("in_features", in_features, 1),
         ("out_features", out_features, 1),
-        ("width", width, 1),
-        ("depth", depth, 0),
         ("random_state", random_state, 0),
     ):
         check_whole(name, value, least)
-    sizes = layer_sizes(in_features, out_features, width, depth)
+    sizes = Mlp(width, depth).sizes(in_features, out_features)
     values = initial_values(sizes, torch.Generator().manual_seed(random_state))
     return mlp_from_parameters(split_parameters(values, sizes), dtype)
 
@@ -169,7 +193,8 @@ def start_at(bodies: list[nn.Module], weights: Tensor) -> None:
         linear = last_linear(body)
         if linear is None or linear.bias is None or linear.bias.shape != w.shape:
             raise ValueError(
-                "network must end with a torch.nn.Linear layer with a bias, which holds the global weights; or give shrinkage=None"
+                "network must end with a torch.nn.Linear layer with a bias, which holds the global weights; or give"
+                " shrinkage=None"
             )
         with torch.no_grad():
             linear.weight.zero_()
@@ -182,9 +207,11 @@ class WeightNetwork(nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        g: maps a batch of n inputs to logits of shape (n, M). An :func:`mlp`, a convolutional network, a text encoder, a linear gate.
+        g: maps a batch of n inputs to logits of shape (n, M). An :func:`mlp`, a convolutional network, a text encoder,
+        a linear gate.
     zero_output : bool
-        Set the last linear layer of the body to zero, so that all weights start at 1/M and training starts from the equal-weights average.
+        Set the last linear layer of the body to zero, so that all weights start at 1/M and training starts from the
+        equal-weights average.
 
     Examples
     --------
@@ -202,7 +229,9 @@ class WeightNetwork(nn.Module):
         if zero_output:
             linear = last_linear(body)
             if linear is None:
-                raise ValueError("body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False")
+                raise ValueError(
+                    "body has no torch.nn.Linear layer to set to zero; end it with one, or pass zero_output=False"
+                )
             with torch.no_grad():
                 for parameter in linear.parameters():
                     parameter.zero_()
@@ -216,7 +245,10 @@ class WeightNetwork(nn.Module):
         return torch.softmax(self.body(x), dim=-1)
 
 
-def constant_network(weights, dtype, device) -> WeightNetwork:
-    with np.errstate(divide="ignore"):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
+def constant_body(weights, dtype, device) -> Constant:
+    """Global weights (M,) as a body."""
+    with np.errstate(
+        divide="ignore"
+    ):  # a weight of zero has the logarithm minus infinity, and softmax gives the zero back
         logits = torch.as_tensor(np.log(weights), dtype=dtype, device=device)
-    return WeightNetwork(Constant(logits), zero_output=False).eval()
+    return Constant(logits).eval()

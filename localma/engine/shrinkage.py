@@ -1,82 +1,107 @@
-r"""How far to shrink localized weights towards global ones: cross-validation of the penalty, with global weights among the candidates.
+r"""Localized averages, from choosing how far to shrink them towards global weights to the networks of resampled data.
 
-A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from the paper's method (none) to global
-weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best of these beats them by one
-standard error. Penalties below the grid, with which small samples overfit, must show as much. Everything here is for many samples at once.
-The book derives it in "When global weights are right" (``book/beyond/adaptive``).
+A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from no shrinkage to
+global weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best
+of these beats them by one standard error. Penalties below the grid, with which small samples overfit, must show as
+much. Everything here is for many samples at once. The book derives it in "When global weights are right"
+(``book/beyond/adaptive``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.engine.local import StackFit, fit_stack
-from localma.engine.options import Options
+from localma.engine.local import automatic, fit_stack
+from localma.engine.networks import Mixture, Mlp, constant_body
 from localma.engine.simplex import soften, start_weights
-from localma.engine.validation import SMALLER, CrossValidation, cross_validate, grid, rescale, subset
+from localma.engine.training import Training
+from localma.engine.validation import FOLDS, MULTIPLES, SMALLER, CrossValidation, cross_validate, grid, rescale, subset
 from localma.losses import Loss
 
-__all__ = ["ShrunkStack", "fit_shrunk_stack", "training"]
+__all__ = ["LocalStack", "fit_local_stack"]
 
 #: Networks that are averaged once the penalty is chosen.
 MEMBERS = 5
 
 
-def training(n: int) -> Options:
-    """How to train on n observations: :class:`Options` with a larger epsilon, a tenth of the automatic penalty.
-
-    Adam divides a gradient by its own size, so close to global weights, where no direction pays, steps would follow the signs of rounding errors. With
-    this much more in the denominator (neither criterion nor penalty has a unit) they shrink with the gradient, and what is learned is a
-    continuous function of the data. A gradient below it is small beside that of the penalty on a weight of a tenth.
-    """
-    return Options(epsilon=0.1 * Options().resolve(n).penalty)
-
-
 @dataclass(frozen=True)
-class ShrunkStack:
-    """R localized averages, each with a penalty of its own choice.
+class LocalStack:
+    """R localized averages.
 
-    ``shrinkage`` (R,) are the chosen penalties, ``global_weights`` (R, M) what stands where that is infinite, ``stack`` the networks, (R * members) of
-    them, sample by sample.
+    ``shrinkage`` (R,) are the penalties and ``global_weights`` (R, M) what stands where that is infinite (None both
+    without shrinkage); ``stack`` are the networks of the ``local`` samples (indices), ``members`` of each, sample by
+    sample; ``resampled`` (R, bootstrap) bodies of resampled data.
     """
 
-    shrinkage: np.ndarray
-    global_weights: np.ndarray
-    stack: StackFit
-    cross_validation: CrossValidation
+    shrinkage: Any
+    global_weights: Any
+    local: np.ndarray
+    stack: Any
+    members: int
+    cross_validation: CrossValidation | None
+    resampled: list[list[nn.Module]]
 
     def weights(self, X: Tensor) -> Tensor:
         """(R, n, M) for X of shape (R, n, d)."""
-        R = len(self.shrinkage)
-        members = len(self.stack.values) // R
-        w = 0.0
-        for j in range(members):
-            w = w + self.stack.rows(slice(j, None, members)).weights(X) / members
-        constant = torch.as_tensor(np.isinf(self.shrinkage), device=X.device)[:, None, None]
-        return torch.where(constant, torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1), w)
+        R, n = X.shape[:2]
+        if self.global_weights is not None:
+            w = torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1).repeat(1, n, 1)
+        if self.stack is not None:
+            mine = X if len(self.local) == R else X[self.local]
+            own = sum(
+                self.stack.rows(slice(j, None, self.members)).weights(mine) / self.members for j in range(self.members)
+            )
+            if len(self.local) == R:
+                return own
+            w[self.local] = own
+        return w
+
+    def body(self, r: int, dtype: torch.dtype, device) -> nn.Module:
+        """What maps x to logits in sample r."""
+        if r not in self.local:
+            return constant_body(self.global_weights[r], dtype, device)
+        at = int(np.searchsorted(self.local, r)) * self.members
+        bodies = self.stack.rows(slice(at, at + self.members)).bodies()
+        return bodies[0] if self.members == 1 else Mixture(bodies)
 
 
-def fit_shrunk_stack(
+def fit_local_stack(
     X: Tensor,
     F: Tensor,
     y: Tensor,
     loss: Loss,
     *,
     seeds: Sequence[int],
-    width: int = 16,
-    depth: int = 1,
-    options: Options | None = None,
+    network: Mlp | nn.Module | Callable[[int], nn.Module] = Mlp(),  # noqa: B008 (frozen)
+    training: Training = Training(),  # noqa: B008
+    shrinkage: str | float | None = "cv",
     members: int = MEMBERS,
+    bootstrap: int = 0,
+    groups: np.ndarray | None = None,
     workers: int | None = None,
     progress: tqdm | None = None,
-) -> ShrunkStack:
-    """Fit R localized averages with ``shrinkage="cv"`` at once; arguments as :func:`localma.engine.fit_stack` takes them.
+) -> LocalStack:
+    """Fit R localized averages at once; row r equals ``LocalMA(random_state=seeds[r]).fit(X[r], y[r], F=F[r])`` with
+    the same settings.
+
+    Parameters
+    ----------
+    X, F, y, loss, seeds, network, training, workers, progress
+        As :func:`localma.engine.fit_stack` takes them; F and y may have more digits than the networks, whose type
+        ``training.dtype`` names (default F's).
+    shrinkage : "cv", float or None
+    members, bootstrap : int
+        As of :class:`localma.LocalMA`.
+    groups : array of shape (n,), optional
+        Which observations belong together, in every sample.
 
     Examples
     --------
@@ -84,42 +109,96 @@ def fit_shrunk_stack(
 
     >>> import torch
     >>> from localma import LOSSES
-    >>> from localma.engine import fit_shrunk_stack
+    >>> from localma.engine import fit_local_stack
     >>> X = torch.randn(4, 100, 2, generator=torch.Generator().manual_seed(0))
     >>> F = torch.stack([X[..., 0], X[..., 1]], -1)
-    >>> fit = fit_shrunk_stack(X, F, F.mean(-1), LOSSES["squared"], seeds=range(4))
+    >>> fit = fit_local_stack(X, F, F.mean(-1), LOSSES["squared"], seeds=range(4))
     >>> fit.shrinkage
     array([inf, inf, inf, inf])
     """
-    R, n, _ = X.shape
-    settings = {"width": width, "depth": depth, "workers": workers, "progress": progress}
+    R, n = y.shape
+    dtype = training.floating(F.dtype)
+    sample = X, F.to(dtype), y.to(dtype)
+    shrunk = shrinkage is not None
+    if progress is not None:
+        networks = members + bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
+        progress.total = max(progress.total or 0, progress.n + training.resolve(n, shrunk=shrunk).steps * R * networks)
 
-    index = torch.as_tensor(np.stack([subset(n, int(s)) for s in seeds]))
-    seen = tuple(torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in (X, F, y))
+    def fit(data, rows, seeds, penalties, start, sample_weight=None):
+        """Networks of ``data``'s samples ``rows``."""
+        x, f, target = (_of_samples(a, rows) for a in data)
+        how = training.resolve(x.shape[1], shrunk=shrunk, **automatic(network))
+        if progress is not None:  # smaller penalties, too, may be tried
+            progress.total = max(progress.total, progress.n + how.steps * len(seeds))
+        more = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
+        common = {"network": network, "training": how, "workers": workers, "progress": progress}
+        return fit_stack(x, f, target, loss, seeds=seeds, **more, **common)
 
-    def fit(rows, seeds, penalties, start, sample_weight):
-        x, f, target = (a[rows] for a in seen)
-        how = {"penalties": penalties, "start": start, "sample_weight": sample_weight, "options": options or training(x.shape[1])}
-        return fit_stack(x, f, target, loss, seeds=seeds, **how, **settings).logits(x)
+    penalty: Any = None
+    gw: Any = None
+    chosen = None
+    if shrunk:
+        gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
+        penalty = np.full(R, shrinkage, dtype=float) if shrinkage != "cv" else None
+    if shrinkage == "cv":
+        chosen, penalty = _cross_validate(fit, sample, loss, seeds, groups)
 
-    chosen = cross_validate(fit, *seen[1:], loss, grid(index.shape[1]), grid(index.shape[1], SMALLER), seeds=seeds)
-    shrinkage = rescale(chosen.shrinkage[chosen.chosen], index.shape[1], n)
-    gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
-    rows = torch.arange(R).repeat_interleave(members)
-    # rows whose choice is global weights are trained, too (with the largest penalty), which costs little and keeps the stack whole
-    finite = np.where(np.isinf(shrinkage), grid(n)[-1], shrinkage)
-    stack = fit_stack(
-        X[rows],
-        F[rows],
-        y[rows],
-        loss,
-        seeds=np.concatenate([member_seeds(int(s), members) for s in seeds]),
-        penalties=torch.as_tensor(finite, dtype=F.dtype, device=F.device)[rows],
-        start=torch.as_tensor(soften(gw), dtype=F.dtype, device=F.device)[rows],
-        options=options or training(n),
-        **settings,
-    )
-    return ShrunkStack(shrinkage, gw, stack, chosen)
+    def begin(rows, w) -> tuple[Any, Any]:
+        """Penalties and starting weights of networks of the samples ``rows``."""
+        if not shrunk:
+            return None, None
+        as_tensor = partial(torch.as_tensor, dtype=dtype, device=F.device)
+        return as_tensor(penalty[rows]), as_tensor(soften(w))
+
+    local = np.flatnonzero(np.isfinite(penalty)) if shrunk else np.arange(R)
+    stack, rows = None, local.repeat(members)
+    if len(rows):
+        own = [s for r in local.tolist() for s in member_seeds(int(seeds[r]), members)]
+        stack = fit(sample, rows, own, *begin(rows, gw[rows] if shrunk else None))
+    resampled: list[list[nn.Module]] = [[] for _ in range(R)]
+    for r in range(R if bootstrap else 0):
+        counts, own = _resample(n, bootstrap, int(seeds[r]), groups)
+        w: Any = np.stack([start_weights(_repeat(F[r], c), _repeat(y[r], c), loss) for c in counts]) if shrunk else None
+        if r in local:
+            rows, weight = np.full(bootstrap, r), torch.as_tensor(counts, dtype=dtype, device=F.device)
+            resampled[r] = fit(sample, rows, own, *begin(rows, w), sample_weight=weight).bodies()
+        else:
+            resampled[r] = [constant_body(v, dtype, F.device) for v in w]
+    return LocalStack(penalty, gw, local, stack, members, chosen, resampled)
+
+
+def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, np.ndarray]:
+    """What held-out observations said, and each sample's penalty for a fit to all."""
+    R, n = sample[2].shape
+    index = np.stack([subset(n, int(s)) for s in seeds])
+    seen = index.shape[1]
+    if groups is not None and R > 1 and seen < n:
+        raise ValueError(f"groups of several samples of over {seen} observations are too many; fit one at a time")
+    x, f, target = data = [torch.stack([row[i] for row, i in zip(a, index, strict=True)]) for a in sample]
+
+    def logits(rows, *how):
+        return fit(data, rows, *how).logits(_of_samples(x, rows))
+
+    groups = None if groups is None else groups[index[0]]
+    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), seeds=seeds, groups=groups)
+    return chosen, rescale(chosen.shrinkage[chosen.chosen], seen, n)
+
+
+def _resample(n: int, bootstrap: int, seed: int, groups) -> tuple[np.ndarray, list[int]]:
+    """How often each observation is drawn, (bootstrap, n), groups as a whole; and a seed for each network."""
+    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    draws = of.max() + 1
+    counts = np.random.default_rng([seed, 2]).multinomial(draws, np.full(draws, 1 / draws), bootstrap)[:, of]
+    return counts, [int(s) for s in np.random.SeedSequence([seed, 3]).generate_state(bootstrap)]
+
+
+def _repeat(a: Tensor, counts: np.ndarray) -> np.ndarray:
+    return np.repeat(a.cpu().numpy(), counts, 0)
+
+
+def _of_samples(a: Tensor, rows) -> Tensor:
+    """The samples ``rows`` of a (R, ...); a view where there is only one."""
+    return a.expand(len(rows), *a.shape[1:]) if len(a) == 1 else a[torch.as_tensor(rows)]
 
 
 def member_seeds(seed: int, members: int) -> list[int]:

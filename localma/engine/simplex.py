@@ -1,4 +1,4 @@
-"""Constant weights on the simplex: exact quadratic programmes, global weights for every loss, where networks start from; the first of equals."""
+"""Constant weights on the simplex: exact quadratic and linear programmes, global weights for every loss."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import warnings
 
 import numpy as np
 import torch
+from scipy.optimize import linprog
 from sklearn.exceptions import ConvergenceWarning
 
 from localma.engine.devices import one_thread
-from localma.losses import LOSSES, Loss
+from localma.losses import Loss
 
-__all__ = ["first_smallest", "global_weights", "simplex_qp"]
+__all__ = ["first_smallest", "global_weights", "simplex_lp", "simplex_qp"]
+
+CLOSED = 1e-8  # a duality gap, in units of the loss's scale, that nobody need be warned of
 
 
 def simplex_qp(G: np.ndarray, c: np.ndarray) -> np.ndarray:
     r"""Minimise :math:`\tfrac12 w^\top G w - c^\top w` over the simplex, exactly, for many problems at once.
 
-    The primal active-set method: solve the equality-constrained problem on the present support; where a weight would turn negative, walk
-    until the first one is zero and drop it; else add the model whose multiplier is most negative; stop when none is. Every iteration
-    is one batched solve for all problems that are not finished.
+    The primal active-set method: solve the equality-constrained problem on the present support; where a weight would
+    turn negative, walk until the first one is zero and drop it; else add the model whose multiplier is most negative;
+    stop when none is. Every iteration is one batched solve for all problems that are not finished.
 
     Parameters
     ----------
@@ -102,14 +105,65 @@ def _solve(A, b):
     return (np.linalg.pinv(A, rcond=1e-12) @ b[..., None])[..., 0]
 
 
-def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10) -> np.ndarray:
-    r"""The constant weights that minimise the mean loss of :math:`\sum_m w_m f_m` over the simplex (GW), for many samples at once.
+def simplex_lp(E: np.ndarray, slopes: tuple[float, float], rows: int = 1) -> np.ndarray:
+    r"""Minimise the mean of a loss of two straight pieces over weights on the simplex, exactly, by a linear programme.
 
-    For squared loss one quadratic programme, solved exactly. Otherwise a sequence of them: each iteration minimises the second-order
-    model of the loss at the present weights (Gauss-Newton where the loss is not convex) and searches along the line. It stops when the
-    duality gap :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is
-    below ``tolerance`` times :meth:`Loss.scale`. For the losses that are not convex in the average (gamma, Tweedie) it starts from equal
-    weights and from each vertex, and keeps the best end.
+    The loss of an error e is ``slopes[0]`` times -e below zero and ``slopes[1]`` times e above, the errors are linear
+    in the weights. Solved is the dual, :math:`\max_d \sum_k \min_m (E^\top d)_{km}` with :math:`-s_0 \le d_i \le s_1`,
+    whose multipliers are the weights: it has one constraint for each weight, the primal one for each observation.
+
+    Parameters
+    ----------
+    E : array of shape (n, rows * M)
+        What each weight adds to the error (prediction minus response) of each observation.
+    slopes : pair of float
+        As in :class:`localma.Loss`.
+    rows : int
+        How many sets of M weights there are, each of which sums to one.
+
+    Returns
+    -------
+    array of shape (rows, M)
+
+    Raises
+    ------
+    FloatingPointError
+        If the solver gives up.
+
+    References
+    ----------
+    Koenker & Bassett (1978), Regression quantiles, Econometrica 46.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.engine import simplex_lp
+    >>> simplex_lp(np.array([[-1.0, 2], [-2.0, 4]]), (1, 1)).round(3)  # weights without an error
+    array([[0.667, 0.333]])
+    """
+    n, columns = E.shape
+    constraints = np.hstack([-E.T / (np.abs(E).max() or 1), np.kron(np.eye(rows), np.ones((columns // rows, 1)))])
+    bounds = np.repeat([[-slopes[0], slopes[1]], [-np.inf, np.inf]], [n, rows], axis=0)
+    found = linprog(np.repeat([0.0, -1.0], [n, rows]), constraints, np.zeros(columns), bounds=bounds, method="highs")
+    if found.status != 0:
+        raise FloatingPointError(
+            f"the linear programme of the weights was not solved ({found.message}); rescale y and F"
+        )
+    w = np.maximum(-found.ineqlin.marginals, 0).reshape(rows, -1)
+    return w / w.sum(1, keepdims=True)
+
+
+def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10) -> np.ndarray:
+    r"""The weights on the simplex that minimise the mean loss of :math:`\sum_m w_m f_m` (GW), for many samples at once.
+
+    Where the loss is a parabola in the average one quadratic programme, where it has two straight pieces one linear
+    programme, both exact. Otherwise a sequence of quadratic programmes, Newton's method: it stops when the duality gap
+    :math:`\max_m \nabla C(w)^\top (w - e_m)`, which bounds the distance to the optimum of a convex loss, is below
+    ``tolerance`` times :meth:`Loss.scale`. It starts from equal weights and, unless the loss is convex between the
+    candidates (gamma and Tweedie may not be), from each vertex as well, and keeps the best end.
+    What a :class:`localma.Loss` does not say of itself is found on the data: a parabola counts only if the gap at its
+    weights is closed, convexity (looked for at five points between each observation's candidates) only if the first
+    start's is.
 
     Parameters
     ----------
@@ -140,37 +194,95 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
            [0.7, 0.3],
            [0.7, 0.3]])
     """
-    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays; a copy only then
+    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays
     lead = y.shape[:-1]
     F = torch.as_tensor(np.require(F, dtype=float, requirements="W")).movedim(len(lead), -1)
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
     y = y.reshape(-1, y.shape[-1])
-    B, M, n = G.shape
-    if loss == LOSSES["squared"]:
-        R = (G - y.unsqueeze(1)).numpy()  # since weights sum to one, y - F w = -R w: no cancellation where models agree
-        return simplex_qp(R @ R.swapaxes(1, 2) / n, np.zeros((B, M))).reshape(*lead, M)
-    starts = [torch.full((B, M), 1 / M, dtype=torch.float64)]
-    if loss.response != "class labels" and loss.name != "poisson":  # the others are not convex in the average, or not known to be
-        vertices = 0.98 * torch.eye(M, dtype=torch.float64) + 0.02 / M
-        starts += [v.expand(B, M) for v in vertices]
+    if loss.slopes is not None:
+        errors = (loss.linear(G) - y.unsqueeze(1)).mT.numpy()
+        return np.stack([simplex_lp(E, loss.slopes)[0] for E in errors]).reshape(*lead, -1)
     with one_thread(G.numel() < 2**22):
-        ends, gaps = map(torch.stack, zip(*[_newton(w, G, y, loss, iterations, tolerance) for w in starts], strict=True))
-    values = torch.stack([loss.of_weights(w.unsqueeze(-1), G, y).mean(-1) for w in ends])
-    best = first_smallest(values.numpy(), 0), torch.arange(B)
-    if bool((gaps[best] > 1e-8).any()):
+        w, done = _parabola(G, y, loss, tolerance)
+        gap = torch.zeros(len(w), dtype=w.dtype)
+        if not done.all():
+            w[~done], gap[~done] = _best_end(G[~done], y[~done], loss, iterations, tolerance)
+    if bool((gap > CLOSED).any()):
         warnings.warn(
-            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still {float(gaps[best].max()):.1e} of "
-            "the loss's scale. A loss with kinks has no such bound; otherwise check F and y for extreme values",
+            f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still"
+            f" {float(gap.max()):.1e} of the loss's scale. A loss with kinks has no such bound: give Loss(...,"
+            " slopes=...) if it has two straight pieces; otherwise check F and y for extreme values",
             ConvergenceWarning,
             stacklevel=2,
         )
-    return ends[best].reshape(*lead, M).numpy()
+    return w.reshape(*lead, -1).numpy()
 
 
-def _newton(w, G, y, loss, iterations, tolerance):
-    """Sequential quadratic programming on the simplex for a stack of problems (B, M, n): weights (B, M), duality gaps (B,) in the loss's scale."""
+def _parabola(G, y, loss, tolerance):
+    """Weights (B, M) that are right where the loss is a parabola in the average, and where it is one, (B,)."""
+    (B, M, n), F = G.shape, loss.linear(G)
+    none = torch.zeros(B, M, dtype=F.dtype), torch.zeros(B, dtype=torch.bool)
+    if loss.quadratic:  # for squared loss the slope at y is exactly zero: no cancellation where models agree
+        at = y
+        first, second = loss.derivatives(y, at)
+    elif loss.quadratic is None:  # is the curvature the same at both ends and between? A look at 256 observations
+        part, at = slice(None, None, -(-n // 256)), F.mean(-2)
+        where = torch.cat([at, F[..., part].amin(-2), F[..., part].amax(-2)], -1)
+        first, second = loss.derivatives(torch.cat([y, y[:, part], y[:, part]], -1), where)
+        between, ends = second[:, None, :n][..., part], second[:, n:].unflatten(-1, (2, -1))
+        done = ((ends - between).abs() <= 1e-9 * between).flatten(1).all(-1)
+        if not done.any():
+            return none
+    else:
+        return none
+    R, first, second = (F - at.unsqueeze(-2)).numpy(), first[:, :n, None].numpy(), second[:, None, :n].numpy()
+    low, high = second.min(-1, keepdims=True), second.max(-1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        H = (R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second) @ R.swapaxes(1, 2)) / n
+        c = -(R @ first)[..., 0] / n
+    if loss.quadratic:
+        return torch.as_tensor(simplex_qp(H, c)), ~none[1]
+    done = done.numpy() & (low[:, 0, 0] >= 0) & np.isfinite(H).all((1, 2)) & np.isfinite(c).all(1)
+    w = simplex_qp(np.where(done[:, None, None], H, 0), np.where(done[:, None], c, 0))
+    # only found to be a parabola: the gap has the last word, in a unit of the models in use, free of a wild one
+    a = at + torch.as_tensor((w[:, None] @ R)[:, 0])
+    gradient = (R @ loss.slope(y, a).unsqueeze(-1).numpy())[..., 0] / n
+    unit = 0.5 * (w * (np.diagonal(H, axis1=1, axis2=2) - (H @ w[..., None])[..., 0])).sum(1)
+    return torch.as_tensor(w), torch.as_tensor(done & ((w * gradient).sum(1) - gradient.min(1) <= tolerance * unit))
+
+
+def _best_end(G, y, loss, iterations, tolerance):
+    """Newton's method from equal weights and, where that end may not be the best, each vertex: weights (B, M), gaps."""
+    (B, M, _), unit = G.shape, loss.scale(G, y)
+    w, gap = _newton(torch.full((B, M), 1 / M, dtype=G.dtype), G, y, loss, unit, iterations, tolerance)
+    rest = torch.full((B,), not loss.convex)
+    if loss.convex is None:  # a gap that is small in a unit stretched by a wild model may be large beside the loss
+        small = gap * unit <= CLOSED * torch.minimum(unit, loss.of_weights(w.unsqueeze(-1), G, y).mean(-1).abs())
+        rest = ~(small & _convex_between(loss.linear(G), y, loss))
+    if rest.any():
+        G, y = G[rest], y[rest]
+        vertices = 0.98 * torch.eye(M, dtype=G.dtype) + 0.02 / M
+        others = [_newton(v.expand(len(y), M), G, y, loss, unit[rest], iterations, tolerance) for v in vertices]
+        ends, gaps = map(torch.stack, zip((w[rest], gap[rest]), *others, strict=True))
+        values = torch.stack([loss.of_weights(end.unsqueeze(-1), G, y).mean(-1) for end in ends])
+        best = first_smallest(values.numpy(), 0), torch.arange(len(y))
+        w[rest], gap[rest] = ends[best], gaps[best]
+    return w, gap
+
+
+def _convex_between(F, y, loss):
+    """For which problems (B,) every observation's loss bends upwards at five points between its candidates F."""
+    low, high = F.aminmax(dim=-2)
+    convex = torch.ones(len(F), dtype=torch.bool)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        second = loss.derivatives(y, low + share * (high - low))[1]
+        convex &= (second >= -1e-9 * second.abs().amax(-1, keepdim=True)).all(-1)
+    return convex
+
+
+def _newton(w, G, y, loss, unit, iterations, tolerance):
+    """Sequential quadratic programming for problems (B, M, n): weights (B, M), gaps (B,) in the unit."""
     F = loss.linear(G)
-    unit = loss.scale(G, y)
 
     def value(w):
         return loss.of_weights(w.unsqueeze(-1), G, y).mean(-1)
@@ -178,25 +290,29 @@ def _newton(w, G, y, loss, iterations, tolerance):
     current = value(w)
     if not bool(current.isfinite().all()):
         raise ValueError(
-            f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain (Loss(response=..., prediction=...))"
+            f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain"
+            " (Loss(response=..., prediction=...))"
         )
     last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
         a = (w.unsqueeze(-1) * F).sum(-2)
         first, second = loss.derivatives(y, a)
-        # Relative to the present average: on the simplex the programme is the same, without cancellation where models nearly agree.
+        # Relative to the present average the programme is the same, without cancellation where models nearly agree.
         D = F - a.unsqueeze(-2)
         gradient = (D * first.unsqueeze(-2)).mean(-1)
         gap = -gradient.min(-1).values
         if bool((gap <= tolerance * unit).all()):
             break
-        H = (D * second.clamp_min(0).unsqueeze(-2)) @ D.transpose(-2, -1) / y.shape[-1]
-        # a floor on the curvature keeps directions bounded in which the loss is flat or concave
-        H = H + 1e-9 * H.diagonal(dim1=-2, dim2=-1).mean(-1).add(unit)[:, None, None] * torch.eye(w.shape[-1], dtype=w.dtype)
+        H = _hessian(D, second.clamp_min(0), unit)
+        if bool((second < 0).any()):  # the clamped one makes short steps: the true one where it has a minimum
+            true = _hessian(D, second, unit)
+            # weights move, their sum does not
+            along = true[:, :-1, :-1] - true[:, :-1, -1:] - true[:, -1:, :-1] + true[:, -1:, -1:]
+            H = torch.where((torch.linalg.cholesky_ex(along).info == 0)[:, None, None], true, H)
         goal = torch.as_tensor(simplex_qp(H.numpy(), ((H @ w.unsqueeze(-1)).squeeze(-1) - gradient).numpy()))
         slope = (gradient * (goal - w)).sum(-1)
         length = torch.ones(len(w), dtype=w.dtype)
-        # Near the optimum the loss is flat to rounding, while the gap, a first derivative, still tells a better point from a worse one.
+        # Near the optimum the loss is flat to rounding, while the gap, a derivative, still tells better from worse.
         noise = 1e-14 * (current.abs() + unit)
         for _ in range(60):
             candidate = w + length.unsqueeze(-1) * (goal - w)
@@ -205,7 +321,9 @@ def _newton(w, G, y, loss, iterations, tolerance):
             if not bool(bad.any()):
                 break
             length = torch.where(bad, length / 2, length)
-        moves = (gap > tolerance * unit) & ((trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2)))
+        moves = (gap > tolerance * unit) & (
+            (trial < current - noise) | ((trial <= current + noise) & (gap < last_gap / 2))
+        )
         if not bool(moves.any()):
             break  # neither the loss nor the gap falls any more: the limit of floating-point numbers, or a kink
         last_gap = gap
@@ -214,8 +332,15 @@ def _newton(w, G, y, loss, iterations, tolerance):
     return w, gap / unit
 
 
+def _hessian(D, curvature, unit):
+    """Of the mean loss in the weights, (B, M, M); a floor keeps directions bounded in which it is flat or concave."""
+    H = (D * curvature.unsqueeze(-2)) @ D.mT / D.shape[-1]
+    floor = 1e-9 * (H.diagonal(dim1=-2, dim2=-1).abs().mean(-1) + unit)
+    return H + floor[:, None, None] * torch.eye(D.shape[-2], dtype=D.dtype)
+
+
 def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray:
-    """Where the smallest value stands; of those that are equal up to this share of it, the first, so that no rounding error decides.
+    """Where the smallest value stands; the first of those equal up to this share of it: no rounding error decides.
 
     Examples
     --------
@@ -229,7 +354,7 @@ def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray
 
 
 def soften(weights: np.ndarray) -> np.ndarray:
-    """Where training starts: half way between global and equal weights, because a model whose weight is zero could never gain any.
+    """Where training starts: half way from global to equal weights, as a model of weight zero could never gain any.
 
     The biases are free of the penalty, so this moves the start, not the goal.
     """
@@ -237,7 +362,7 @@ def soften(weights: np.ndarray) -> np.ndarray:
 
 
 def start_weights(F, y, loss: Loss) -> np.ndarray:
-    """Global weights without the advice on losses with kinks: as a start and as one candidate of many they need no certificate."""
+    """Global weights without the advice on kinks: as a start and as one candidate of many they need no certificate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return global_weights(F, y, loss)

@@ -1,37 +1,78 @@
-"""Many networks as one, behind one interface for the training loop: ReLU networks of one shape, one module, copies of a module."""
+"""Many networks as one, behind one interface for the training loop: ReLU networks of one shape, and any modules."""
 
 from __future__ import annotations
 
 import copy
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from localma.engine.networks import split_parameters
 
-__all__ = ["MLPStack", "ModuleStack", "ModulesStack"]
+__all__ = ["MLPStack", "ModuleStack", "Stack"]
+
+# What torch.vmap says of a module that it cannot batch; any other error is the module's own.
+NO_BATCHED_FORM = ("Batching rule not implemented", "vmap:")
+
+
+class Stack(Protocol):
+    """B networks that train side by side; whatever :meth:`snapshot` gives is kept and restored row by row."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What a penalty applies to: all parameters but the biases, so that constant weights cost nothing."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs (B, M, n) for inputs in the stack's layout, B first."""
+
+    def take(self, x: Tensor, index: Tensor) -> Tensor:
+        """Observations ``index`` (B, k) of inputs."""
+
+    def gradient_norm(self) -> Tensor:
+        """Euclidean norm over all parameters of each network, (B,)."""
+
+    def train(self, mode: bool) -> None:
+        """As of a module."""
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of the present values."""
+
+    def keep(self, kept: list[Tensor], improved: Tensor) -> None:
+        """Overwrite a snapshot's rows by the present values where ``improved`` (B,) says so."""
+
+    def restore(self, kept: list[Tensor]) -> None:
+        """Take back a snapshot."""
 
 
 class MLPStack:
-    """B independent ReLU networks as one: every parameter has a leading replication axis, every layer is one batched product.
+    """B independent ReLU networks as one: every parameter has a leading replication axis, every layer is one batched
+    product.
 
-    Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs along memory.
+    Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs
+    along memory.
 
     Parameters
     ----------
     values : Tensor of shape (B, P)
         One parameter vector per network, as :func:`initial_values` draws them.
     sizes : list of (inputs, outputs)
-        As :func:`layer_sizes` gives them.
+        As :meth:`Mlp.sizes` gives them.
     """
 
     def __init__(self, values: Tensor, sizes: list[tuple[int, int]]):
         self.sizes = sizes
-        self.layers = [(w.contiguous().requires_grad_(), b.contiguous().requires_grad_()) for w, b in split_parameters(values, sizes)]
+        self.layers = [
+            (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
+            for w, b in split_parameters(values, sizes)
+        ]
 
     @property
     def weights(self) -> list[Tensor]:
-        """What a penalty applies to: all parameters but the biases, so that constant weights cost nothing."""
         return [w for w, _ in self.layers]
 
     @property
@@ -43,20 +84,20 @@ class MLPStack:
         return torch.cat([p.detach().flatten(1) for p in self.parameters], 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs (B, M, n) for inputs (B, d, n)."""
+        """(B, M, n) for inputs (B, d, n)."""
         for depth, (weight, bias) in enumerate(self.layers):
             if depth:
-                x = torch.relu_(x)  # in place: the product before it needs its own inputs for the gradient, not its output
+                x = torch.relu_(
+                    x
+                )  # in place: the product before it needs its own inputs for the gradient, not its output
             x = torch.baddbmm(bias, weight, x)
         return x
 
     @staticmethod
     def take(x: Tensor, index: Tensor) -> Tensor:
-        """Observations ``index`` (B, k) of inputs (B, d, n)."""
         return x.gather(-1, index.unsqueeze(1).expand(-1, x.shape[1], -1))
 
     def gradient_norm(self) -> Tensor:
-        """Euclidean norm over all parameters of each network, (B,)."""
         return sum(p.grad.flatten(1).square().sum(1) for p in self.parameters).sqrt()
 
     def train(self, mode: bool) -> None:
@@ -66,7 +107,6 @@ class MLPStack:
         return [p.detach().clone() for p in self.parameters]
 
     def keep(self, kept: list[Tensor], improved: Tensor) -> None:
-        """Overwrite a snapshot's rows by the present parameters where ``improved`` (B,) says so."""
         for old, new in zip(kept, self.parameters, strict=True):
             torch.where(improved.view(-1, 1, 1), new.detach(), old, out=old)
 
@@ -77,90 +117,80 @@ class MLPStack:
 
 
 class ModuleStack:
-    """Any module as a stack of one network, inputs (1, n, ...) and outputs (1, M, n)."""
+    """Any modules of one architecture as one stack: inputs (B, n, ...) and outputs (B, M, n).
 
-    def __init__(self, module: nn.Module):
-        self.module = module
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.weights = [p for p in self.parameters if p.ndim > 1]  # biases and normalisation gains have one axis
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.module(x.squeeze(0)).transpose(-2, -1).unsqueeze(0)
-
-    @staticmethod
-    def take(x: Tensor, index: Tensor) -> Tensor:
-        return x[:, index.squeeze(0)]
-
-    def gradient_norm(self) -> Tensor:
-        return torch.stack([p.grad.square().sum() for p in self.parameters if p.grad is not None]).sum().sqrt().reshape(1)
-
-    def train(self, mode: bool) -> None:
-        self.module.train(mode)
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
-
-    def keep(self, kept: dict[str, Tensor], improved: Tensor) -> None:
-        if improved.item():
-            kept.update(self.snapshot())
-
-    def restore(self, kept: dict[str, Tensor]) -> None:
-        self.module.load_state_dict(kept)
-
-
-class ModulesStack:
-    """Copies of any module as one stack: inputs (B, n, ...) and outputs (B, M, n), every parameter with a leading axis of B.
+    A single module trains as it is; of several, every parameter has a leading axis of B.
 
     Parameters
     ----------
     modules : list of B torch.nn.Module
-        Of one architecture, each with values of its own.
+        Each with values of its own.
     """
 
     def __init__(self, modules: list[nn.Module]):
         self.modules = [module.train() for module in modules]
-        self.skeleton = copy.deepcopy(modules[0])  # says what to compute; the values come from the stack
-        self.values, self.buffers = torch.func.stack_module_state(modules)
+        self.alone = len(modules) == 1
+        if self.alone:
+            self.skeleton = modules[0]
+            self.values, self.buffers = dict(self.skeleton.named_parameters()), dict(self.skeleton.named_buffers())
+        else:
+            self.skeleton = copy.deepcopy(modules[0])  # says what to compute; the values come from the stack
+            self.values, self.buffers = torch.func.stack_module_state(modules)
         self.parameters = [p for p in self.values.values() if p.requires_grad]
-        self.weights = [p for p in self.parameters if p.ndim > 2]
+        # biases and normalisation gains have one axis
+        self.weights = [p for p in self.parameters if p.ndim > 2 - self.alone]
         self.batched = True
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.alone:
+            return self.skeleton(x.squeeze(0)).transpose(-2, -1).unsqueeze(0)
         if self.batched:
             try:
                 return torch.vmap(self._one, randomness="different")(self.values, self.buffers, x).transpose(-2, -1)
-            except RuntimeError:  # recurrent layers have no batched form
+            except RuntimeError as error:  # recurrent layers have no batched form
+                if not any(words in str(error) for words in NO_BATCHED_FORM):
+                    raise
                 self.batched = False
-        rows = [({k: v[b] for k, v in self.values.items()}, {k: v[b] for k, v in self.buffers.items()}) for b in range(len(x))]
+        rows = [
+            ({k: v[b] for k, v in self.values.items()}, {k: v[b] for k, v in self.buffers.items()})
+            for b in range(len(x))
+        ]
         return torch.stack([self._one(*row, part) for row, part in zip(rows, x, strict=True)]).transpose(-2, -1)
 
     def _one(self, values, buffers, x):
         return torch.func.functional_call(self.skeleton, (values, buffers), (x,))
+
+    def _state(self) -> list[Tensor]:
+        """All values and buffers with the leading axis, sharing memory with what trains."""
+        tensors = [v.detach() for v in (*self.values.values(), *self.buffers.values())]
+        return [v.unsqueeze(0) for v in tensors] if self.alone else tensors
 
     @staticmethod
     def take(x: Tensor, index: Tensor) -> Tensor:
         return torch.stack([row[i] for row, i in zip(x, index, strict=True)])
 
     def gradient_norm(self) -> Tensor:
-        return sum(p.grad.flatten(1).square().sum(1) for p in self.parameters if p.grad is not None).sqrt()
+        grads = [p.grad.unsqueeze(0) if self.alone else p.grad for p in self.parameters if p.grad is not None]
+        return sum(g.flatten(1).square().sum(1) for g in grads).sqrt()
 
     def train(self, mode: bool) -> None:
         self.skeleton.train(mode)
 
     def snapshot(self) -> list[Tensor]:
-        return [v.detach().clone() for v in (*self.values.values(), *self.buffers.values())]
+        return [v.clone() for v in self._state()]
 
     def keep(self, kept: list[Tensor], improved: Tensor) -> None:
-        for new, old in zip((*self.values.values(), *self.buffers.values()), kept, strict=True):
-            old[improved] = new.detach()[improved]
+        for new, old in zip(self._state(), kept, strict=True):
+            old[improved] = new[improved]
 
     def restore(self, kept: list[Tensor]) -> None:
-        with torch.no_grad():
-            for new, old in zip((*self.values.values(), *self.buffers.values()), kept, strict=True):
-                new.copy_(old)
+        for new, old in zip(self._state(), kept, strict=True):
+            new.copy_(old)
 
     def unstack(self) -> list[nn.Module]:
         """The modules that it was made from, with the stack's present values."""
-        for b, module in enumerate(self.modules):
-            module.load_state_dict({name: v[b].detach() for name, v in (self.values | self.buffers).items()}, strict=False)
+        for b, module in enumerate([] if self.alone else self.modules):
+            module.load_state_dict(
+                {name: v[b].detach() for name, v in (self.values | self.buffers).items()}, strict=False
+            )
         return [module.eval() for module in self.modules]

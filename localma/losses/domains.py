@@ -20,18 +20,24 @@ DOMAINS = {
 def check_domain(what, values, domain, loss, where, advice):
     bad = np.flatnonzero(~DOMAINS[domain](values))
     if len(bad):
-        raise ValueError(f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}")
+        raise ValueError(
+            f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}"
+        )
 
 
 def check_shapes(y, a, expected):
     if a.shape != expected:
-        raise ValueError(f"y has shape {tuple(y.shape)}, but the predictions have {tuple(a.shape)}; expected {tuple(expected)}")
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, but the predictions have {tuple(a.shape)}; expected {tuple(expected)}"
+        )
 
 
 def check_leading(mu, a):
     k = min(mu.ndim, a.ndim)
     if mu.shape[mu.ndim - k :] != a.shape[a.ndim - k :]:
-        raise ValueError(f"mu has shape {tuple(mu.shape)}, but a has {tuple(a.shape)}; they may differ by leading dimensions alone")
+        raise ValueError(
+            f"mu has shape {tuple(mu.shape)}, but a has {tuple(a.shape)}; they may differ by leading dimensions alone"
+        )
 
 
 def advice_on_probabilities(p, total):

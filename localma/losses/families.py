@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import numpy as np
@@ -9,16 +10,19 @@ import torch
 from torch import Tensor
 
 from localma.losses.domains import advice_on_probabilities, check_leading, check_shapes
-from localma.losses.loss import Loss, _tensors
+from localma.losses.loss import Loss, _tensors, not_negative
 
-__all__ = ["LOSSES", "PROBABILITY_FLOOR", "pinball", "resolve_loss", "tweedie"]
+__all__ = ["LOSSES", "PROBABILITY_FLOOR", "named", "pinball", "resolve_loss", "tweedie"]
 
-# A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights can repair that.
+#: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights
+#: can repair that.
 PROBABILITY_FLOOR = 1e-12
 
 
 class _LogSoftmaxAverage(torch.autograd.Function):
-    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior weights."""
+    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior
+    weights.
+    """
 
     @staticmethod
     def forward(ctx, logits: Tensor, G: Tensor) -> Tensor:
@@ -47,7 +51,10 @@ class _CrossEntropy(Loss):
         known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
         if not known.all():
             last = a.shape[-1] - 1
-            raise ValueError(f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has {y[~known][0].item():g}")
+            raise ValueError(
+                f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has"
+                f" {y[~known][0].item():g}"
+            )
         p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
         out = self.value(y, p)
         return out.numpy() if to_numpy else out
@@ -56,7 +63,7 @@ class _CrossEntropy(Loss):
         """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
         (mu, a), to_numpy = _tensors(mu, a)
         check_leading(mu, a)
-        out = (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
+        out = not_negative((torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1))
         return out.numpy() if to_numpy else out
 
     def candidates(self, y, F):
@@ -86,8 +93,8 @@ class _CrossEntropy(Loss):
             m, i = np.argwhere(bad.T)[0]
             label = f"model {names[m]!r}" if names else f"F[:, {m}]"
             raise ValueError(
-                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy loss; "
-                f"row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
+                f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy"
+                f" loss; row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
                 + advice_on_probabilities(F[:, m], total[:, m])
             )
 
@@ -119,8 +126,8 @@ def tweedie(power: float = 1.5) -> Loss:
     Parameters
     ----------
     power : float
-        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses). The end points are
-        ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
+        Between 1 and 2 (compound Poisson-gamma: a mass at zero and a positive part) or above 2 (positive responses).
+        The end points are ``LOSSES["poisson"]`` and ``LOSSES["gamma"]``.
 
     References
     ----------
@@ -134,14 +141,23 @@ def tweedie(power: float = 1.5) -> Loss:
     """
     p = float(power)
     if not (1 < p < float("inf") and p != 2):
-        raise ValueError(f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1 and 2")
+        raise ValueError(
+            f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1"
+            " and 2"
+        )
     return Loss(
         f"tweedie({p})",
         partial(_tweedie, p),
         partial(_tweedie_phi, p),
         response="non-negative" if p < 2 else "positive",
         prediction="positive",
+        quadratic=False,
+        power=p,
     )
+
+
+def _absolute(y, a):
+    return (y - a).abs()
 
 
 def _pinball(level, y, a):
@@ -149,9 +165,10 @@ def _pinball(level, y, a):
 
 
 def pinball(level: float = 0.5) -> Loss:
-    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, and no loss for a mean.
+    """The pinball loss, whose mean is smallest at the quantile of the given level; no Bregman loss, none for a mean.
 
-    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation).
+    Every average takes it, :class:`localma.LocalMA` included (the network form of local quantile aggregation). At level
+    1/2 it is half of ``LOSSES["absolute"]``.
 
     Parameters
     ----------
@@ -164,14 +181,14 @@ def pinball(level: float = 0.5) -> Loss:
 
     Examples
     --------
-    >>> from localma.relatives import pinball
+    >>> from localma import pinball
     >>> pinball(0.9)([1.0, 0.0], [0.0, 1.0])
     array([0.9, 0.1])
     """
     level = float(level)
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, but is {level}")
-    return Loss(f"pinball({level:g})", partial(_pinball, level))
+    return Loss(f"pinball({level})", partial(_pinball, level), convex=True, quadratic=False, slopes=(level, 1 - level))
 
 
 def _log_loss(y, p):
@@ -192,23 +209,57 @@ def _negative_entropy(p):
 
 #: The losses by name. Unit deviances keep their factor 2, as in scikit-learn and statsmodels.
 LOSSES: dict[str, Loss] = {
-    "squared": Loss("squared", _squared, torch.square),
-    "cross_entropy": _CrossEntropy("cross_entropy", _log_loss, _negative_entropy, "class labels", "probabilities"),
-    "poisson": Loss("poisson", _poisson, _poisson_phi, "non-negative", "positive"),
-    "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive"),
+    "squared": Loss("squared", _squared, torch.square, convex=True, quadratic=True, power=0),
+    "cross_entropy": _CrossEntropy(
+        "cross_entropy",
+        _log_loss,
+        _negative_entropy,
+        "class labels",
+        "probabilities",
+        convex=True,
+        quadratic=False,
+        log_likelihood=1,
+    ),
+    "poisson": Loss(
+        "poisson",
+        _poisson,
+        _poisson_phi,
+        "non-negative",
+        "positive",
+        convex=True,
+        quadratic=False,
+        power=1,
+        log_likelihood=0.5,
+    ),
+    "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive", quadratic=False, power=2),
     "tweedie": tweedie(1.5),
+    "absolute": Loss("absolute", _absolute, convex=True, quadratic=False, slopes=(1, 1)),
 }
+
+#: Losses with a parameter, by the name that stands before it: "tweedie(1.7)".
+FAMILIES = {"tweedie": tweedie, "pinball": pinball}
+
+
+def named(text: str) -> Loss | None:
+    """The loss of a text, a key of :data:`LOSSES` or such as "pinball(0.9)"; None if there is none."""
+    family = re.fullmatch(r"(\w+)\(([-+]?[\d.]+(?:e[-+]?\d+)?)\)", text)
+    if text not in LOSSES and family and family[1] in FAMILIES:
+        return FAMILIES[family[1]](float(family[2]))
+    return LOSSES.get(text)
 
 
 def resolve_loss(loss) -> Loss:
-    """The :class:`Loss` that an estimator's ``loss`` argument names: a key of :data:`LOSSES`, a Loss, or a callable ``loss(y, a)``."""
+    """The :class:`Loss` that an estimator's ``loss`` means: a text that :func:`named` knows, a Loss, or a callable."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, str):
-        if loss not in LOSSES:
+        found = named(loss)
+        if found is None:
             known = ", ".join(sorted(LOSSES))
-            raise ValueError(f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)")
-        return LOSSES[loss]
+            raise ValueError(
+                f"loss = {loss!r} is unknown; choose one of {known}, or pass a Loss or a callable loss(y, a)"
+            )
+        return found
     if callable(loss):
         return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
     raise TypeError(f"loss must be a name, a Loss or a callable, not {type(loss).__name__}")

@@ -17,8 +17,8 @@ __all__ = ["Loss"]
 class _SoftmaxAverage(torch.autograd.Function):
     """``sum_m softmax(logits)_m F_m`` over dimension -2, with its three-line gradient.
 
-    Autograd's own chain (softmax, product, sum) reads and writes the (M, n) arrays six times; this one does so twice, and
-    memory traffic is what a stack of small networks spends its time on.
+    Autograd's own chain (softmax, product, sum) reads and writes the (M, n) arrays six times; this one does so twice,
+    and memory traffic is what a stack of small networks spends its time on.
     """
 
     @staticmethod
@@ -43,24 +43,42 @@ def _tensors(*arrays):
     return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
 
 
+def not_negative(value: Tensor) -> Tensor:
+    """Zero where rounding took a value below, with the gradient that the value has."""
+    return torch.where(value < 0, value - value.detach(), value)
+
+
 @dataclass(frozen=True)
 class Loss:
-    r"""A loss for predictions of a mean.
+    r"""A loss for predictions of a mean, or of something else.
 
-    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and proves the separation property.
+    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and which aim at the mean.
+    What a solver needs to know of a loss it asks these fields, never the loss's name.
 
     Parameters
     ----------
     name : str
         How errors and tables call it.
     value : callable
-        ``value(y, a)``, the loss of each observation: torch tensors of one shape in, a tensor of that shape out. It must be
-        differentiable in ``a``.
+        ``value(y, a)``, the loss of each observation: torch tensors of one shape in, a tensor of that shape out. It
+        must be differentiable in ``a``.
     phi : callable, optional
-        The convex generator of a Bregman loss, :math:`L(y, a) = \varphi(y) - \varphi(a) - \varphi'(a)(y - a)` up to terms in y alone.
-        Without it :meth:`divergence` is not available and the theory of the paper does not apply.
+        The convex generator of a Bregman loss, :math:`L(y, a) = \varphi(y) - \varphi(a) - \varphi'(a)(y - a)` up to
+        terms in y alone. Without it :meth:`divergence` is not available and the theory of the paper does not apply.
     response, prediction : str
-        Domains of ``y`` and of ``a``, checked before any training: "real", "non-negative", "positive" or "between 0 and 1".
+        Domains of ``y`` and of ``a``, checked before any training: "real", "non-negative", "positive" or "between 0 and
+        1".
+    convex, quadratic : bool, optional
+        Whether the loss is convex in ``a``, and whether it is a parabola that opens upwards there. None: found where it
+        is needed, from the derivatives at the candidates' predictions, and checked.
+    slopes : pair of float, optional
+        What a unit costs that ``a`` falls short of ``y``, and one that it exceeds ``y`` by, if the loss is made of
+        these two straight pieces: constant weights are then those of a linear programme.
+    power : float, optional
+        p, if the loss is the unit deviance of the variance function :math:`\mu^p`: 0 Gaussian, 1 Poisson, 2 gamma.
+    log_likelihood : float, optional
+        k, if minus k times the loss is a log-likelihood up to terms in ``y`` alone. None: it is none, or a dispersion
+        is needed.
 
     Examples
     --------
@@ -70,7 +88,7 @@ class Loss:
     >>> LOSSES["poisson"].check_response([1, -1])
     Traceback (most recent call last):
     ...
-    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct such rows, or choose another loss.
+    ValueError: y must be non-negative for the poisson loss, but y[1] = -1. Drop or correct them, or change the loss.
     """
 
     name: str
@@ -78,11 +96,22 @@ class Loss:
     phi: Callable[[Tensor], Tensor] | None = None
     response: str = "real"
     prediction: str = "real"
+    convex: bool | None = None
+    quadratic: bool | None = None
+    slopes: tuple[float, float] | None = None
+    power: float | None = None
+    log_likelihood: float | None = None
 
     def __post_init__(self):
         for field in ("response", "prediction"):
             if getattr(self, field) not in DOMAINS:
-                raise ValueError(f"{field} = {getattr(self, field)!r} is no domain; choose one of {', '.join(map(repr, DOMAINS))}")
+                raise ValueError(
+                    f"{field} = {getattr(self, field)!r} is no domain; choose one of {', '.join(map(repr, DOMAINS))}"
+                )
+        if self.slopes is not None and not (
+            len(self.slopes) == 2 and all(0 <= s < np.inf for s in self.slopes) and any(self.slopes)
+        ):
+            raise ValueError(f"slopes must be two non-negative numbers, not both zero, but are {self.slopes}")
 
     @property
     def is_classification(self) -> bool:
@@ -90,14 +119,17 @@ class Loss:
         return False
 
     def __call__(self, y, a):
-        """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in, tensor out."""
+        """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in,
+        tensor out.
+        """
         (y, a), to_numpy = _tensors(y, a)
         check_shapes(y, a, y.shape)
         out = self.value(y, a)
         return out.numpy() if to_numpy else out
 
     def divergence(self, mu, a):
-        r"""The divergence :math:`l(\mu, a) \ge 0` of the separation property: excess risk of predicting ``a`` where the mean is ``mu``.
+        r"""The divergence :math:`l(\mu, a) \ge 0` of the separation property: excess risk of predicting ``a`` where the
+        mean is ``mu``.
 
         Parameters
         ----------
@@ -106,17 +138,18 @@ class Loss:
         """
         if self.phi is None:
             raise ValueError(
-                f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(..., phi=...)"
+                f"the loss {self.name!r} has no generator phi, so no divergence: it need not separate; give Loss(...,"
+                " phi=...)"
             )
         (mu, a), to_numpy = _tensors(mu, a)
         check_leading(mu, a)
         with torch.enable_grad():
             at = a.detach().requires_grad_() if not a.requires_grad else a
             slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
-        out = self.phi(mu) - self.phi(a) - slope * (mu - a)
+        out = not_negative(self.phi(mu) - self.phi(a) - slope * (mu - a))
         return out.numpy() if to_numpy else out
 
-    # --- what training needs -------------------------------------------------------------------------------------------------------------
+    # --- what training needs ------------------------------------------------------------
 
     def candidates(self, y: Tensor, F: Tensor) -> Tensor:
         """All that the loss of an average needs to know of the candidates: (..., n), (..., M, n) -> (..., M, n)."""
@@ -144,33 +177,47 @@ class Loss:
             second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
         return first.detach(), torch.zeros_like(a) if second is None else second
 
-    def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
-        """How much the loss can move when weights move: half curvature times variance between models, at equal weights; (...,).
+    def slope(self, y: Tensor, a: Tensor) -> Tensor:
+        """The first of the two alone, in a third of the time."""
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            return torch.autograd.grad(self.value(y, a).sum(), a)[0]
 
-        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is the ambiguity of the ensemble
-        (Krogh & Vedelsby 1995). Labels count by ``share`` (..., n), of mean one: those of a fold that is held out have none.
+    def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
+        """How much the loss can move when weights move: half curvature times variance between models, at equal weights;
+        (...,).
+
+        Training divides by it, so that steps and penalty mean the same in euros and in cents. For squared loss it is
+        the ambiguity of the ensemble (Krogh & Vedelsby 1995). Labels count by ``share`` (..., n), of mean one: those of
+        a fold that is held out have none.
         """
         F = self.linear(G)
         a = F.mean(-2)
         curvature, spread = self.derivatives(y, a)[1].abs(), F.var(-2, correction=0)
         scale, level = 0.5 * (curvature * spread).mean(-1), self.value(y, a).abs()
-        if share is not None:  # the mean curvature of what counts; what models say of the observed class is a label, too
+        if (
+            share is not None
+        ):  # the mean curvature of what counts; what models say of the observed class is a label, too
             counted, level = share * spread, share * level
             everywhere = (counted if self.is_classification else spread).mean(-1)
-            scale = 0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))  # the ratio is exactly two for squared loss
+            scale = (
+                0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))
+            )  # the ratio is exactly two for squared loss
         level = level.mean(-1)
         fallback = torch.where(level > 0, level, torch.ones_like(level))
         return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
 
-    # --- domains ----------------------------------------------------------------------------------------------------------------
+    # --- domains ------------------------------------------------------------
 
     def check_response(self, y) -> None:
         """Raise ValueError if some ``y`` lies outside the loss's domain."""
-        advice = "Drop or correct such rows, or choose another loss."
+        advice = "Drop or correct them, or change the loss."
         check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
     def check_value(self, y, a) -> None:
-        """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of shape (n,)."""
+        """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of
+        shape (n,).
+        """
         y, a = torch.tensor(y), torch.tensor(a, requires_grad=True)
         try:
             out = self.value(y, a)
@@ -181,12 +228,15 @@ class Loss:
         if getattr(out, "shape", None) != y.shape:
             given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(
-                f"loss {self.name!r} must return a tensor of shape (n,), one number for each observation, not their mean; it gave {given}"
+                f"loss {self.name!r} must return a tensor of shape (n,), one number for each observation, not their"
+                f" mean; it gave {given}"
             )
 
     def check_predictions(self, F, names=None) -> None:
         """Raise ValueError if a candidate prediction ``F[i, m]`` lies outside the loss's domain."""
-        advice = "Clip or transform the model's output, or choose another loss."
+        advice = "Clip or transform the output, or change the loss."
         for m in range(F.shape[1]):
-            what, where = (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
+            what, where = (
+                (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
+            )
             check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)

@@ -1,14 +1,17 @@
-"""What several relatives need: losses of each model, log-likelihoods, and errors that name a loss which a method cannot take."""
+"""What several relatives need: losses of each model, log-likelihoods, errors that name a loss which a method cannot
+take.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from localma.losses import LOSSES, Loss
+from localma.losses import Loss
 
-__all__ = ["log_likelihood", "losses_of_models", "need_squared", "softmax"]
+__all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared", "softmax"]
 
-# A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is as good.
+# A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is
+# as good.
 LEAST_VARIANCE = 1e-12
 
 
@@ -23,33 +26,33 @@ def variances(losses: np.ndarray) -> np.ndarray:
     return np.maximum(v, LEAST_VARIANCE * v.max() or 1.0)
 
 
-def log_likelihood(method: str, loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
+def log_likelihood(loss: Loss, losses: np.ndarray, variance=None) -> np.ndarray:
     r"""log p_m(y_i | x_i) of each model, (n, M), up to terms that all models share.
 
-    Squared loss stands for Gaussian errors of the given ``variance`` (a number or one for each model), the Poisson deviance for counts, and
-    cross-entropy is a log-likelihood itself.
-
-    Raises
-    ------
-    ValueError
-        For other losses, which do not say how likely an observation is without a dispersion.
+    Squared loss (``Loss(power=0)``) stands for Gaussian errors of the given ``variance`` (a number or one for each
+    model); others say themselves what their log-likelihood is: ``Loss(log_likelihood=...)``.
     """
-    if loss.is_classification:
-        return -losses
-    if loss == LOSSES["poisson"]:
-        return -0.5 * losses
-    if loss == LOSSES["squared"]:
+    if loss.power == 0:
         return -0.5 * (losses / variance + np.log(variance))
-    raise ValueError(
-        f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or 'cross_entropy', "
-        "or an average that needs the loss alone, such as GlobalMA or GreedySelection"
-    )
+    return -(loss.log_likelihood or 0.0) * losses
+
+
+def need_likelihood(method: str, loss: Loss) -> None:
+    """Raise ValueError for a loss that does not say how likely an observation is without a dispersion."""
+    if loss.power != 0 and loss.log_likelihood is None:
+        raise ValueError(
+            f"loss = {loss.name!r} has no likelihood that {method} could weigh models by; use 'squared', 'poisson' or"
+            " 'cross_entropy', a Loss that declares its log_likelihood, or an average that needs the loss alone, such"
+            " as GlobalMA or GreedySelection"
+        )
 
 
 def need_squared(method: str, loss: Loss) -> None:
     """Raise ValueError for any loss but the squared one."""
-    if loss != LOSSES["squared"]:
-        raise ValueError(f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses")
+    if loss.power != 0:
+        raise ValueError(
+            f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses"
+        )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

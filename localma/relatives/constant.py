@@ -8,22 +8,22 @@ from scipy.optimize import nnls
 from localma.averages.constant import _Constant
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
-from localma.losses import LOSSES
-from localma.relatives.common import log_likelihood, losses_of_models, need_squared, softmax, variances
+from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
 
 
 class BatesGranger(_Constant):
-    r"""Weights from the second moments S of the models' errors: :math:`w \propto S^{-1} 1`, or :math:`w_m \propto 1 / S_{mm}`.
+    r"""Weights from the second moments S of the models' errors: :math:`w \propto S^{-1} 1`, or
+    :math:`w_m \propto 1 / S_{mm}`.
 
     Parameters
     ----------
     models, loss
         As in :class:`localma.LocalMA`; squared loss only.
     covariance : {"full", "diagonal"}
-        Full: the best weights that sum to one, whatever their signs (GW without its sign constraint). Diagonal: as if errors were uncorrelated;
-        these weights are positive.
+        Full: the best weights that sum to one, whatever their signs (GW without its sign constraint). Diagonal: as if
+        errors were uncorrelated; these weights are positive.
 
     Attributes
     ----------
@@ -32,9 +32,10 @@ class BatesGranger(_Constant):
 
     Notes
     -----
-    Source: Bates and Granger (1969), The combination of forecasts. Simplified: all observations count the same, where the source forgets
-    old ones. Where S is singular (identical models) the least-norm solution is taken. Diagonal is the better choice when n is small against
-    M and errors are hardly correlated; full when two models err together and one can be subtracted from the other.
+    Source: Bates and Granger (1969), The combination of forecasts. Simplified: all observations count the same, where
+    the source forgets old ones. Where S is singular (identical models) the least-norm solution is taken. Diagonal is
+    the better choice when n is small against M and errors are hardly correlated; full when two models err together and
+    one can be subtracted from the other.
 
     Examples
     --------
@@ -50,9 +51,11 @@ class BatesGranger(_Constant):
         super().__init__(models, loss=loss)
         self.covariance = covariance
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         need_squared("BatesGranger", loss)
         choose("covariance", self.covariance, ("full", "diagonal"))
+
+    def _fit_weights(self, X, F, y, loss):
         errors = y[:, None] - F
         if self.covariance == "diagonal":
             precision = 1 / variances(errors**2)
@@ -72,12 +75,13 @@ class InformationWeights(_Constant):
     Parameters
     ----------
     models, loss
-        As in :class:`localma.LocalMA`; squared (Gaussian errors, each model with a variance of its own), poisson or cross_entropy.
+        As in :class:`localma.LocalMA`; squared (Gaussian errors, each model with a variance of its own), poisson or
+        cross_entropy.
     criterion : {"aic", "bic"}
         How many units of deviance a fitted parameter costs: 2, or log n.
     n_parameters : int or array of shape (M,)
-        Parameters of each model that were estimated *on this sample*. Frozen models have none, and then AIC and BIC weights are
-        the same.
+        Parameters of each model that were estimated *on this sample*. Frozen models have none, and then AIC and BIC
+        weights are the same.
     prior : array of shape (M,), optional
         Prior probabilities; equal ones by default.
 
@@ -87,11 +91,12 @@ class InformationWeights(_Constant):
 
     Notes
     -----
-    Sources: Buckland, Burnham and Augustin (1997), Model selection: an integral part of inference; Hoeting, Madigan, Raftery and Volinsky (1999),
-    Bayesian model averaging: a tutorial. For frozen models both are the posterior probabilities of Bayesian model averaging: exactly so
-    where a model is a likelihood (Poisson, classes), and for Gaussian errors with the prior density :math:`1 / \sigma^2`. Simplified: nothing for
-    frozen models; otherwise BIC stands for a marginal likelihood. The better choice when one model is
-    right and must be found; as n grows it becomes the best single model, not the best average.
+    Sources: Buckland, Burnham and Augustin (1997), Model selection: an integral part of inference; Hoeting, Madigan,
+    Raftery and Volinsky (1999), Bayesian model averaging: a tutorial. For frozen models both are the posterior
+    probabilities of Bayesian model averaging: exactly so where a model is a likelihood (Poisson, classes), and for
+    Gaussian errors with the prior density :math:`1 / \sigma^2`. Simplified: nothing for frozen models; otherwise BIC
+    stands for a marginal likelihood. The better choice when one model is right and must be found; as n grows it becomes
+    the best single model, not the best average.
 
     Examples
     --------
@@ -108,30 +113,38 @@ class InformationWeights(_Constant):
         self.n_parameters = n_parameters
         self.prior = prior
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        need_likelihood("InformationWeights", loss)
         choose("criterion", self.criterion, ("aic", "bic"))
-        n, M = F.shape[:2]
-        k = self._each("n_parameters", self.n_parameters, M)
-        prior = self._each("prior", 1.0 if self.prior is None else self.prior, M)
-        if not prior.any():
+        if not self._each(M)[1].any():
             raise ValueError("prior must give some model a positive probability")
+
+    def _fit_weights(self, X, F, y, loss):
+        n, M = F.shape[:2]
+        k, prior = self._each(M)
         losses = losses_of_models(loss, y, F)
-        v = variances(losses) if loss == LOSSES["squared"] else None
-        deviance = -2 * log_likelihood("InformationWeights", loss, losses, v).sum(0)
+        v = variances(losses) if loss.power == 0 else None
+        deviance = -2 * log_likelihood(loss, losses, v).sum(0)
         price = 2 if self.criterion == "aic" else np.log(n)
         with np.errstate(divide="ignore"):  # a prior of zero
             self.weights_ = softmax(np.log(prior) - 0.5 * (deviance + price * k))
 
-    @staticmethod
-    def _each(name, value, M):
-        value = np.asarray(value, dtype=float)
-        if value.shape not in ((), (M,)) or not np.isfinite(value).all() or (value < 0).any():
-            raise ValueError(f"{name} must be non-negative, one number or one for each of the {M} models, but is {value.tolist()}")
-        return np.broadcast_to(value, M)
+    def _each(self, M):
+        """The number of parameters and the prior probability of each model."""
+        values = []
+        for name, given in (("n_parameters", self.n_parameters), ("prior", 1.0 if self.prior is None else self.prior)):
+            value = np.asarray(given)
+            numbers = value.dtype.kind in "biuf" and value.shape in ((), (M,))
+            if not (numbers and np.isfinite(value).all() and (value >= 0).all()):
+                one = f"one number or one for each of the {M} models"
+                raise ValueError(f"{name} must be non-negative, {one}, but is {value.tolist()}")
+            values.append(np.broadcast_to(value.astype(float), M))
+        return values
 
 
 class AdaptiveMixing(_Constant):
-    r"""ARM, adaptive regression by mixing: likelihood weights from one half of the sample with variances from the other, averaged over splits.
+    r"""ARM, adaptive regression by mixing: likelihood weights from one half of the sample with variances from the
+    other, averaged over splits.
 
     Parameters
     ----------
@@ -147,10 +160,11 @@ class AdaptiveMixing(_Constant):
 
     Notes
     -----
-    Source: Yang (2001), Adaptive regression by mixing. Simplified: the source's first half also fits the models; ours are frozen, so it estimates the
-    error variances alone, and nothing at all for Poisson and classes. Compared with :class:`InformationWeights`, half the sample
-    decides and splits are averaged, so that nearly equal models share the weight for longer. The better choice when one wants to be nearly as good
-    as the best single model without betting on it.
+    Source: Yang (2001), Adaptive regression by mixing. Simplified: the source's first half also fits the models; ours
+    are frozen, so it estimates the error variances alone, and nothing at all for Poisson and classes. Compared with
+    :class:`InformationWeights`, half the sample decides and splits are averaged, so that nearly equal models share the
+    weight for longer. The better choice when one wants to be nearly as good as the best single model without betting on
+    it.
 
     Examples
     --------
@@ -168,16 +182,19 @@ class AdaptiveMixing(_Constant):
         self.splits = splits
         self.random_state = random_state
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        need_likelihood("AdaptiveMixing", loss)
         check_whole("splits", self.splits, 1)
         if len(y) < 2:
             raise ValueError("X has one row, but AdaptiveMixing halves the sample; give two or more")
+
+    def _fit_weights(self, X, F, y, loss):
         losses, rng = losses_of_models(loss, y, F), np.random.default_rng(resolve_seed(self.random_state))
         weights = []
         for _ in range(self.splits):
             first, second = np.array_split(losses[rng.permutation(len(y))], 2)
-            v = variances(first) if loss == LOSSES["squared"] else None
-            weights.append(softmax(log_likelihood("AdaptiveMixing", loss, second, v).sum(0)))
+            v = variances(first) if loss.power == 0 else None
+            weights.append(softmax(log_likelihood(loss, second, v).sum(0)))
         self.weights_ = np.mean(weights, 0)
 
 
@@ -196,9 +213,10 @@ class NonNegativeStacking(_Constant):
 
     Notes
     -----
-    Source: Breiman (1996), Stacked regressions; solved by scipy's :func:`scipy.optimize.nnls` (Lawson and Hanson, 1974). Simplified: the source
-    cross-validates the models to get honest predictions; frozen models' predictions are honest. The better choice when all
-    models are too small or too large by a factor (it rescales), the worse one when they are off by a constant.
+    Source: Breiman (1996), Stacked regressions; solved by scipy's :func:`scipy.optimize.nnls` (Lawson and Hanson,
+    1974). Simplified: the source cross-validates the models to get honest predictions; frozen models' predictions are
+    honest. The better choice when all models are too small or too large by a factor (it rescales), the worse one when
+    they are off by a constant.
 
     Examples
     --------
@@ -209,13 +227,16 @@ class NonNegativeStacking(_Constant):
     array([2., 0.])
     """
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         need_squared("NonNegativeStacking", loss)
+
+    def _fit_weights(self, X, F, y, loss):
         self.weights_ = nnls(F, y)[0]
 
 
 class GreedySelection(_Constant):
-    """Ensemble selection: add, again and again, the model that makes the average best; a model's weight is how often it was taken.
+    """Ensemble selection: add, again and again, the model that makes the average best; a model's weight is how often it
+    was taken.
 
     Parameters
     ----------
@@ -233,9 +254,10 @@ class GreedySelection(_Constant):
 
     Notes
     -----
-    Source: Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models. Simplified: it starts from
-    the best model and does not bag the library. It walks to the same optimum as :class:`localma.GlobalMA` and stops on the way.
-    The better choice with very many models, or with a measure that has no gradient.
+    Source: Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models. Simplified:
+    it starts from the best model and does not bag the library. It walks to the same optimum as
+    :class:`localma.GlobalMA` and stops on the way. The better choice with very many models, or with a measure that has
+    no gradient.
 
     Examples
     --------
@@ -251,8 +273,10 @@ class GreedySelection(_Constant):
         super().__init__(models, loss=loss)
         self.rounds = rounds
 
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
         check_whole("rounds", self.rounds, 1)
+
+    def _fit_weights(self, X, F, y, loss):
         total, path, values = np.zeros_like(F[:, 0]), [], []
         for taken in range(1, self.rounds + 1):
             trials = [loss(y, (total + F[:, m]) / taken).mean() for m in range(F.shape[1])]

@@ -9,8 +9,7 @@ from sklearn.model_selection import KFold
 
 from localma.checks import choose, resolve_seed
 from localma.engine import first_smallest, one_thread
-from localma.losses import LOSSES
-from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, softmax
+from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood, softmax
 from localma.relatives.local import Local, linear_basis
 
 __all__ = ["HierarchicalStacking", "MixtureOfExperts"]
@@ -21,22 +20,24 @@ PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # what penalty="cv" chooses from
 def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
     """(A, variance) of ``w(x) = softmax(basis(x) A)`` with the smallest penalised criterion, by L-BFGS in float64.
 
-    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance is that of
-    competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an earlier fit returned.
+    The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance
+    is that of competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an
+    earlier fit returned.
     """
     M, target = F.shape[1], torch.tensor(y)
     bound = [(None, None)] * (basis.shape[1] * M)
     if objective == "competitive":
         losses = losses_of_models(loss, y, F)
-        if loss == LOSSES["squared"]:
+        if loss.power == 0:
             bound.append((np.log(LEAST_VARIANCE * losses.mean() or 1.0), None))
             first, L = np.log(max(losses.min(1).mean(), np.exp(bound[-1][0]))), torch.tensor(losses.T)
         else:
-            density = torch.tensor(log_likelihood("MixtureOfExperts", loss, losses).T)
+            density = torch.tensor(log_likelihood(loss, losses).T)
 
         def criterion(logits, t):
             joint = torch.log_softmax(logits, 0) + (-0.5 * (L * torch.exp(-t) + t) if len(t) else density)
             return -torch.logsumexp(joint, 0).mean()
+
     else:
         G = loss.candidates(target, torch.tensor(np.ascontiguousarray(F)).movedim(0, -1))
         unit = loss.scale(G, target)
@@ -56,7 +57,9 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
         return total.item(), parameters.grad.numpy()
 
     A, variance = (np.zeros((basis.shape[1], M)), None) if start is None else start
-    theta = np.append((A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance))
+    theta = np.append(
+        (A / units).ravel(), [] if len(bound) == size else first if variance is None else np.log(variance)
+    )
     options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-8, "gtol": 1e-6}
     with one_thread():
         theta = minimize(value, theta, jac=True, method="L-BFGS-B", bounds=bound, options=options).x
@@ -72,9 +75,9 @@ def fit_path(basis, F, y, loss, objective, penalties):
 
 
 def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
-    """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold cross-validation."""
-    if not (penalty == "cv" or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
-        raise ValueError(f'penalty must be a non-negative number or "cv", but is {penalty!r}')
+    """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold
+    cross-validation.
+    """
     path = PENALTIES if penalty == "cv" else (penalty,)
     if len(path) > 1 and len(y) > 1:
         value = np.zeros(len(path))
@@ -87,16 +90,28 @@ def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
     return A, variance, path[-1]
 
 
-class MixtureOfExperts(Local):
+class _Gate(Local):
+    """Gates have a penalty."""
+
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
+        penalty = self.penalty
+        if not (penalty == "cv" or (np.isscalar(penalty) and not isinstance(penalty, str) and 0 <= penalty < np.inf)):
+            raise ValueError(f'penalty must be a non-negative number or "cv", but is {penalty!r}')
+
+
+class MixtureOfExperts(_Gate):
     r"""Mixture of frozen experts with a linear gate: :math:`w(x) = \mathrm{softmax}(a + Bx)`.
 
     Parameters
     ----------
     models, loss
-        As in :class:`localma.LocalMA`; every loss for the cooperative objective; squared, poisson or cross_entropy for the competitive one.
+        As in :class:`localma.LocalMA`; every loss for the cooperative objective; squared, poisson or cross_entropy for
+        the competitive one.
     objective : {"cooperative", "competitive"}
-        Cooperative: the loss of the averaged prediction, so that experts may correct each other. Competitive: minus the log-density of the
-        mixture, :math:`-\log \sum_m w_m(x)\, p_m(y)`, so that each observation looks for one expert. For cross-entropy they are the same.
+        Cooperative: the loss of the averaged prediction, so that experts may correct each other. Competitive: minus the
+        log-density of the mixture, :math:`-\log \sum_m w_m(x)\, p_m(y)`, so that each observation looks for one expert.
+        For cross-entropy they are the same.
     penalty : float or "cv"
         On the squares of B. "cv": by five-fold cross-validation among powers of ten.
     random_state : int, RandomState or None
@@ -112,9 +127,10 @@ class MixtureOfExperts(Local):
 
     Notes
     -----
-    Source: Jacobs, Jordan, Nowlan and Hinton (1991), Adaptive mixtures of local experts. Simplified: the experts are frozen and share one
-    variance. Cooperative, it is LocalMA without a hidden layer. The better choice when the borders between the experts' regions are
-    straight or n is small; competitive when for each x one expert is right and the question is which.
+    Source: Jacobs, Jordan, Nowlan and Hinton (1991), Adaptive mixtures of local experts. Simplified: the experts are
+    frozen and share one variance. Cooperative, it is LocalMA without a hidden layer. The better choice when the borders
+    between the experts' regions are straight or n is small; competitive when for each x one expert is right and the
+    question is which.
 
     Examples
     --------
@@ -128,14 +144,18 @@ class MixtureOfExperts(Local):
     """
 
     def __init__(self, models=None, *, loss="squared", objective="cooperative", penalty="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.objective = objective
         self.penalty = penalty
         self.random_state = random_state
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         choose("objective", self.objective, ("cooperative", "competitive"))
+        if self.objective == "competitive":
+            need_likelihood("MixtureOfExperts", loss)
+
+    def _fit_rule(self, Z, F, y, loss):
         options = (self.objective, self.penalty, self.random_state)
         A, self.variance_, self.penalty_ = fit_chosen(linear_basis(Z), F, y, loss, *options)
         return A
@@ -144,16 +164,17 @@ class MixtureOfExperts(Local):
         return softmax(linear_basis(Z) @ self.rule_)
 
 
-class HierarchicalStacking(Local):
-    r"""Stacking with weights that vary over basis functions and are pooled: :math:`w(x) = \mathrm{softmax}(\varphi(x) A)`.
+class HierarchicalStacking(_Gate):
+    r"""Stacking with weights that vary over basis functions and are pooled:
+    :math:`w(x) = \mathrm{softmax}(\varphi(x) A)`.
 
     Parameters
     ----------
     models, loss
         As in :class:`localma.LocalMA`; every loss.
     penalty : float or "cv"
-        How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv": by five-fold
-        cross-validation among powers of ten.
+        How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv":
+        by five-fold cross-validation among powers of ten.
     random_state : int, RandomState or None
         For the folds.
 
@@ -166,10 +187,11 @@ class HierarchicalStacking(Local):
 
     Notes
     -----
-    Source: Yao, Pirš, Vehtari and Gelman (2022), Bayesian hierarchical stacking: some models are (somewhere) useful. Simplified: the mode of the
-    posterior instead of its samples, the prior's scale by cross-validation instead of a prior of its own, and the loss of the averaged
-    prediction instead of the log-density of the mixture (the same thing for cross-entropy). The better choice when weights change smoothly
-    and additively, when n is small, or when they may well not change at all.
+    Source: Yao, Pirš, Vehtari and Gelman (2022), Bayesian hierarchical stacking: some models are (somewhere) useful.
+    Simplified: the mode of the posterior instead of its samples, the prior's scale by cross-validation instead of a
+    prior of its own, and the loss of the averaged prediction instead of the log-density of the mixture (the same thing
+    for cross-entropy). The better choice when weights change smoothly and additively, when n is small, or when they may
+    well not change at all.
 
     Examples
     --------
@@ -177,20 +199,21 @@ class HierarchicalStacking(Local):
     >>> from localma.relatives import HierarchicalStacking
     >>> x = np.linspace(-1, 1, 100)
     >>> F = np.stack([0 * x, np.ones(100)], 1)
-    >>> stacking = HierarchicalStacking(random_state=0).fit(x[:, None], abs(x), F=F)  # the second model's weight should be |x|
+    >>> stacking = HierarchicalStacking(random_state=0).fit(x[:, None], abs(x), F=F)  # the second weight should be |x|
     >>> bool(np.abs(stacking.weights(x[:, None])[:, 1] - abs(x)).mean() < 0.05)
     True
     """
 
     def __init__(self, models=None, *, loss="squared", penalty="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.penalty = penalty
         self.random_state = random_state
 
     def _fit_rule(self, Z, F, y, loss):
         medians = np.median(Z, 0)
-        A, _, self.penalty_ = fit_chosen(self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state)
+        A, _, self.penalty_ = fit_chosen(
+            self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state
+        )
         return A, medians
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""What relatives with weights that depend on the input share, and two that borrow their fit: ridge regression and a classifier."""
+"""What relatives with weights that depend on the input share, and two that borrow their fit: a ridge and a
+classifier.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from localma.averages import ModelAverage
+from localma.averages.packing import record
 from localma.engine import first_smallest
 from localma.engine.tiles import standardization
 from localma.relatives.common import losses_of_models, need_squared
@@ -17,18 +20,28 @@ __all__ = ["FeatureStacking", "RightProbability"]
 RIDGES = tuple(10.0**k for k in range(-3, 6))
 
 
+def _restored(values):
+    model = LogisticRegression()
+    vars(model).update(values)
+    return model
+
+
+# the default classifier of RightProbability is made of arrays
+record(LogisticRegression, lambda model: dict(vars(model)), _restored)
+
+
 class Local(ModelAverage):
     """Base of the local relatives: flat covariates, standardised by the sample; ``rule_`` is what was learned.
 
     Subclasses define ``_fit_rule(Z, F, y, loss)``, which returns the rule, and ``_rule_weights(Z)``.
     """
 
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "rule_")  # set last
-
-    def _fit_weights(self, X, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         if X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but {type(self).__name__} reads (n, d); flatten X")
+
+    def _fit_weights(self, X, F, y, loss):
         mean, scale = standardization(torch.tensor(np.asarray(X, dtype=float)).unsqueeze(0))
         self.mean_, self.scale_ = mean[0].numpy(), scale[0].numpy()
         self.rule_ = self._fit_rule((X - self.mean_) / self.scale_, F, y, loss)
@@ -43,7 +56,8 @@ def linear_basis(Z):
 
 
 class FeatureStacking(Local):
-    r"""Feature-weighted linear stacking: :math:`w_m(x) = a_m + b_m^\top x`, by ridge regression, without any constraint.
+    r"""Feature-weighted linear stacking: :math:`w_m(x) = a_m + b_m^\top x`, by ridge regression, without any
+    constraint.
 
     Parameters
     ----------
@@ -54,14 +68,15 @@ class FeatureStacking(Local):
     ----------
     rule_ : array of shape (d + 1, M)
     ridge_ : float
-        The ridge penalty, chosen by leave-one-out cross-validation (exact, in closed form: scikit-learn's ``RidgeCV``) among powers of ten.
+        The ridge penalty, chosen by leave-one-out cross-validation (exact, in closed form: scikit-learn's ``RidgeCV``)
+        among powers of ten.
 
     Notes
     -----
-    Sources: Sill, Takács, Mackey and Lin (2009), Feature-weighted linear stacking; the same weights with other basis functions in Wakayama and
-    Sugasawa (2024), Ensemble prediction via covariate-dependent stacking. Simplified: the features are the covariates themselves.
-    Weights may be negative and need not sum to one, so that the average can leave the models' range: the better choice where the truth lies
-    outside it, and a risky one far from the sample.
+    Sources: Sill, Takács, Mackey and Lin (2009), Feature-weighted linear stacking; the same weights with other basis
+    functions in Wakayama and Sugasawa (2024), Ensemble prediction via covariate-dependent stacking. Simplified: the
+    features are the covariates themselves. Weights may be negative and need not sum to one, so that the average can
+    leave the models' range: the better choice where the truth lies outside it, and a risky one far from the sample.
 
     Examples
     --------
@@ -73,12 +88,11 @@ class FeatureStacking(Local):
     True
     """
 
-    def __init__(self, models=None, *, loss="squared"):
-        self.models = models
-        self.loss = loss
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
+        need_squared("FeatureStacking", loss)
 
     def _fit_rule(self, Z, F, y, loss):
-        need_squared("FeatureStacking", loss)
         unit = np.sqrt(np.mean(F**2)) or 1.0  # so that a ridge means the same in euros and in cents
         basis = linear_basis(Z)
         design = (basis[:, :, None] * F[:, None, :] / unit).reshape(len(y), -1)
@@ -103,15 +117,17 @@ class RightProbability(Local):
     Attributes
     ----------
     rule_ : list of classifiers, or a classifier
-        For cross-entropy one for each model, of whether its most probable class was the right one (a number where that never or always
-        happened). For other losses a single one, of which model came closest (the model's number where that was always the same).
+        For cross-entropy one for each model, of whether its most probable class was the right one (a number where that
+        never or always happened). For other losses a single one, of which model came closest (the model's number where
+        that was always the same).
 
     Notes
     -----
-    Source: Pan, Xiao and Huang (2006), Using input dependent weights for model combination and model selection with multiple sources of
-    data. The source is about classification. Simplified: for means, where no model is ever exactly right, "right" is to come
-    closest of all; a frequency of 0 or n is moved inside by one observation. The better choice when one wants weights that mean
-    something by themselves, or any classifier as the gate; it never asks how the average does, so errors that cancel go unused.
+    Source: Pan, Xiao and Huang (2006), Using input dependent weights for model combination and model selection with
+    multiple sources of data. The source is about classification. Simplified: for means, where no model is ever exactly
+    right, "right" is to come closest of all; a frequency of 0 or n is moved inside by one observation. The better
+    choice when one wants weights that mean something by themselves, or any classifier as the gate; it never asks how
+    the average does, so errors that cancel go unused.
 
     Examples
     --------
@@ -125,9 +141,14 @@ class RightProbability(Local):
     """
 
     def __init__(self, models=None, *, loss="squared", classifier=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.classifier = classifier
+
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
+        gate = self.classifier
+        if gate is not None and not (hasattr(gate, "fit") and hasattr(gate, "predict_proba")):
+            raise TypeError(f"classifier must be None or a scikit-learn classifier with predict_proba, but is {gate!r}")
 
     def _fit_rule(self, Z, F, y, loss):
         if loss.is_classification:
@@ -143,7 +164,9 @@ class RightProbability(Local):
 
     def _rule_weights(self, Z):
         if isinstance(self.rule_, list):
-            p = np.stack([r.predict_proba(Z)[:, 1] if hasattr(r, "predict_proba") else np.full(len(Z), r) for r in self.rule_], 1)
+            p = np.stack(
+                [r.predict_proba(Z)[:, 1] if hasattr(r, "predict_proba") else np.full(len(Z), r) for r in self.rule_], 1
+            )
             p[~p.any(1)] = 1  # where no model is thought right, as by a tree: equal weights
             return p / p.sum(1, keepdims=True)
         if not hasattr(self.rule_, "predict_proba"):

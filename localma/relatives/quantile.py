@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
 from localma.checks import check_whole, resolve_seed
+from localma.engine import simplex_lp
 from localma.losses import pinball
 from localma.relatives.local import Local
 
@@ -21,8 +20,9 @@ CELLS = (1, 2, 4, 8)  # what cells="cv" chooses from
 class QuantileAverage(Local):
     r"""Local average of quantile models under the pinball loss: :math:`w(x) = \sum_k \varphi_k(x) A_k`, fitted exactly.
 
-    The :math:`\varphi_k` are soft memberships in K cells (they are positive and sum to one), the rows :math:`A_k` weights on the simplex, so that the
-    :math:`w(x)` are on it as well. The pinball loss is piecewise linear in A: a linear programme.
+    The :math:`\varphi_k` are soft memberships in K cells (they are positive and sum to one), the rows :math:`A_k`
+    weights on the simplex, so that the :math:`w(x)` are on it as well. The pinball loss is piecewise linear in A: a
+    linear programme.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ class QuantileAverage(Local):
 
     Notes
     -----
-    Source: Fakoor, Kim, Mueller, Smola and Tibshirani (2023), Flexible model aggregation for quantile regression. Simplified: cells
-    instead of a network (that one is ``LocalMA(loss=pinball(level))``), one level at a time, one weight for each model rather than for each
-    pair of levels. For several levels fit one average each and sort the predictions. The better choice when the question is a quantile: a
-    mean cannot answer it.
+    Source: Fakoor, Kim, Mueller, Smola and Tibshirani (2023), Flexible model aggregation for quantile regression.
+    Simplified: cells instead of a network (that one is ``LocalMA(loss=pinball(level))``), one level at a time, one
+    weight for each model rather than for each pair of levels. For several levels fit one average each and sort the
+    predictions. The better choice when the question is a quantile: a mean cannot answer it.
 
     Examples
     --------
@@ -67,14 +67,14 @@ class QuantileAverage(Local):
 
     @property
     def loss(self):
-        return f"pinball({self.level})"
-
-    def _resolve_loss(self):
         return pinball(self.level)
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         if self.cells != "cv":
             check_whole("cells", self.cells, 1, ' or "cv"')
+
+    def _fit_rule(self, Z, F, y, loss):
         seed = resolve_seed(self.random_state)
         self.cells_ = self.cells
         if self.cells == "cv":
@@ -83,10 +83,10 @@ class QuantileAverage(Local):
             value = [0.0] * len(options)
             for i, K in enumerate(options if len(options) > 1 else []):
                 for train, test in folds:
-                    rule = _fit_cells(Z[train], F[train], y[train], self.level, K, seed)
+                    rule = _fit_cells(Z[train], F[train], y[train], loss, K, seed)
                     value[i] += loss(y[test], (_cell_weights(rule, Z[test]) * F[test]).sum(1)).sum()
             self.cells_ = options[int(np.argmin(value))]
-        return _fit_cells(Z, F, y, self.level, self.cells_, seed)
+        return _fit_cells(Z, F, y, loss, self.cells_, seed)
 
     def _rule_weights(self, Z):
         return _cell_weights(self.rule_, Z)
@@ -104,20 +104,12 @@ def _cell_weights(rule, Z):
     return _memberships(centres, width, Z) @ A
 
 
-def _fit_cells(Z, F, y, level, K, seed):
+def _fit_cells(Z, F, y, loss, K, seed):
     n, M = F.shape
     K = min(K, len(np.unique(Z, axis=0)))
     with threadpool_limits(1):
         centres = KMeans(K, n_init=4, random_state=seed).fit(Z).cluster_centers_
     gaps = np.sqrt(np.square(centres[:, None] - centres).sum(-1)) + np.diag(np.full(K, np.inf))
     width = 0.5 * float(np.median(gaps.min(1))) if K > 1 else 1.0
-    design = (_memberships(centres, width, Z)[:, :, None] * F[:, None, :]).reshape(n, K * M)
-    # unknowns: A, then what y exceeds the average by, and what it falls short by
-    cost = np.concatenate([np.zeros(K * M), np.full(n, level), np.full(n, 1 - level)])
-    fit = sparse.hstack([sparse.csr_array(design), sparse.eye_array(n), -sparse.eye_array(n)])
-    simplex = sparse.hstack([sparse.kron(sparse.eye_array(K), np.ones((1, M))), sparse.csr_array((K, 2 * n))])
-    found = linprog(cost, A_eq=sparse.vstack([fit, simplex]), b_eq=np.concatenate([y, np.ones(K)]), method="highs")
-    if found.status != 0:
-        raise FloatingPointError(f"the linear programme of QuantileAverage was not solved ({found.message}); rescale y and F")
-    A = np.maximum(found.x[: K * M].reshape(K, M), 0)
-    return centres, width, A / A.sum(1, keepdims=True)
+    errors = _memberships(centres, width, Z)[:, :, None] * (F - y[:, None])[:, None, :]  # memberships sum to one
+    return centres, width, simplex_lp(errors.reshape(n, K * M), loss.slopes, K)

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KDTree
 
+from localma.averages.packing import record
 from localma.checks import check_whole, choose, resolve_seed
 from localma.engine import first_smallest
 from localma.relatives.common import losses_of_models
@@ -14,34 +15,39 @@ from localma.relatives.local import Local
 __all__ = ["LocalSelection"]
 
 
+record(KDTree, lambda tree: np.asarray(tree.data), KDTree)
+
+
 class LocalSelection(Local):
-    """Localized model selection: at each x the single model that did best nearby, among neighbours or in the cell of a partition.
+    """Localized model selection: at each x the single model that did best nearby, among neighbours or in the cell of a
+    partition.
 
     Parameters
     ----------
     models, loss
         As in :class:`localma.LocalMA`; every loss.
     form : {"neighbours", "partition"}
-        Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut one after the other at
-        the covariate and the place where separate choices gain most.
+        Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut
+        one after the other at the covariate and the place where separate choices gain most.
     size : int or "cv"
-        k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells). "cv": k by
-        leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold cross-validation. Both include the choice of
-        one model for all.
+        k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells).
+        "cv": k by leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold
+        cross-validation. Both include the choice of one model for all.
     random_state : int, RandomState or None
         For the folds.
 
     Attributes
     ----------
     rule_ : object
-        Neighbours: scikit-learn's tree and the losses. Partition: nested (covariate, cut, below, above), with model numbers as leaves.
+        Neighbours: scikit-learn's tree and the losses. Partition: nested (covariate, cut, below, above), with model
+        numbers as leaves.
     size_ : int
 
     Notes
     -----
-    Source: Yang (2008), Localized model selection for regression. Simplified: models are frozen, so that the whole sample judges them and none
-    is kept to fit them; partitions grow greedily. The better choice when each model is right in a region
-    of its own with a sharp border, or when a user must be told which one model was asked.
+    Source: Yang (2008), Localized model selection for regression. Simplified: models are frozen, so that the whole
+    sample judges them and none is kept to fit them; partitions grow greedily. The better choice when each model is
+    right in a region of its own with a sharp border, or when a user must be told which one model was asked.
 
     Examples
     --------
@@ -56,17 +62,20 @@ class LocalSelection(Local):
     """
 
     def __init__(self, models=None, *, loss="squared", form="neighbours", size="cv", random_state=None):
-        self.models = models
-        self.loss = loss
+        super().__init__(models, loss=loss)
         self.form = form
         self.size = size
         self.random_state = random_state
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _check(self, X, y, M, loss):
+        super()._check(X, y, M, loss)
         choose("form", self.form, ("neighbours", "partition"))
-        least = 1 if self.form == "neighbours" else 0
         if self.size != "cv":
-            check_whole("size", self.size, least, ' or "cv"')
+            check_whole("size", self.size, 1 if self.form == "neighbours" else 0, ' or "cv"')
+            if self.form == "neighbours" and self.size > len(y):
+                raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
+
+    def _fit_rule(self, Z, F, y, loss):
         losses = losses_of_models(loss, y, F)
         if self.form == "partition":
             self.size_ = self._depth(Z, losses) if self.size == "cv" else self.size
@@ -79,8 +88,6 @@ class LocalSelection(Local):
             everyone = first_smallest(losses.sum(0) - losses) if n > 1 else first_smallest(losses)
             value = [losses[np.arange(n), chosen].mean() for chosen in [*best, everyone]]
             self.size_ = int([*options, n][int(first_smallest(value))])
-        elif self.size > len(y):
-            raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
         else:
             self.size_ = self.size
         return index, losses
@@ -105,7 +112,9 @@ class LocalSelection(Local):
 
 
 def _selected(index, losses, Z, k, own=0.0):
-    """The model with the smallest loss over the k nearest neighbours of each row, all that are as near as the k-th among them, less its ``own``."""
+    """The model with the smallest loss over the k nearest neighbours of each row, all that are as near as the k-th
+    among them, less its ``own``.
+    """
     chosen = []
     for part in np.array_split(np.arange(len(Z)), -(-len(Z) // 1000)):
         radius = index.query(Z[part], k)[0][:, -1] * (1 + 1e-9)
@@ -117,7 +126,8 @@ def _selected(index, losses, Z, k, own=0.0):
 
 
 def grow(Z, losses, depth, least=5):
-    """Cut so that the best model below plus the best model above lose least: nested (covariate, cut, below, above), or a model's number.
+    """Cut so that the best model below plus the best model above lose least: nested (covariate, cut, below, above), or
+    a model's number.
 
     No cell gets fewer than ``least`` observations; a cut that gains nothing is not made.
     """

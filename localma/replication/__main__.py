@@ -31,7 +31,9 @@ def experiments() -> dict[str, type[Experiment]]:
 
 
 def _parser(known: dict[str, type[Experiment]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m localma.replication", description="Replicate the paper's experiments.")
+    parser = argparse.ArgumentParser(
+        prog="python -m localma.replication", description="Replicate the paper's experiments."
+    )
     commands = parser.add_subparsers(dest="name", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -43,10 +45,19 @@ def _parser(known: dict[str, type[Experiment]]) -> argparse.ArgumentParser:
     )
     common.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default cpu)")
-    common.add_argument("--out", type=Path, default=Path("results"), help="folder for the CSV and provenance files (default results)")
+    common.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder for the CSV and provenance files (default results)"
+    )
     common.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the data, instead of LOCALMA_DATA")
-    common.add_argument("--jobs", type=int, default=1, help="parts of the run to compute side by side, -1 for one on each core (default 1)")
-    common.add_argument("--backend", default="loky", help="joblib's: loky (processes), threading or dask (default loky)")
+    common.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="parts of the run to compute side by side, -1 for one on each core (default 1)",
+    )
+    common.add_argument(
+        "--backend", default="loky", help="joblib's: loky (processes), threading or dask (default loky)"
+    )
     common.add_argument("--scheduler", metavar="ADDRESS", help="with dask, of the scheduler whose workers compute")
     for name, experiment in known.items():
         if experiment.tunes:
@@ -67,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser(known)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.error(f"{options.name} does not know {unknown[0]}; {parser.prog} {options.name} --help says what it knows")
+        parser.error(
+            f"{options.name} does not know {unknown[0]}; {parser.prog} {options.name} --help says what it knows"
+        )
     _check(parser, options)
     if options.data is not None:
         os.environ["LOCALMA_DATA"] = str(options.data.resolve())  # processes side by side inherit it
@@ -109,7 +122,9 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         with tempfile.TemporaryFile(dir=options.out):
             pass
     except OSError as error:
-        parser.error(f"argument --out: {options.out} is not a folder that can be written to ({error.strerror}); give another")
+        parser.error(
+            f"argument --out: {options.out} is not a folder that can be written to ({error.strerror}); give another"
+        )
 
 
 def _options(kind: type[Experiment], options: argparse.Namespace) -> dict:

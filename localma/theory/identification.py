@@ -1,7 +1,9 @@
-r"""Which weights does the best average have? How far apart optimal weights can be, and how the distance to them follows from the risk.
+r"""Which weights does the best average have? How far apart optimal weights can be, and how the distance to them follows
+from the risk.
 
-The book's chapter ``book/theory/weights`` derives it all: what stands behind Theorem 3 of the paper, restated.
-For one scalar response. Leading dimensions are welcome, as in :mod:`localma.theory.risks`: candidates ``F`` are ``(..., n, M)``, ``mu`` is ``(..., n)``.
+The book's chapter ``book/theory/weights`` derives it all: what stands behind Theorem 3 of the paper, restated. For one
+scalar response. Leading dimensions are welcome, as in :mod:`localma.theory.risks`: candidates ``F`` are
+``(..., n, M)``, ``mu`` is ``(..., n)``.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from localma.theory.risks import _arrays, oracle_prediction
 
@@ -17,8 +20,9 @@ __all__ = ["distance_bound", "distance_to_optimal_set", "invisible_direction", "
 MOST_MODELS = 12  # distance_to_optimal_set looks at each of the 2^M - 1 faces of the simplex
 
 
-def invisible_direction(F) -> np.ndarray:
-    """For three models, the direction in which weights can move without moving the average: (f2 - f3, f3 - f1, f1 - f2), up to scale the only one.
+def invisible_direction(F: ArrayLike) -> np.ndarray:
+    """For three models, the direction in which weights can move without moving the average: (f2 - f3, f3 - f1, f1 -
+    f2), up to scale the only one.
 
     Parameters
     ----------
@@ -39,11 +43,11 @@ def invisible_direction(F) -> np.ndarray:
     return np.stack([f2 - f3, f3 - f1, f1 - f2], -1)
 
 
-def optimal_segment(F, mu) -> np.ndarray:
+def optimal_segment(F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """The two ends of the set of optimal weights of three models, at each point.
 
-    The set is the part of the simplex where the average is ``mu`` clipped to the models' range. One end mixes the lowest and the highest
-    prediction, the other the middle one with whichever of these is beyond ``mu``.
+    The set is the part of the simplex where the average is ``mu`` clipped to the models' range. One end mixes the
+    lowest and the highest prediction, the other the middle one with whichever of these is beyond ``mu``.
 
     Parameters
     ----------
@@ -53,7 +57,8 @@ def optimal_segment(F, mu) -> np.ndarray:
     Returns
     -------
     array of shape (..., n, 2, 3)
-        Both ends the same where the optimal weights are unique. Where predictions coincide the set is larger; these are then two of its points.
+        Both ends the same where the optimal weights are unique. Where predictions coincide the set is larger; these are
+        then two of its points.
 
     Examples
     --------
@@ -74,19 +79,22 @@ def optimal_segment(F, mu) -> np.ndarray:
     outer, below, zero = share(low, high), goal <= middle, np.zeros_like(goal)
     first = np.stack([1 - outer, zero, outer], -1)
     to_middle, to_high = share(low, middle), share(middle, high)
-    second = np.where(below[..., None], np.stack([1 - to_middle, to_middle, zero], -1), np.stack([zero, 1 - to_high, to_high], -1))
+    second = np.where(
+        below[..., None], np.stack([1 - to_middle, to_middle, zero], -1), np.stack([zero, 1 - to_high, to_high], -1)
+    )
     ends = np.zeros((*goal.shape, 2, 3))
     np.put_along_axis(ends, order[..., None, :], np.stack([first, second], -2), -1)
     return ends
 
 
-def distance_to_optimal_set(w, F, mu) -> np.ndarray:
+def distance_to_optimal_set(w: ArrayLike, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     r"""Euclidean distance of weights to the set of optimal weights, at each point, for one scalar response.
 
-    That set, :math:`\{v \in \Delta: \sum_m v_m f_m = \operatorname{clip}(\mu)\}`, is a point, a segment or a polytope. Its nearest
-    point lies inside one face of the simplex and is the orthogonal projection onto the part of that face's plane with the right average;
-    so all faces are tried, and the nearest projection that belongs to the set wins. Exact up to rounding; predictions that differ by
-    less than 1e-9 of their size count as equal. The number of faces doubles with each model: at most 12 models.
+    That set, :math:`\{v \in \Delta: \sum_m v_m f_m = \operatorname{clip}(\mu)\}`, is a point, a segment or a polytope.
+    Its nearest point lies inside one face of the simplex and is the orthogonal projection onto the part of that face's
+    plane with the right average; so all faces are tried, and the nearest projection that belongs to the set wins. Exact
+    up to rounding; predictions that differ by less than 1e-9 of their size count as equal. The number of faces doubles
+    with each model: at most 12 models.
 
     Parameters
     ----------
@@ -106,7 +114,9 @@ def distance_to_optimal_set(w, F, mu) -> np.ndarray:
     w, F, mu = _arrays(w, F, mu)
     M = F.shape[-1]
     if M > MOST_MODELS:
-        raise ValueError(f"F holds {M} models; at most {MOST_MODELS} can be handled, because the simplex has 2^M - 1 faces")
+        raise ValueError(
+            f"F holds {M} models; at most {MOST_MODELS} can be handled, because the simplex has 2^M - 1 faces"
+        )
     goal = oracle_prediction("squared", F, mu)
     rounding = 1e-9 * np.maximum(np.abs(F).max(-1), 1e-300)
     best = np.full(goal.shape, np.inf)
@@ -124,12 +134,14 @@ def distance_to_optimal_set(w, F, mu) -> np.ndarray:
     return best
 
 
-def distance_bound(w, F, mu) -> np.ndarray:
-    r"""An upper bound of :func:`~localma.theory.distance_to_optimal_set` that knows only how far the average is from the best one.
+def distance_bound(w: ArrayLike, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
+    r"""An upper bound of :func:`~localma.theory.distance_to_optimal_set` that knows only how far the average is from
+    the best one.
 
-    With predictions in order, :math:`f_{(1)} \le \dots \le f_{(M)}`, the best average a and the gap :math:`g = f(x; w) - a`: for a gap above zero
-    :math:`\sqrt2\, g / \max\{f_{(2)} - f_{(1)}, a - f_{(1)}\}`, for one below zero the same seen from the other end, and never more than the
-    simplex's diameter :math:`\sqrt2`. It is equal to the distance for two models.
+    With predictions in order, :math:`f_{(1)} \le \dots \le f_{(M)}`, the best average a and the gap
+    :math:`g = f(x; w) - a`: for a gap above zero :math:`\sqrt2\, g / \max\{f_{(2)} - f_{(1)}, a - f_{(1)}\}`, for one
+    below zero the same seen from the other end, and never more than the simplex's diameter :math:`\sqrt2`. It is equal
+    to the distance for two models.
 
     Parameters
     ----------
@@ -150,7 +162,9 @@ def distance_bound(w, F, mu) -> np.ndarray:
     """
     w, F, mu = _arrays(w, F, mu)
     if F.shape[-1] < 2:
-        raise ValueError(f"F has shape {F.shape}: its last axis is that of the models, of which at least two are needed")
+        raise ValueError(
+            f"F has shape {F.shape}: its last axis is that of the models, of which at least two are needed"
+        )
     goal = oracle_prediction("squared", F, mu)
     gap = (w * (F - goal[..., None])).sum(-1)
     f = np.sort(F, -1)
@@ -163,8 +177,11 @@ def distance_bound(w, F, mu) -> np.ndarray:
     return np.sqrt(2) * np.where(room > gap, gap / np.where(room > gap, room, 1), gap > 0)
 
 
-def _three(F) -> np.ndarray:
+def _three(F: ArrayLike) -> np.ndarray:
     F = np.asarray(F, dtype=float)
     if F.ndim == 0 or F.shape[-1] != 3:
-        raise ValueError(f"F has shape {F.shape}, but must have three models on its last axis; for others see distance_to_optimal_set")
+        raise ValueError(
+            f"F has shape {F.shape}, but must have three models on its last axis; for others see"
+            " distance_to_optimal_set"
+        )
     return F

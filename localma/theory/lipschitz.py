@@ -1,45 +1,43 @@
 r"""Condition 3, computed: how steep a loss is where predictions lie.
 
-For a Bregman loss the derivative in the prediction is :math:`\partial_a L(y, a) = \varphi''(a) (a - y)`, and that of the divergence
-:math:`l(\mu, a)` is the same with :math:`\mu` in the place of y. So one number bounds both. The book's chapter
-``book/theory/lipschitz`` derives it for each loss and shows where it is infinite.
+For a Bregman loss the derivative in the prediction is :math:`\partial_a L(y, a) = \varphi''(a) (a - y)`, and that of
+the divergence :math:`l(\mu, a)` is the same with :math:`\mu` in the place of y. So one number bounds both. The book's
+chapter ``book/theory/lipschitz`` derives it for each loss and shows where it is infinite.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 
-from localma.losses import Loss, families, resolve_loss
+from localma.losses import Loss, resolve_loss
 from localma.losses.domains import DOMAINS
 
 __all__ = ["lipschitz_constant"]
 
-#: Losses with curvature phi''(a) = 2 a^(-p), by the function that computes them: the deviances with variance function mu^p.
-POWERS = {families._squared: 0.0, families._poisson: 1.0, families._gamma: 2.0}
 GRID = 2001, 201  # predictions and responses at which a loss of unknown form is looked at
 
 
-def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, float] | None = None) -> float:
-    r"""The smallest K with :math:`|L(y, a) - L(y, b)| \le K |a - b|` for all predictions a, b in an interval and all responses y in another.
+def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple[float, float] | None = None) -> float:
+    r"""The smallest K with :math:`|L(y, a) - L(y, b)| \le K |a - b|` for all predictions a, b in an interval and all
+    responses y in another.
 
     The same K serves :math:`l(\mu, a)` when :math:`\mu` ranges over the same interval as y.
 
-    - Squared, Poisson, Gamma, Tweedie (power p = 0, 1, 2, p): in closed form, the largest :math:`2 |a - y| a^{-p}`. It sits at an end of the
-      intervals, or for p > 1 at :math:`a = p y / (p - 1)` if that lies between them.
-    - Cross-entropy: 1 / lower, where ``lower`` and ``upper`` bound each class probability. It is the constant in the *maximum norm* of
-      probabilities. In the sum of absolute differences it is half of that, because probabilities sum to one: what one class loses, the others gain.
-    - Any other loss: the largest absolute derivative, by autograd, on a grid of 2001 predictions and 201 responses. That is a lower bound, and close to the
-      constant only if the loss's slope varies little between the grid's points.
+    - Squared, Poisson, Gamma, Tweedie (power p = 0, 1, 2, p): in closed form, the largest :math:`2 |a - y| a^{-p}`. It
+      sits at an end of the intervals, or for p > 1 at :math:`a = p y / (p - 1)` if that lies between them.
+    - Cross-entropy: 1 / lower, where ``lower`` and ``upper`` bound each class probability. It is the constant in the
+      *maximum norm* of probabilities. In the sum of absolute differences it is half of that, because probabilities sum
+      to one: what one class loses, the others gain.
+    - Any other loss: the largest absolute derivative, by autograd, on a grid of 2001 predictions and 201 responses.
+      That is a lower bound, and close to the constant only if the loss's slope varies little between the grid's points.
 
     Parameters
     ----------
     loss : str, Loss or callable
     lower, upper : float
-        The interval of predictions, inside the loss's domain. Where the domain is positive, ``lower`` must be, too: the constant explodes as it
-        tends to zero.
+        The interval of predictions, inside the loss's domain. Where the domain is positive, ``lower`` must be, too: the
+        constant explodes as it tends to zero.
     y : pair of float, optional
         The interval of responses; the predictions' by default. May be infinite where a closed form is known.
         Not for cross-entropy, whose responses are classes.
@@ -78,10 +76,14 @@ def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, floa
         ("y", low, loss.response),
         ("y", high, loss.response),
     ):
-        if not DOMAINS[domain](np.asarray(end)):
-            advice = "; the loss is infinitely steep at zero, so give the smallest prediction that occurs" if domain == "positive" else ""
+        if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
+            advice = (
+                "; the loss is infinitely steep at zero, so give the smallest prediction that occurs"
+                if domain == "positive"
+                else ""
+            )
             raise ValueError(f"{name} must be {domain} for the {loss.name} loss, but is {end}{advice}")
-    power = _power(loss)
+    power = loss.power  # of a deviance, whose curvature phi''(a) is 2 a^(-p)
     if power is None:
         return _on_a_grid(loss, lower, upper, low, high)
     largest = 0.0
@@ -89,14 +91,8 @@ def lipschitz_constant(loss, lower: float, upper: float, *, y: tuple[float, floa
         at = np.array([lower, upper])
         if power > 1 and lower < (top := power * response / (power - 1)) < upper:
             at = np.append(at, top)
-        largest = max(largest, float((2 * np.abs(at - response) * at**-power).max()))
+        largest = max(largest, float((2 * np.abs(at - response) * at ** -float(power)).max()))
     return largest
-
-
-def _power(loss: Loss) -> float | None:
-    if isinstance(loss.value, partial) and loss.value.func is families._tweedie:
-        return float(loss.value.args[0])
-    return POWERS.get(loss.value)
 
 
 def _of_probabilities(loss: Loss, lower: float, upper: float, y) -> float:
@@ -104,17 +100,21 @@ def _of_probabilities(loss: Loss, lower: float, upper: float, y) -> float:
         raise ValueError(f"y is not for the {loss.name} loss, whose responses are classes; leave it out")
     if not 0 < lower < upper <= 1:
         raise ValueError(
-            f"lower and upper must be probabilities with lower > 0 for the {loss.name} loss, but are {lower} and {upper}; "
-            "the loss is infinitely steep at zero, so give the models' probability floor"
+            f"lower and upper must be probabilities with lower > 0 for the {loss.name} loss, but are {lower} and"
+            f" {upper}; the loss is infinitely steep at zero, so give the models' probability floor"
         )
     return 1 / float(lower)
 
 
 def _on_a_grid(loss: Loss, lower: float, upper: float, low: float, high: float) -> float:
     if not np.isfinite([low, high]).all():
-        raise ValueError(f"y must be finite for the {loss.name} loss, whose constant is found on a grid, but is {(low, high)}")
+        raise ValueError(
+            f"y must be finite for the {loss.name} loss, whose constant is found on a grid, but is {(low, high)}"
+        )
     a, y = torch.meshgrid(
-        torch.linspace(lower, upper, GRID[0], dtype=torch.float64), torch.linspace(low, high, GRID[1], dtype=torch.float64), indexing="ij"
+        torch.linspace(lower, upper, GRID[0], dtype=torch.float64),
+        torch.linspace(low, high, GRID[1], dtype=torch.float64),
+        indexing="ij",
     )
     first, _ = loss.derivatives(y.reshape(-1), a.reshape(-1))
     return float(first.abs().max())

@@ -1,9 +1,9 @@
 r"""Risks, the best that any weights can do, and the terms that a fitted average's risk falls into.
 
-Everything needs the mean :math:`\mu(x)`, which only a simulation knows. The book's chapter ``book/theory/risks`` derives the formulas,
-our restatement of what stands behind Theorems 1-3 of the paper.
-Leading dimensions are welcome everywhere, so that many replications are measured in one call: ``mu`` and predictions ``a`` are
-``(..., n)``, or ``(..., n, K)`` for cross-entropy, the candidates ``F`` are ``(..., n, M)`` or ``(..., n, M, K)``.
+Everything needs the mean :math:`\mu(x)`, which only a simulation knows. The book's chapter ``book/theory/risks``
+derives the formulas, our restatement of what stands behind Theorems 1-3 of the paper. Leading dimensions are welcome
+everywhere, so that many replications are measured in one call: ``mu`` and predictions ``a`` are ``(..., n)``, or
+``(..., n, K)`` for cross-entropy, the candidates ``F`` are ``(..., n, M)`` or ``(..., n, M, K)``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from localma.engine import global_weights
 from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
@@ -19,8 +20,9 @@ from localma.losses import LOSSES, PROBABILITY_FLOOR, Loss, resolve_loss
 __all__ = ["Decomposition", "decompose", "in_sample_risk", "oracle_prediction", "oracle_risk"]
 
 
-def in_sample_risk(loss: str | Loss, mu, a) -> np.ndarray:
-    r"""The risk :math:`R_n = n^{-1} \sum_i l(\mu(x_i), a_i)` of predictions ``a``; on new points, an estimate of the out-of-sample risk (9).
+def in_sample_risk(loss: str | Loss, mu: ArrayLike, a: ArrayLike) -> np.ndarray:
+    r"""The risk :math:`R_n = n^{-1} \sum_i l(\mu(x_i), a_i)` of predictions ``a``; on new points, an estimate of the
+    out-of-sample risk (9).
 
     Parameters
     ----------
@@ -41,14 +43,16 @@ def in_sample_risk(loss: str | Loss, mu, a) -> np.ndarray:
     return resolve_loss(loss).divergence(*_arrays(mu, a)).mean(-1)
 
 
-def oracle_prediction(loss: str | Loss, F, mu) -> np.ndarray:
-    r"""The best that any weights can do at each point: the average of the candidates with the smallest :math:`l(\mu, \cdot)`.
+def oracle_prediction(loss: str | Loss, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
+    r"""The best that any weights can do at each point: the average of the candidates with the smallest
+    :math:`l(\mu, \cdot)`.
 
-    For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss: the derivative
-    of :math:`D_\varphi(\mu, a)` in a is :math:`\varphi''(a)(a - \mu)`, so the divergence falls as a moves towards ``mu`` and rises
-    beyond. For cross-entropy it is a convex programme at each point. Since probabilities sum to one, the
-    Kullback-Leibler divergence is half the sum of K Poisson deviances, so :func:`localma.engine.global_weights` solves all n
-    programmes in one call, within 1e-8 of the optimum (in units of the loss's scale), or with a ConvergenceWarning.
+    For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss:
+    the derivative of :math:`D_\varphi(\mu, a)` in a is :math:`\varphi''(a)(a - \mu)`, so the divergence falls as a
+    moves towards ``mu`` and rises beyond. For cross-entropy it is a convex programme at each point. Since probabilities
+    sum to one, the Kullback-Leibler divergence is half the sum of K Poisson deviances, so
+    :func:`localma.engine.global_weights` solves all n programmes in one call, within 1e-8 of the optimum (in units of
+    the loss's scale), or with a ConvergenceWarning.
 
     Parameters
     ----------
@@ -71,15 +75,17 @@ def oracle_prediction(loss: str | Loss, F, mu) -> np.ndarray:
     loss = resolve_loss(loss)
     F, mu = _arrays(F, mu)
     if loss.phi is None:
-        raise ValueError(f"the loss {loss.name!r} has no generator phi, so the best average is unknown; give Loss(..., phi=...)")
+        raise ValueError(
+            f"the loss {loss.name!r} has no generator phi, so the best average is unknown; give Loss(..., phi=...)"
+        )
     if not loss.is_classification:
         return np.clip(mu, F.min(-1), F.max(-1))
-    F = np.maximum(F, PROBABILITY_FLOOR)
-    w = global_weights(F.swapaxes(-1, -2), mu, LOSSES["poisson"])
-    return (w[..., None] * F).sum(-2)
+    p = np.maximum(F, PROBABILITY_FLOOR)
+    w = global_weights(p.swapaxes(-1, -2), mu, LOSSES["poisson"])
+    return (w[..., None] * p).sum(-2)
 
 
-def oracle_risk(loss: str | Loss, F, mu) -> np.ndarray:
+def oracle_risk(loss: str | Loss, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """The in-sample risk of :func:`oracle_prediction`, (...): a floor under the risk of every average, smooth or not.
 
     Examples
@@ -92,19 +98,26 @@ def oracle_risk(loss: str | Loss, F, mu) -> np.ndarray:
 
 
 class Decomposition(NamedTuple):
-    """The excess risk of a fitted average and its terms, ``excess = approximation + training + stochastic``; each of shape (...)."""
+    """The excess risk of a fitted average and its terms, ``excess = approximation + training + stochastic``; each of
+    shape (...).
+    """
 
     excess: np.ndarray  #: risk of the fitted average minus that of the benchmark
     approximation: np.ndarray  #: risk of the comparison network minus that of the benchmark
-    training: np.ndarray  #: empirical loss of the fitted average minus that of the comparison network; not positive for a minimiser
+    training: (
+        np.ndarray
+    )  #: empirical loss of the fitted average minus that of the comparison network; not positive for a minimiser
     stochastic: np.ndarray  #: the noise, times the difference of the two on the scale of the loss's phi'
 
 
-def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposition:
-    r"""Split the excess in-sample risk of a fitted average into what the network cannot do, what training gained, and noise.
+def decompose(
+    loss: str | Loss, y: ArrayLike, mu: ArrayLike, fitted: ArrayLike, network: ArrayLike, benchmark: ArrayLike
+) -> Decomposition:
+    r"""Split the excess in-sample risk of a fitted average into what the network cannot do, what training gained, and
+    noise.
 
-    For a Bregman loss, noise :math:`\varepsilon = y - \mu` and average predictions :math:`\hat a` (fitted), b (network) and
-    :math:`a^*` (benchmark),
+    For a Bregman loss, noise :math:`\varepsilon = y - \mu` and average predictions :math:`\hat a` (fitted), b (network)
+    and :math:`a^*` (benchmark),
 
     .. math:: R_n(\hat a) - R_n(a^*) = [R_n(b) - R_n(a^*)] + [C_n(\hat a) - C_n(b)]
               + \tfrac1n \sum_i \varepsilon_i \, [\varphi'(\hat a_i) - \varphi'(b_i)] .
@@ -118,7 +131,8 @@ def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposit
     y : array of shape (..., n)
         Responses; class numbers for cross-entropy.
     mu, fitted, network, benchmark : arrays of shape (..., n), or (..., n, K) for cross-entropy
-        The mean, and the predictions of the fitted average, of any network of the class, and of the weights it is compared to.
+        The mean, and the predictions of the fitted average, of any network of the class, and of the weights it is
+        compared to.
 
     Examples
     --------
@@ -143,11 +157,12 @@ def decompose(loss: str | Loss, y, mu, fitted, network, benchmark) -> Decomposit
     )
 
 
-def _arrays(*values):
+def _arrays(*values: ArrayLike) -> list[np.ndarray]:
     return [np.asarray(value, dtype=float) for value in values]
 
 
 def _slope(loss: Loss, a: np.ndarray) -> np.ndarray:
     """The derivative (or gradient) of the generator phi at ``a``."""
+    assert loss.phi is not None  # otherwise the divergence has said so
     at = torch.tensor(a, requires_grad=True)
     return torch.autograd.grad(loss.phi(at).sum(), at)[0].numpy()

@@ -1,12 +1,14 @@
 r"""Condition 2, measured: how fast the tail of a sample falls, and its Orlicz norm.
 
-A random variable Z is sub-Weibull with index :math:`\theta > 0` if :math:`P(|Z| > t) \le 2 \exp(-(t / K)^\theta)` for some K and all t:
-sub-Gaussian for 2, sub-exponential for 1, and the smaller the heavier. The book's chapter ``book/theory/tails`` proves that tails, moments and
-the Orlicz norm say the same, and what the sums, products and squares of such variables are.
+A random variable Z is sub-Weibull with index :math:`\theta > 0` if :math:`P(|Z| > t) \le 2 \exp(-(t / K)^\theta)` for
+some K and all t: sub-Gaussian for 2, sub-exponential for 1, and the smaller the heavier. The book's chapter
+``book/theory/tails`` proves that tails, moments and the Orlicz norm say the same, and what the sums, products and
+squares of such variables are.
 
-A sample has a largest value, and nothing in it tells what lies beyond. So each number here is about the part of the tail that the sample reaches, and so is
-its bootstrap interval: it knows the scatter of the estimate, not its distance to the limit. Gaussian samples give an index below 2 that rises with n,
-and samples of a power tail, which has no index, give one that falls towards zero.
+A sample has a largest value, and nothing in it tells what lies beyond. So each number here is about the part of the
+tail that the sample reaches, and so is its bootstrap interval: it knows the scatter of the estimate, not its distance
+to the limit. Gaussian samples give an index below 2 that rises with n, and samples of a power tail, which has no index,
+give one that falls towards zero.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import newton
 from scipy.special import logsumexp
 
@@ -31,7 +34,7 @@ class TailEstimate(NamedTuple):
     high: float
 
 
-def weibull_plot(z, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def weibull_plot(z: ArrayLike, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     r"""The upper tail of :math:`|z|`, as the points of a Weibull plot.
 
     The i-th largest value of a sample lies where the cumulative hazard :math:`H = -\log P(|Z| > t)` has mean
@@ -63,14 +66,19 @@ def weibull_plot(z, *, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tail_index(
-    z, *, fraction: float = 0.1, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0
+    z: ArrayLike,
+    *,
+    fraction: float = 0.1,
+    bootstrap: int = 200,
+    level: float = 0.95,
+    random_state: int | np.random.Generator = 0,
 ) -> TailEstimate:
     r"""The index :math:`\theta` of a sub-Weibull tail: the slope of the :func:`weibull_plot`.
 
-    Least squares of :math:`\log t` on :math:`\log H`, since t is what scatters; the inverse of its slope. It does not depend on the
-    unit of ``z``. It is the index of the tail *that the sample reaches*: compare several ``fraction``. A Weibull distribution gives
-    the same for all; a smaller fraction gives more for the Gaussian (towards 2) and for bounded variables (towards infinity), and less for a
-    power tail (towards 0).
+    Least squares of :math:`\log t` on :math:`\log H`, since t is what scatters; the inverse of its slope. It does not
+    depend on the unit of ``z``. It is the index of the tail *that the sample reaches*: compare several ``fraction``. A
+    Weibull distribution gives the same for all; a smaller fraction gives more for the Gaussian (towards 2) and for
+    bounded variables (towards infinity), and less for a power tail (towards 0).
 
     Parameters
     ----------
@@ -103,7 +111,8 @@ def tail_index(
     k = _tail(n, fraction)
     if k < FEWEST:
         raise ValueError(
-            f"fraction = {fraction:g} of n = {n} values leaves {k} for the tail; {FEWEST} are needed: raise it, or give more data"
+            f"fraction = {fraction:g} of n = {n} values leaves {k} for the tail; {FEWEST} are needed: raise it, or give"
+            " more data"
         )
     descending = np.sort(size)[::-1]
     if descending[k - 1] == 0:
@@ -111,7 +120,8 @@ def tail_index(
     x = np.log(_hazard(n, k))
     x -= x.mean()
     rng = np.random.default_rng(random_state)
-    # The k largest of n uniform variables are 1 - G_i / G_{n+1}, G the partial sums of exponential ones: a resample without sorting.
+    # The k largest of n uniform variables are 1 - G_i / G_{n+1}, G the partial sums of exponential ones: a resample
+    # without sorting.
     rows = rng.standard_exponential((bootstrap, k)).cumsum(1)
     rows /= rows[:, -1:] + rng.standard_gamma(n + 1 - k, (bootstrap, 1))
     resampled = descending[(n * rows).astype(int)]
@@ -122,11 +132,12 @@ def tail_index(
         return _estimate(1 / slopes, level)
 
 
-def moment_norms(z, orders) -> np.ndarray:
-    r"""The norms :math:`\|Z\|_k = (E|Z|^k)^{1/k}` of a sample; of order :math:`k^{1/\theta}` for a sub-Weibull variable, at most.
+def moment_norms(z: ArrayLike, orders: ArrayLike) -> np.ndarray:
+    r"""The norms :math:`\|Z\|_k = (E|Z|^k)^{1/k}` of a sample; of order :math:`k^{1/\theta}` for a sub-Weibull
+    variable, at most.
 
-    A sample's moment of high order is its largest value and little else: it is too small more often than not, and it says nothing for orders beyond
-    :math:`(\log n) \theta` or so.
+    A sample's moment of high order is its largest value and little else: it is too small more often than not, and it
+    says nothing for orders beyond :math:`(\log n) \theta` or so.
 
     Parameters
     ----------
@@ -146,22 +157,31 @@ def moment_norms(z, orders) -> np.ndarray:
     orders = np.atleast_1d(np.asarray(orders, dtype=float))
     if orders.ndim != 1 or not ((orders > 0) & np.isfinite(orders)).all():
         raise ValueError(f"orders must be positive numbers, but are {orders}")
-    z = np.abs(np.asarray(z, dtype=float))
-    if not z.size or not np.isfinite(z).all():
+    size = np.abs(np.asarray(z, dtype=float))
+    if not size.size or not np.isfinite(size).all():
         raise ValueError("z must hold finite numbers, and at least one of them")
     with np.errstate(divide="ignore"):
-        log = np.log(z)
-    norms = [np.exp((logsumexp(k * log, axis=-1) - np.log(z.shape[-1])) / k) for k in orders]
+        log = np.log(size)
+    norms = [np.exp((logsumexp(k * log, axis=-1) - np.log(size.shape[-1])) / k) for k in orders]
     return np.stack(norms, -1)
 
 
-def orlicz_norm(z, theta: float, *, bootstrap: int = 200, level: float = 0.95, random_state: int | np.random.Generator = 0) -> TailEstimate:
-    r"""The Orlicz norm :math:`\|Z\|_{\psi_\theta}` of a sample: the smallest K with a mean of :math:`\exp((|z| / K)^\theta)` of at most 2.
+def orlicz_norm(
+    z: ArrayLike,
+    theta: float,
+    *,
+    bootstrap: int = 200,
+    level: float = 0.95,
+    random_state: int | np.random.Generator = 0,
+) -> TailEstimate:
+    r"""The Orlicz norm :math:`\|Z\|_{\psi_\theta}` of a sample: the smallest K with a mean of
+    :math:`\exp((|z| / K)^\theta)` of at most 2.
 
-    It exists for every sample, even where the distribution has none: then it grows without bound with n. And where it does exist, the mean that defines
-    it may have an infinite variance: for the Gaussian (:math:`\theta = 2`), the Laplace (1) and every exact Weibull
-    distribution with its own index. There the estimate converges more slowly than :math:`n^{-1/2}`, it is more often too small than too
-    large, and the bootstrap interval covers less often than ``level``. For bounded variables it does what it says.
+    It exists for every sample, even where the distribution has none: then it grows without bound with n. And where it
+    does exist, the mean that defines it may have an infinite variance: for the Gaussian (:math:`\theta = 2`), the
+    Laplace (1) and every exact Weibull distribution with its own index. There the estimate converges more slowly than
+    :math:`n^{-1/2}`, it is more often too small than too large, and the bootstrap interval covers less often than
+    ``level``. For bounded variables it does what it says.
 
     Parameters
     ----------
@@ -187,7 +207,9 @@ def orlicz_norm(z, theta: float, *, bootstrap: int = 200, level: float = 0.95, r
     """
     _check(bootstrap, level)
     if not 0 < theta < np.inf:
-        raise ValueError(f"theta must be a positive number, but is {theta}; for bounded variables take the largest absolute value")
+        raise ValueError(
+            f"theta must be a positive number, but is {theta}; for bounded variables take the largest absolute value"
+        )
     size, rng = _sizes(z), np.random.default_rng(random_state)
     n = len(size)
     found = [_norms(size[None], theta)]
@@ -204,8 +226,9 @@ def _norms(size: np.ndarray, theta: float) -> np.ndarray:
     unit = np.where(top > 0, top, 1)
     v = (size / unit[:, None]) ** theta
 
-    # With K = top s^(-1/theta): the smallest K is the largest s at which the cumulant function log mean exp(s v) is at most log 2. As 0 <= v <= 1 it is
-    # at most log 2n there, so that nothing overflows, and as the function is convex, Newton's method comes down from there without a detour.
+    # With K = top s^(-1/theta): the smallest K is the largest s at which the cumulant function log mean exp(s v) is at
+    # most log 2. As 0 <= v <= 1 it is at most log 2n there, so that nothing overflows, and as the function is convex,
+    # Newton's method comes down from there without a detour.
     def excess(s):
         return np.log(np.exp(s[:, None] * v).mean(1)) - np.log(2)
 
@@ -223,7 +246,7 @@ def _norms(size: np.ndarray, theta: float) -> np.ndarray:
     return norms
 
 
-def _sizes(z) -> np.ndarray:
+def _sizes(z: ArrayLike) -> np.ndarray:
     z = np.asarray(z, dtype=float)
     if z.ndim != 1 or not len(z):
         raise ValueError(f"z must have shape (n,) with n at least 1, but has {z.shape}")

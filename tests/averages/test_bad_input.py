@@ -10,8 +10,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, mlp
+from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, Loss, Training, mlp
 from localma.checks import check_numeric_columns
+from localma.engine import Mlp
 
 AVERAGES = [LocalMA, GlobalMA, EqualWeights, BestModel]
 X = np.random.default_rng(0).normal(size=(20, 2))
@@ -29,7 +30,6 @@ def no_training(monkeypatch):
 
     for name in (
         "localma.engine.local.train",
-        "localma.averages.local.train",
         "localma.averages.direct.train",
         "localma.averages.constant.global_weights",
     ):
@@ -138,25 +138,29 @@ def test_every_average_refuses_classes(kind, models, target, given, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"steps": -1}, ValueError, "steps"),
-        ({"steps": 10.5}, ValueError, "steps"),
-        ({"batch_size": 0}, ValueError, "batch_size"),
-        ({"learning_rate": -1}, ValueError, "learning_rate"),
-        ({"learning_rate": "fast"}, ValueError, "learning_rate"),
-        ({"penalty": -1}, ValueError, "penalty"),
-        ({"validation_fraction": 1.5}, ValueError, "validation_fraction"),
-        ({"validation_fraction": 0.01}, ValueError, r"n = 20 observations leaves 0 for validation.*more data"),
-        ({"patience": 3}, ValueError, "patience needs a validation part"),
-        ({"dtype": "float16"}, ValueError, "dtype"),
+        ({"training": Training(steps=-1)}, ValueError, "steps"),
+        ({"training": Training(steps=10.5)}, ValueError, "steps"),
+        ({"training": Training(batch_size=0)}, ValueError, "batch_size"),
+        ({"training": Training(learning_rate=-1)}, ValueError, "learning_rate"),
+        ({"training": Training(learning_rate="fast")}, ValueError, "learning_rate"),
+        ({"training": Training(penalty=-1)}, ValueError, "penalty"),
+        ({"training": Training(validation_fraction=1.5)}, ValueError, "validation_fraction"),
+        (
+            {"training": Training(validation_fraction=0.01)},
+            ValueError,
+            r"n = 20 observations leaves 0 for validation.*more data",
+        ),
+        ({"training": Training(patience=3)}, ValueError, "patience needs a validation part"),
+        ({"training": Training(dtype="float16")}, ValueError, "dtype"),
         ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
         ({"random_state": "seed"}, ValueError, "random_state must be an int.*'seed'"),
         ({"random_state": -1}, ValueError, r"random_state must be an int from 0 to 2\*\*63 - 1.*is -1"),
         ({"random_state": 2**63}, ValueError, "random_state must be an int from 0.*9223372036854775808"),
         ({"random_state": True}, ValueError, "random_state must be an int.*True"),
         ({"network": mlp(2, 2), "members": 3}, ValueError, r"members = 3 .*network.*function of M"),
-        ({"width": 0}, ValueError, "width"),
-        ({"depth": -1}, ValueError, "depth"),
-        ({"width": 2.5}, ValueError, "width"),
+        ({"network": Mlp(width=0)}, ValueError, "width"),
+        ({"network": Mlp(depth=-1)}, ValueError, "depth"),
+        ({"network": Mlp(width=2.5)}, ValueError, "width"),
         ({"network": 5}, TypeError, "network must be"),
         ({"network": lambda M: 5}, TypeError, "body must be"),
         ({"network": mlp(3, 2)}, ValueError, r"network failed on one row of X, of shape \(1, 2\)"),
@@ -222,7 +226,9 @@ def test_columns_of_words_are_named(estimator):
 def test_a_loss_names_its_domains_correctly():
     with pytest.raises(ValueError, match=r"prediction = 'unit' is no domain.*between 0 and 1"):
         Loss("bernoulli", lambda y, a: y - a, prediction="unit")
-    bernoulli = Loss("bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1")
+    bernoulli = Loss(
+        "bernoulli", lambda y, a: -torch.xlogy(y, a) - torch.xlogy(1 - y, 1 - a), prediction="between 0 and 1"
+    )
     with pytest.raises(ValueError, match=r"F must be between 0 and 1 for the bernoulli loss, but F\[1, 1\] = 1.5"):
         GlobalMA(loss=bernoulli).fit(np.zeros((3, 1)), [0.2, 0.5, 0.3], F=[[0.2, 0.5], [0.3, 1.5], [0.4, 0.2]])
 
@@ -238,7 +244,7 @@ def test_words_as_response_and_holes_in_X_are_named():
 
 
 def test_direct_model_refuses_other_training_options():
-    with pytest.raises(TypeError, match=r"training must be a localma\.engine\.Options or None, not dict"):
+    with pytest.raises(TypeError, match=r"training must be a localma\.Training or None, not dict"):
         DirectModel(mlp(2, 1), training={"steps": 3}).fit(X, y)
 
 
@@ -252,7 +258,9 @@ def test_predictions_are_checked_at_prediction_too(kind, monkeypatch):
     for predict in (average.predict, average.predict_proba):
         with pytest.raises(ValueError, match=r"F\[:, 1\] must give class probabilities.*row 4 sums to 2\b.*softmax"):
             predict(X, F=changed(PROBABILITIES, (4, 1), 1.0))
-    with pytest.raises(ValueError, match=r"F\[:, 0\] must give class probabilities.*row 4 sums to 1 and its smallest entry is -1\."):
+    with pytest.raises(
+        ValueError, match=r"F\[:, 0\] must give class probabilities.*row 4 sums to 1 and its smallest entry is -1\."
+    ):
         average.predict(X, F=changed(PROBABILITIES, (4, 0), [2, -1]))
     rounded = np.random.default_rng(0).dirichlet(np.ones(2), (20, 2)).astype(np.float32)
     np.testing.assert_allclose(average.predict_proba(X, F=rounded).sum(1), 1, atol=1e-6)
@@ -298,8 +306,8 @@ def test_a_fit_that_breaks_off_in_the_bootstrap_does_not_count(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalMA, "_fit_bootstrap", interrupted)
-    average = LocalMA(steps=2, shrinkage=None, bootstrap=2)
+    monkeypatch.setattr("localma.engine.shrinkage._resample", interrupted)
+    average = LocalMA(training=Training(steps=2), shrinkage=None, bootstrap=2)
     with pytest.raises(KeyboardInterrupt):
         average.fit(X, y, F=F)
     with pytest.raises(NotFittedError):
@@ -327,13 +335,6 @@ def test_responses_that_are_no_numbers(y, words, two_halves):
         EqualWeights().fit(X[:30], y, F=F[:30])
 
 
-def test_rows_in_another_order_are_refused(two_halves):
-    X, y, F = map(pd.DataFrame, two_halves())
-    for given in ({"y": y[0].sample(frac=1, random_state=0), "F": F}, {"y": y[0], "F": F.sample(frac=1, random_state=0)}):
-        with pytest.raises(ValueError, match="rows of X in another order"):
-            EqualWeights().fit(X, **given)
-
-
 def test_advice_that_fits_the_mistake(two_halves):
     X, y, F = two_halves()
     labels = (y > 0.3).astype(int)
@@ -345,7 +346,10 @@ def test_advice_that_fits_the_mistake(two_halves):
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P[..., 1]), "np.stack"),
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 100), "divide by 100"),
         (lambda: EqualWeights(loss="cross_entropy").fit(X, labels, F=P * 1.01), "divide each row"),
-        (lambda: EqualWeights(loss="cross_entropy").fit(X[labels == 1], labels[labels == 1], F=P[labels == 1]), "row of class 0"),
+        (
+            lambda: EqualWeights(loss="cross_entropy").fit(X[labels == 1], labels[labels == 1], F=P[labels == 1]),
+            "row of class 0",
+        ),
         (lambda: EqualWeights([LogisticRegression().fit(X, labels)]).fit(X, labels), "is a classifier"),
         (lambda: LocalMA(bootstrap=True).fit(X, y, F=F), "bootstrap must be a whole number"),
         (lambda: LocalMA().fit(X, y, F=F, groups=np.arange(400) // 100), "GlobalMA"),

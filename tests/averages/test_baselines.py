@@ -8,7 +8,16 @@ from scipy import optimize
 from localma import LOSSES, BestModel, EqualWeights, GlobalMA, Loss, tweedie
 from localma.engine import global_weights, simplex_qp
 
-KINDS = ["plain", "fewer rows than models", "identical", "collinear", "nearly identical", "one far off", "no curvature", "linear part only"]
+KINDS = [
+    "plain",
+    "fewer rows than models",
+    "identical",
+    "collinear",
+    "nearly identical",
+    "one far off",
+    "no curvature",
+    "linear part only",
+]
 
 
 def problem(kind, rng):
@@ -48,7 +57,9 @@ def by_slsqp(value, gradient, M):
 
 
 def assert_optimal(gradient, w, tolerance):
-    """The conditions of optimality: on the simplex, and no model has a smaller partial derivative than the average over w."""
+    """The conditions of optimality: on the simplex, and no model has a smaller partial derivative than the average over
+    w.
+    """
     assert (w >= 0).all()
     assert w.sum() == pytest.approx(1, abs=1e-14)
     assert gradient @ w - gradient.min() <= tolerance
@@ -64,7 +75,9 @@ def test_quadratic_programme_is_exact(kind, scale):
         size = np.abs(G).max() + np.ptp(c)
         w = simplex_qp(G, c)
         assert_optimal(G @ w - c, w, 1e-12 * size)
-        reference = by_slsqp(lambda w, G=G, c=c, s=size: objective(G, c, w) / s, lambda w, G=G, c=c, s=size: (G @ w - c) / s, len(c))
+        reference = by_slsqp(
+            lambda w, G=G, c=c, s=size: objective(G, c, w) / s, lambda w, G=G, c=c, s=size: (G @ w - c) / s, len(c)
+        )
         assert objective(G, c, w) <= objective(G, c, reference) + 1e-12 * size
 
 
@@ -144,7 +157,8 @@ def test_weights_for_every_loss_are_within_1e_8_of_the_optimum(loss, unit):
             return (linear * loss.derivatives(torch.tensor(y), torch.tensor(w @ linear))[0].numpy()).mean(1)
 
         w = global_weights(F, y, loss)
-        assert_optimal(gradient(w), w, 1e-8 * size)
+        if loss.slopes is None:  # at a kink, where an optimum may lie, there is no gradient
+            assert_optimal(gradient(w), w, 1e-8 * size)
         reference = by_slsqp(lambda w, f=value, s=size: f(w) / s, lambda w, g=gradient, s=size: g(w) / s, M)
         assert value(w) <= value(reference) + 1e-8 * size
 

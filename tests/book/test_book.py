@@ -1,4 +1,4 @@
-"""The promises of the built pages: links that lead somewhere, nothing from the network, mathematics that is set, any width."""
+"""The promises of the built pages: links lead somewhere, nothing is loaded, mathematics is set, any width will do."""
 
 import functools
 import re
@@ -11,7 +11,7 @@ import yaml
 from chapters import ROOT
 
 # Void elements have no end tag; what a page loads by itself stands in these attributes.
-LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src", "object": "data"}
+LOADED = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src") | {"object": "data"}
 LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "icon", "shortcut", "manifest", "preconnect", "dns-prefetch"}
 
 
@@ -92,7 +92,8 @@ def test_chapters_have_launch_buttons_for_their_notebooks(book_html):
         name = path.relative_to(ROOT).with_suffix("").as_posix()
         links = parsed(book_html / f"{name}.html").links
         for host in ("colab.research.google.com", "mybinder.org"):
-            assert [link for link in links if urlsplit(link).hostname == host and link.endswith(f"{name}.ipynb")], (name, host)
+            found = [link for link in links if urlsplit(link).hostname == host and link.endswith(f"{name}.ipynb")]
+            assert found, (name, host)
 
 
 def test_text_of_the_book_is_in_order():
@@ -127,7 +128,22 @@ def test_lint_finds_code_that_does_not_fit():
     assert [number for number, _ in lint.wide(f"```python\n{line}\n```\n")] == [2]
 
 
-# --- in a browser ------------------------------------------------------------------------------------------------
+def test_lint_finds_chapters_that_show_too_many_asserts():
+    def chapter(asserts, *head):
+        lines = ["x = 1  # assert", *["assert (\n    x\n)"] * asserts, *["x = 2"] * (99 - 3 * asserts), "# assert"]
+        cell = "\n".join(["```{code-cell} ipython3", *head, *lines, "```"])
+        return f"A\n\n{cell}\n\n## Exercises\n\n```python\nassert x\n```\n"
+
+    assert lint.count_asserts(chapter(4)) == (12, 100)
+    assert lint.count_asserts(chapter(4, ":tags: [remove-cell]", "")) == (0, 0)
+    assert list(lint.too_many_asserts({"a": chapter(4), "b": chapter(0), "c": chapter(0)})) == []
+    (message,) = lint.too_many_asserts({"a": chapter(5), "b": chapter(0), "c": chapter(0)})
+    assert message.startswith("a: 15 of 100 ")
+    (message,) = lint.too_many_asserts({"a": chapter(4), "b": chapter(0)})
+    assert message.startswith("book: 12 of 200 ")
+
+
+# --- in a browser ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
@@ -175,7 +191,8 @@ def test_page_in_a_browser(name, book_html, window):
                 const width = document.documentElement.clientWidth
                 if (document.documentElement.scrollWidth <= width) return []
                 const boxed = node => {
-                    while ((node = node.parentElement)) if (getComputedStyle(node).overflowX !== 'visible') return node.clientWidth < width
+                    while ((node = node.parentElement))
+                        if (getComputedStyle(node).overflowX !== 'visible') return node.clientWidth < width
                 }
                 return [...document.querySelectorAll('body *')]
                     .filter(node => node.getBoundingClientRect().right > width + 1 && !boxed(node))
@@ -186,12 +203,14 @@ def test_page_in_a_browser(name, book_html, window):
 
         # Nothing that is wider than its box may be cut off: the box must scroll.
         cut = page.evaluate(
-            """() => [...document.querySelectorAll('.bd-article :is(div.math, mjx-container, table, pre, .cell_output, img)')]
-                .filter(node => {
+            """() => [...document.querySelectorAll(
+                '.bd-article :is(div.math, mjx-container, table, pre, .cell_output, img)'
+            )].filter(node => {
                     for (let box = node; box.matches && !box.matches('.bd-article'); box = box.parentElement) {
                         const style = getComputedStyle(box)
                         if (['auto', 'scroll'].includes(style.overflowX)) return false
-                        if (['hidden', 'clip'].includes(style.overflowX) && box.scrollWidth > box.clientWidth + 1) return true
+                        const over = box.scrollWidth > box.clientWidth + 1
+                        if (over && ['hidden', 'clip'].includes(style.overflowX)) return true
                     }
                     return false
                 }).map(node => node.outerHTML.slice(0, 160)).slice(0, 5)"""
@@ -218,7 +237,7 @@ def test_page_in_a_browser(name, book_html, window):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_dark_theme_is_readable(name, book_html, browser):
-    """Text in the article stands out from what is behind it: contrast of at least 3 to 1, the least WCAG allows for large text."""
+    """Text stands out from what is behind it: contrast of 3 to 1 at least, which WCAG asks for large text."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark", offline=True)
     page, _ = opened(context, book_html / f"{name}.html")
     try:
@@ -247,8 +266,8 @@ def test_dark_theme_is_readable(name, book_html, browser):
                     if (!style.color.startsWith('rgb')) continue
                     const pair = [luminance(parse(style.color)), luminance(behind(node))].sort((a, b) => b - a)
                     const contrast = (pair[0] + 0.05) / (pair[1] + 0.05)
-                    if (contrast < 3)
-                        found.push(`${contrast.toFixed(1)} ${node.tagName}.${node.className}: ${text.data.trim().slice(0, 40)}`)
+                    const what = `${node.tagName}.${node.className}: ${text.data.trim().slice(0, 40)}`
+                    if (contrast < 3) found.push(`${contrast.toFixed(1)} ${what}`)
                 }
                 return found.slice(0, 10)
             }"""

@@ -1,19 +1,37 @@
-"""The landing page keeps what it promises: its map of chapters is true, its picture is the README's, its snippet is short."""
+"""The landing page keeps what it promises: a true map of chapters, the README's picture, a short snippet."""
 
 import re
 
-from chapters import BOOK, ROOT, chapters
-from readme_picture import PICTURE, figure
-from test_notebooks import CARD, text_of
-
-INTRO = BOOK / "intro.md"
-ROW = re.compile(r"^\| \d+\. \[(?P<title>[^\]]+)\]\((?P<link>[\w/]+\.md)\) \|.*\| (?P<seconds>\d+) s \|$", re.M)
+import chapters
+import pytest
+from chapters import CARD, INTRO, ROOT, chapter_map, contents, needed, text_of
+from notebooks import MAP, PICTURE, figure, with_map
 
 
-def test_map_lists_every_chapter_with_its_run_time():
-    rows = {BOOK / row["link"]: int(row["seconds"]) for row in ROW.finditer(text_of(INTRO))}
-    cards = {path: int(CARD.match(text_of(path))["seconds"]) for path in chapters() if path != INTRO}
-    assert rows == cards, "bring the map in book/intro.md in step with the header cards"
+def test_map_is_made_from_the_header_cards():
+    text = INTRO.read_text(encoding="utf-8")
+    assert MAP.search(text)
+    assert with_map(text) == text, "run `make notebooks`"
+
+
+def test_a_new_card_is_a_new_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "BOOK", tmp_path)
+    card = "---\n---\n\n# {}\n\n:::{{admonition}} At a glance\n:class: tip\n"
+    card += "- **The question** {}\n- **You will learn** much.\n- **You need** {}.\n"
+    card += "- **Run time** about {} s on two cores.\n- **In the paper** nothing.\n:::\n"
+    first, second = tmp_path / "first.md", tmp_path / "second.md"
+    first.write_text(card.format("One", "Why?", "[a friend](https://example.org), patience", 10))
+    second.write_text(card.format("Two", "How?", "[what stands\n  before](first.md)", 25))
+    assert chapter_map([first, second]).splitlines()[2:] == [
+        "| 1. [One](first.md) | Why? | – | 10 s |",
+        "| 2. [Two](second.md) | How? | 1 | 25 s |",
+    ]
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in contents()])
+def test_chapter_asks_a_question_and_needs_what_stands_before_it(path):
+    assert CARD.match(text_of(path))["question"].endswith("?")
+    assert set(needed(path)) <= set(contents()[: contents().index(path)])
 
 
 def test_snippet_for_practitioners_is_short():
@@ -22,7 +40,8 @@ def test_snippet_for_practitioners_is_short():
 
 
 def test_picture_of_the_readme_is_the_figure_of_the_landing_page():
-    same = PICTURE.read_bytes() == figure()  # a comparison of its own: pytest would spell out where the bytes differ, for many minutes
-    assert same, "run `make picture`"
+    # a comparison of its own: pytest would spell out where the bytes differ, for many minutes
+    same = PICTURE.read_bytes() == figure()
+    assert same, "run `make notebooks`"
     assert PICTURE.stat().st_size < 150_000
     assert f"({PICTURE.relative_to(ROOT).as_posix()})" in (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""The tool that runs chapters elsewhere notes what fails there; and one chapter of each part stands under plain arithmetic."""
+"""The tool that runs chapters elsewhere notes what fails; one chapter of each part stands under plain arithmetic."""
 
 import json
 import os
@@ -66,6 +66,27 @@ def test_a_failed_build_says_line_and_numbers(chapter):
     assert build.failures(chapter) == ["32: assert k < 2: too many: 2", "33: ZeroDivisionError: division by zero"]
 
 
+@pytest.mark.slow
+def test_a_failed_build_makes_all_other_pages_and_ends_with_an_error(tmp_path, capfd):
+    (tmp_path / "_config.yml").write_text(
+        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n"
+    )
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/good\nchapters: [{file: book/bad}]\n")
+    (tmp_path / "book").mkdir()
+    head, *_, last = CHAPTER.split("```{code-cell} ipython3\n")
+    for name, cell in (("bad", last), ("good", "print(6 * 7)\n```\n")):
+        (tmp_path / "book" / f"{name}.md").write_text(head + "```{code-cell} ipython3\n" + cell)
+    for attempt in range(2):  # the second one must not pass because the first has read the page already
+        assert build.build(tmp_path) != 0
+        said = capfd.readouterr().err
+        lines = "book/bad.md:16: assert k < 2: too many: 2\nbook/bad.md:17: ZeroDivisionError: division by zero"
+        assert f"\n{lines}\n" in said, attempt
+        assert "The book is not in order" in said
+    pages = tmp_path / "_build" / "html" / "book"
+    assert "42" in (pages / "good.html").read_text()
+    assert (pages / "bad.html").exists()
+
+
 def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
     first, again, other = (robust.placed(chapter, robust.run(chapter, c)) for c in robust.shifts([1, 1, 2]))
     assert [(f["line"], f["one"]) for f in first] == [(19, False), (27, True), (32, False), (33, False)]
@@ -103,9 +124,11 @@ def test_every_kind_of_seed_is_moved(tmp_path):
 import json, random, numpy as np, torch
 from sklearn.utils import check_random_state
 random.seed(3); np.random.seed(3); torch.manual_seed(3)
-found = [random.random(), np.random.rand(), torch.rand(()).item(), check_random_state(3).rand(), np.random.RandomState(3).rand()]
+found = [random.random(), np.random.rand(), torch.rand(()).item()]
+found += [state.rand() for state in (check_random_state(3), np.random.RandomState(3))]
 found += [np.random.default_rng(s).random() for s in (3, [3, 4], np.int64(3))]
-found += [np.random.SeedSequence(3).generate_state(1)[0] / 2**32, torch.rand((), generator=torch.Generator().manual_seed(3)).item()]
+found += [np.random.SeedSequence(3).generate_state(1)[0] / 2**32]
+found += [torch.rand((), generator=torch.Generator().manual_seed(3)).item()]
 found += [np.random.default_rng(np.random.SeedSequence(3).spawn(1)[0]).random()]
 print(json.dumps([float(value) for value in found]))
 """
@@ -113,7 +136,9 @@ print(json.dumps([float(value) for value in found]))
     def run(shift):
         env = os.environ | {"PYTHONPATH": str(robust.KERNEL), "LOCALMA_SHIFT": str(shift)}
         return json.loads(
-            subprocess.run([sys.executable, "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [sys.executable, "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+            ).stdout
         )
 
     here, moved, again = run(0), run(1), run(1)

@@ -116,7 +116,8 @@ def test_half_a_file_is_named(small, name):
 
 def test_nothing_there_is_an_error_with_the_ways_out(nowhere):
     with pytest.raises(
-        FileNotFoundError, match=r"cifar-10-python\.tar\.gz was not found.*download.*failed.*folder cifar10.*synthetic=True"
+        FileNotFoundError,
+        match=r"cifar-10-python\.tar\.gz was not found.*download.*failed.*folder cifar10.*synthetic=True",
     ):
         load_cifar10()
     with pytest.raises(FileNotFoundError, match="was not found"):
@@ -162,7 +163,9 @@ def test_what_torchvision_lacks_is_named_with_the_way_out(tmp_path, monkeypatch)
     models.__getattr__ = lost  # as its import fails beside a torch of another build
     assert "does not go with this torch (operator torchvision::nms does not exist)" in networks.available("torchvision")
     del models.__getattr__
-    models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(url=f"https://weights.org/{name}.pth"))
+    models.get_model_weights = lambda name: SimpleNamespace(
+        DEFAULT=SimpleNamespace(url=f"https://weights.org/{name}.pth")
+    )
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "densenet121.pth").touch()

@@ -90,7 +90,10 @@ def test_paper_table_is_read_as_it_comes(tmp_path):
         ({"面积": [40, 60, 90, "seventy"]}, ["面积", "row 5", "seventy", "write plain numbers"]),
         ({"价格": ["5000", "27,000", "7000", "8000"]}, ["价格", "row 3", "27,000", "write plain numbers"]),
         ({"城市": ["深圳"] * 4}, ["Beijing or Shanghai", "column '城市'.*北京.*but of Shenzhen", "idatascience"]),
-        ({"价格": [0, None, 7000, float("inf")]}, ["column '价格'.*no row of Beijing or Shanghai has a rent.*plain numbers"]),
+        (
+            {"价格": [0, None, 7000, float("inf")]},
+            ["column '价格'.*no row of Beijing or Shanghai has a rent.*plain numbers"],
+        ),
     ],
 )
 @pytest.mark.usefixtures("four_rows")
@@ -103,7 +106,9 @@ def test_errors_name_the_column_and_the_way_out(changes, words, tmp_path):
 
 @pytest.mark.usefixtures("four_rows")
 def test_rents_without_bound_and_districts_without_name(tmp_path):
-    data = load_housing("paper", path=paper_csv(tmp_path, **{"价格": [5000, float("inf"), 7000, 8000], "区": [None] * 4}))
+    data = load_housing(
+        "paper", path=paper_csv(tmp_path, **{"价格": [5000, float("inf"), 7000, 8000], "区": [None] * 4})
+    )
     assert data.rent.tolist() == [5000, 8000]
     assert data.ceiling == np.quantile([5000, 7000, 8000], 0.99)
     assert data.district.tolist() == ["", ""]
@@ -112,7 +117,11 @@ def test_rents_without_bound_and_districts_without_name(tmp_path):
 def test_the_papers_table_has_all_of_its_rows(tmp_path):
     assert data_module.ROWS["paper"] == 18_886
     with pytest.raises(
-        ValueError, match=r"数据集\.csv has 4 rows, but the table 'paper' has 18,886: half a download.*download it again.*idatascience"
+        ValueError,
+        match=(
+            r"数据集\.csv has 4 rows, but the table 'paper' has 18,886: half a download.*download it"
+            r" again.*idatascience"
+        ),
     ):
         load_housing("paper", path=paper_csv(tmp_path))
 
@@ -146,14 +155,18 @@ def test_without_the_data_the_error_says_where_to_get_it(nowhere):
         ("lianjia2019", "Penkace/lianjiawang"),
         ("coordinates", "house-rent"),
     ):
-        with pytest.raises(FileNotFoundError, match=rf"{source} at commit [0-9a-f]{{40}}.*No licence is stated.*carries no copy"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"{source} at commit [0-9a-f]{{40}}.*No licence is stated.*carries no copy"
+        ):
             load_housing(table)
     with pytest.raises(ValueError, match="choose from lianjia2023"):
         load_housing("shenzhen")
 
 
 @pytest.mark.skipif("LOCALMA_DATA" not in os.environ, reason="the rents are not here: LOCALMA_DATA is not set")
-@pytest.mark.parametrize(("table", "rows", "covariates"), [("lianjia2023", 48685, 7), ("lianjia2019", 2652, 8), ("coordinates", 10201, 2)])
+@pytest.mark.parametrize(
+    ("table", "rows", "covariates"), [("lianjia2023", 48685, 7), ("lianjia2019", 2652, 8), ("coordinates", 10201, 2)]
+)
 def test_real_tables(table, rows, covariates):
     data = load_housing(table)
     assert data.X.shape == (rows, covariates)
@@ -216,7 +229,9 @@ def test_split_is_the_papers(city):
             left = np.sum(city.which[used] == m) - len(part)
             whole = city.sizes[m] - len(part)
             assert left in (
-                ([-(-whole // 2)] if m in city.halved else [whole]) + [whole - 1] * (m not in city.halved) + [-(-whole // 2) - 1]
+                ([-(-whole // 2)] if m in city.halved else [whole])
+                + [whole - 1] * (m not in city.halved)
+                + [-(-whole // 2) - 1]
             )
         shares.append(s)
     assert set(np.concatenate(shares[1].first)) < set(np.concatenate(shares[0].first)), "D1 only gets shorter"
@@ -243,9 +258,15 @@ def test_methods_equal_their_estimators(city):
     n = len(s.train)
     errors, _ = housing.evaluate(X, F, y, n, np.zeros((1, len(s.test))), [0], settings=city.settings["LocalMA"])
     known, truth = F[0].double().numpy(), y[0].double().numpy()
-    for name, kind, part in (("GW", GlobalMA, slice(n)), ("EWMA", EqualWeights, slice(n)), ("BestPTM", BestModel, slice(n, None))):
+    for name, kind, part in (
+        ("GW", GlobalMA, slice(n)),
+        ("EWMA", EqualWeights, slice(n)),
+        ("BestPTM", BestModel, slice(n, None)),
+    ):
         fitted = kind().fit(city.X[second][part], truth[part], F=known[part])
-        assert errors[name][0] == pytest.approx(np.square(fitted.predict(city.X[s.test], F=known[n:]) - truth[n:]).mean(), rel=1e-6)
+        assert errors[name][0] == pytest.approx(
+            np.square(fitted.predict(city.X[s.test], F=known[n:]) - truth[n:]).mean(), rel=1e-6
+        )
 
 
 def test_forests_see_their_own_district(city):
@@ -255,7 +276,9 @@ def test_forests_see_their_own_district(city):
     assert direct.shape == (1, len(s.test))
     m = 2
     low, high = city.y[s.first[m]].min(), city.y[s.first[m]].max()
-    assert low - 1e-4 <= F[0, :, m].min() <= F[0, :, m].max() <= high + 1e-4, "a forest predicts means of what it has seen"
+    assert low - 1e-4 <= F[0, :, m].min() <= F[0, :, m].max() <= high + 1e-4, (
+        "a forest predicts means of what it has seen"
+    )
 
 
 def test_told_the_district(city):
@@ -285,6 +308,7 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert main(["housing", "--out", str(tmp_path / "none")]) == 2
     assert "LOCALMA_DATA" in capsys.readouterr().err
@@ -294,7 +318,10 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert "SYNTHETIC" in capsys.readouterr().out
     assert quick == experiment.REPETITIONS
     names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
-    assert names == [f"housing-synthetic{part}" for part in ("-more.csv", "-more.json", "-weights.csv", "-weights.json", ".csv", ".json")]
+    assert names == [
+        f"housing-synthetic{part}"
+        for part in ("-more.csv", "-more.json", "-weights.csv", "-weights.json", ".csv", ".json")
+    ]
     table = pd.read_csv(tmp_path / "housing-synthetic.csv")
     assert set(table["table"]) == {"synthetic"}
     assert set(table["ptm"]) == {"network", "forest"}
@@ -313,7 +340,10 @@ def test_one_table_is_enough_for_the_experiment(nowhere, capsys):
     assert list(companies.load_tables(False, path=nowhere)) == ["paper"]
     assert not capsys.readouterr().out
     assert list(companies.load_tables(True, path=nowhere)) == ["paper"]
-    assert capsys.readouterr().out == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
+    assert (
+        capsys.readouterr().out
+        == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
+    )
     with pytest.raises(FileNotFoundError, match="bj_sh_lianjia_ids"):
         companies.load_tables(True)
 
@@ -365,7 +395,10 @@ def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
     monkeypatch.setattr(tuning, "SHARES", (0.5,))
     found = housing.tune(synthetic=True, pilots=1, out=tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["housing-tuning-synthetic.csv", "housing-tuning-synthetic.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "housing-tuning-synthetic.csv",
+        "housing-tuning-synthetic.json",
+    ]
     assert len(found) == 2 * 3 * 2  # cities, networks, settings
     assert (found.groupby(["network", "city"])["ratio"].min() == 1).all()
     for name in ("Beijing", "Shanghai"):
@@ -390,8 +423,12 @@ def test_the_choice_is_the_lowest_mean():
                     | setting
                     | {"ratio": 1.2 if lucky else 1.5 - 0.2 * (k == 2)}
                 )
-    found = pd.DataFrame(rows, columns=["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"])
-    assert housing.choose(found) == {"t": {network: housing.GRID[network][2] for network in ("PTM", "DirectModel", "LocalMA")}}
+    found = pd.DataFrame(
+        rows, columns=["network", "table", "city", "rho", "learning_rate", "steps", "penalty", "ratio"]
+    )
+    assert housing.choose(found) == {
+        "t": {network: housing.GRID[network][2] for network in ("PTM", "DirectModel", "LocalMA")}
+    }
     found.loc[(found["network"] == "PTM") & (found["learning_rate"] == 0.03) & (found["steps"] == 300), "ratio"] = 1.0
     choice = housing.choose(found)["t"]
     assert choice["PTM"] == choice["DirectModel"] == {"learning_rate": 0.03, "steps": 300}, "the two share a setting"
@@ -427,14 +464,19 @@ def test_committed_results_are_real_and_whole():
     same = more.merge(table, on=["table", "city", "ptm", "rho", "method", "metric"]).query("metric == 'mspe'")
     assert (same["replications_x"] == 40).all()
     assert ((same["mean_x"] - same["mean_y"]).abs() < 4 * same["mcse_x"]).all(), "the same repetitions, fewer of them"
-    assert len(same) == 2 * len(table.query("ptm == 'network'")[["table", "city", "rho"]].drop_duplicates())  # LocalMA and DirectModel
+    assert len(same) == 2 * len(
+        table.query("ptm == 'network'")[["table", "city", "rho"]].drop_duplicates()
+    )  # LocalMA and DirectModel
 
 
 def test_stored_predictions_are_those_of_the_full_run():
     table, _ = load_results("housing")
     stored = housing.load_predictions()
     assert np.isfinite(stored.F).all()
-    cell = "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.5 and method == 'EWMA' and metric == 'mspe'"
+    cell = (
+        "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.5 and method == 'EWMA' and"
+        " metric == 'mspe'"
+    )
     mean, sd = table.query(cell)[["mean", "sd"]].iloc[0]
     equal = np.square(stored.F.mean(-1) - stored.y)[:, stored.n_train :].mean(-1)
     assert abs(equal.mean() - mean) < 4 * sd / len(equal) ** 0.5
@@ -445,6 +487,9 @@ def test_committed_cell_is_computed_again():
     city = housing.prepare(load_housing(), "Beijing")
     found = housing.replicate(city, "network", 0.9, range(25))["LocalMA"]
     table, _ = load_results("housing")
-    cell = "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.9 and method == 'LocalMA' and metric == 'mspe'"
+    cell = (
+        "table == 'lianjia2023' and city == 'Beijing' and ptm == 'network' and rho == 0.9 and method == 'LocalMA' and"
+        " metric == 'mspe'"
+    )
     mean, sd = table.query(cell)[["mean", "sd"]].iloc[0]
     assert abs(found.mean() - mean) < 4 * sd / 5

@@ -55,9 +55,14 @@ def test_french_is_balanced_within_each_source(collected):
 
 
 def test_a_missing_file_is_named(nowhere):
-    with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*textdetox.*LOCALMA_DATA.*synthetic=True"):
+    with pytest.raises(
+        FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*textdetox.*LOCALMA_DATA.*synthetic=True"
+    ):
         load_toxicity()
-    with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found.*download from http://127\.0\.0\.1:0/zh\.parquet failed"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"toxicity\.csv\.gz was not found.*download from http://127\.0\.0\.1:0/zh\.parquet failed",
+    ):
         load_toxicity()
     with pytest.raises(FileNotFoundError, match=r"toxicity\.csv\.gz was not found; looked for [^;]*$"):
         load_toxicity(path=nowhere)  # as given or not at all
@@ -134,7 +139,9 @@ def test_own_files_are_known_by_their_content(own):
 
 
 def test_own_files_in_the_folder_come_before_the_collected_one_in_the_cache(own, nowhere):
-    """Place by place: what lies damaged in a later one is nobody's concern; in one and the same place the collected file comes first."""
+    """Place by place: what lies damaged in a later one is nobody's concern; in one and the same place the collected
+    file comes first.
+    """
     for folder in ("cache", "data"):
         place = nowhere / folder / module.COLLECTED.name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -162,17 +169,23 @@ def test_other_own_files_are_refused(own, texts, toxic, message):
 @pytest.mark.parametrize("languages", [["en", "uk"], ["uk", "en"]])
 def test_one_own_file_that_is_missing_is_named(own, languages):
     with pytest.raises(
-        FileNotFoundError, match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet.*download.*failed"
+        FileNotFoundError,
+        match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet.*download.*failed",
     ):
         load_toxicity(languages)
-    with pytest.raises(FileNotFoundError, match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet was not found"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"file for Ukrainian is not beside the others: uk-00000-of-00001\.parquet was not found",
+    ):
         load_toxicity(languages, path=own)
 
 
 @pytest.mark.parametrize("name", ["en.parquet", "en-00000-of-00001.parquet", "en.csv"])
 def test_one_own_file_as_the_path_is_refused(own, name):
     (own / "en.csv").rename(own / name)
-    with pytest.raises(ValueError, match=rf"{name} is one language of the data set; give the folder that holds it, {own}"):
+    with pytest.raises(
+        ValueError, match=rf"{name} is one language of the data set; give the folder that holds it, {own}"
+    ):
         load_toxicity(["en"], path=own / name)
 
 
@@ -193,14 +206,17 @@ def test_own_files_are_downloaded_and_checked_by_their_content(own, nowhere, mon
     data = load_toxicity(["en"])
     assert (len(data), data.origin, asked) == (4, "textdetox", ["http://127.0.0.1:0/en.parquet"])
     assert len(load_toxicity(["en"])) == len(asked) + 3 == 4, "the second time nothing is fetched"
-    with pytest.raises(ValueError, match=r"cache.*he-00000.*has 4 rows, but the data set's Hebrew has 2.*remove it and try again"):
+    with pytest.raises(
+        ValueError, match=r"cache.*he-00000.*has 4 rows, but the data set's Hebrew has 2.*remove it and try again"
+    ):
         load_toxicity(["he"])
 
 
 def test_the_card_knows_every_language_and_the_address_is_of_one_state():
     assert set(module.CARD) == set(module.LANGUAGES)
     assert re.fullmatch(
-        r"https://huggingface\.co/datasets/textdetox/\w+/resolve/[0-9a-f]{40}/data/\{code\}-00000-of-00001\.parquet", module.ADDRESS
+        r"https://huggingface\.co/datasets/textdetox/\w+/resolve/[0-9a-f]{40}/data/\{code\}-00000-of-00001\.parquet",
+        module.ADDRESS,
     )
 
 
@@ -211,7 +227,9 @@ def test_own_files_of_chinese_spreadsheets(own, monkeypatch):
     assert list(load_toxicity(["zh"]).text) == ["中国", "你好"]
     for separator, name in ((";", "';'"), ("\t", "tabs")):
         frame.assign(text=["a, b, c", "d"]).to_csv(own / "zh.csv", index=False, sep=separator)
-        with pytest.raises(ValueError, match=rf"zh\.csv has a single column.*separated by {name}\? Save it with commas"):
+        with pytest.raises(
+            ValueError, match=rf"zh\.csv has a single column.*separated by {name}\? Save it with commas"
+        ):
             load_toxicity(["zh"])
 
 
@@ -221,7 +239,9 @@ def test_half_a_parquet_file_is_named(own, monkeypatch):
 
     (own / "en.csv").rename(own / "en.parquet")
     monkeypatch.setattr(pd, "read_parquet", cut)
-    with pytest.raises(ValueError, match=r"en\.parquet cannot be read \(no magic bytes\): damaged or half a download\. Put"):
+    with pytest.raises(
+        ValueError, match=r"en\.parquet cannot be read \(no magic bytes\): damaged or half a download\. Put"
+    ):
         load_toxicity(["en"])
 
 
@@ -257,5 +277,13 @@ def test_the_real_rows():
     assert all(count[code] == 5000 for code in ("zh", "en", "uk", "hi", "am", "ar", "de", "es", "ru"))
     assert (count["he"], count["hin"], count["fr"]) == (2026, 4574, 3494)
     assert data.only("fr").toxic.mean() == 0.5
-    for code in ("zh", "en", "hi", "am", "de", "es", "ru"):  # the data set's own rows, byte for byte as its card counts them
+    for code in (
+        "zh",
+        "en",
+        "hi",
+        "am",
+        "de",
+        "es",
+        "ru",
+    ):  # the data set's own rows, byte for byte as its card counts them
         assert sum(len(text.encode()) for text in data.only(code).text) == module.CARD[code][2]

@@ -102,7 +102,9 @@ def test_a_given_path_is_taken_or_refused(nowhere):
 
 
 def test_a_missing_file_is_named_with_the_ways_out(nowhere):
-    with pytest.raises(FileNotFoundError, match=r"a\.csv was not found.*cache.*Ask the source\..*LOCALMA_DATA.*synthetic=True"):
+    with pytest.raises(
+        FileNotFoundError, match=r"a\.csv was not found.*cache.*Ask the source\..*LOCALMA_DATA.*synthetic=True"
+    ):
         find(Source("things/a.csv", advice="Ask the source."))
 
 

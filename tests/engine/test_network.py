@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from localma import WeightNetwork, mlp
-from localma.engine.networks import initial_values, layer_sizes, mlp_from_parameters, module_input, split_parameters
+from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, module_input, split_parameters
 from localma.engine.stacks import MLPStack
 
 
-@pytest.mark.parametrize(("width", "depth", "parameters"), [(16, 1, 6 * 16 + 17 * 3), (4, 2, 6 * 4 + 5 * 4 + 5 * 3), (7, 0, 6 * 3)])
+@pytest.mark.parametrize(
+    ("width", "depth", "parameters"), [(16, 1, 6 * 16 + 17 * 3), (4, 2, 6 * 4 + 5 * 4 + 5 * 3), (7, 0, 6 * 3)]
+)
 def test_mlp_has_the_layers_of_the_paper(width, depth, parameters):
     body = mlp(5, 3, width=width, depth=depth)
     assert sum(p.numel() for p in body.parameters()) == parameters
@@ -24,7 +26,9 @@ def test_hidden_layers_start_random_and_reproducible():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.abs().max() <= 5**-0.5
-    assert first.std().item() == pytest.approx((5 * 3) ** -0.5, rel=0.25)  # uniform; 80 draws: fails for a right program with p < 1e-4
+    assert first.std().item() == pytest.approx(
+        (5 * 3) ** -0.5, rel=0.25
+    )  # uniform; 80 draws: fails for a right program with p < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -77,9 +81,11 @@ def test_weight_network_refuses_what_it_cannot_use():
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_stack_equals_its_networks_values_and_gradients(depth):
-    sizes = layer_sizes(5, 3, 6, depth)
+    sizes = Mlp(6, depth).sizes(5, 3)
     values = torch.stack([initial_values(sizes, torch.Generator().manual_seed(s)) for s in range(4)])
-    values = values + torch.randn(values.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)  # outputs away from zero
+    values = values + torch.randn(
+        values.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64
+    )  # outputs away from zero
     stack = MLPStack(values, sizes)
     x = torch.randn(4, 5, 11, dtype=torch.float64)
     out = stack(x)
@@ -95,7 +101,7 @@ def test_stack_equals_its_networks_values_and_gradients(depth):
 
 
 def test_stack_keeps_rows_separately():
-    sizes = layer_sizes(2, 2, 3, 1)
+    sizes = Mlp(3, 1).sizes(2, 2)
     stack = MLPStack(torch.zeros(3, sum((i + 1) * o for i, o in sizes)), sizes)
     kept = stack.snapshot()
     with torch.no_grad():

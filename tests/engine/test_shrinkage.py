@@ -1,7 +1,6 @@
 """Shrinkage towards global weights, its cross-validation, averages of networks, and bands from resampled data."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +8,10 @@ import torch
 from torch import nn
 
 from localma import LOSSES, GlobalMA, LocalMA, mlp, tweedie
-from localma.engine import MULTIPLES, Options, WeightNetwork, cross_validate, fit_shrunk_stack, fit_stack, grid, train, training
+from localma.engine import MULTIPLES, Training, WeightNetwork, cross_validate, fit_local_stack, fit_stack, grid, train
 from localma.engine.networks import Mixture
 from localma.engine.simplex import soften
-from localma.engine.stacks import ModulesStack, ModuleStack
+from localma.engine.stacks import ModuleStack
 from localma.engine.validation import FOLDS, SMALLER, _clustered_error
 from localma.replication import simulation
 from localma.replication.simulation import adaptive
@@ -42,7 +41,9 @@ def test_global_weights_are_kept_where_they_are_right_and_left_where_they_are_no
         fit = LocalMA(random_state=seed, shrinkage="cv").fit(X, y, F=F)
         if np.isinf(fit.shrinkage_):
             kept += 1
-            np.testing.assert_allclose(fit.weights(X), np.tile(GlobalMA().fit(X, y, F=F).weights_, (len(X), 1)), atol=1e-6)
+            np.testing.assert_allclose(
+                fit.weights(X), np.tile(GlobalMA().fit(X, y, F=F).weights_, (len(X), 1)), atol=1e-6
+            )
         X, y, F = world(seed=seed)
         left = LocalMA(random_state=seed, shrinkage="cv").fit(X, y, F=F)
         assert np.isfinite(left.shrinkage_)
@@ -73,7 +74,10 @@ def test_labels_without_weight_reach_no_network(name):
     F = torch.as_tensor(rng.uniform(0.5, 2, (1, 60, 3)))
     y = torch.as_tensor(rng.poisson(2, (1, 60)) + 1.0)
     if name == "cross_entropy":
-        F, y = torch.as_tensor(rng.dirichlet(np.ones(4), (1, 60, 3))), torch.as_tensor(rng.integers(0, 4, (1, 60)).astype(float))
+        F, y = (
+            torch.as_tensor(rng.dirichlet(np.ones(4), (1, 60, 3))),
+            torch.as_tensor(rng.integers(0, 4, (1, 60)).astype(float)),
+        )
     weight = torch.ones(1, 60, dtype=torch.float64)
     weight[0, :12] = 0
     other = y.clone()
@@ -86,7 +90,9 @@ def test_labels_without_weight_reach_no_network(name):
 
 
 def test_folds_are_held_out():
-    """Labels of one fold cannot reach the networks and global weights that predict it: shifting them by much changes no held-out prediction there."""
+    """Labels of one fold cannot reach the networks and global weights that predict it: shifting them by much changes no
+    held-out prediction there.
+    """
     _, y, F = (torch.as_tensor(a, dtype=torch.float64) for a in world(60))
     order = torch.randperm(60, generator=torch.Generator().manual_seed(7))
     first = order[0::FOLDS]
@@ -124,7 +130,9 @@ def test_smaller_penalties_must_show_a_gain_of_one_standard_error(gain, persons,
     asked = []
 
     def fit(rows, seeds, penalties, start, sample_weight):
-        """Logits that lose 0.1 at penalty 1; at 2 the first sample loses more and the second less; at smaller ones the gain, with noise."""
+        """Logits that lose 0.1 at penalty 1; at 2 the first sample loses more and the second less; at smaller ones the
+        gain, with noise.
+        """
         asked.append(sorted({(int(r), round(float(p), 2)) for r, p in zip(rows, penalties, strict=True)}))
         p, first = penalties[:, None], (rows == 0)[:, None]
         lost = 0.1 + torch.where(p > 1, torch.where(first, 0.05, -0.05), 0.0) - (p < 1) * (gain + noise)
@@ -132,7 +140,9 @@ def test_smaller_penalties_must_show_a_gain_of_one_standard_error(gain, persons,
         return torch.stack([torch.zeros_like(miss), torch.logit((y[0] - miss).abs())], 1)
 
     groups = np.repeat(np.arange(persons), 80 // persons)
-    result = cross_validate(fit, F, y, LOSSES["squared"], np.array([1.0, 2.0]), [0.01, 0.1], seeds=[3, 4], groups=groups)
+    result = cross_validate(
+        fit, F, y, LOSSES["squared"], np.array([1.0, 2.0]), [0.01, 0.1], seeds=[3, 4], groups=groups
+    )
     assert asked == [[(0, 1.0), (0, 2.0), (1, 1.0), (1, 2.0)], [(0, 0.01), (0, 0.1)]]
     np.testing.assert_array_equal(result.shrinkage, [0.01, 0.1, 1, 2, np.inf])
     chosen = result.shrinkage[result.chosen]
@@ -177,7 +187,9 @@ def test_copies_of_rows_do_not_deceive_who_says_so():
     rows, whole = (LocalMA(random_state=0).fit(X, y, F=F, groups=g) for g in (None, persons))
     assert np.isfinite(rows.shrinkage_)
     assert np.isinf(whole.shrinkage_)
-    narrow, wide = (LocalMA(random_state=0, shrinkage=np.inf, bootstrap=100).fit(X, y, F=F, groups=g) for g in (None, persons))
+    narrow, wide = (
+        LocalMA(random_state=0, shrinkage=np.inf, bootstrap=100).fit(X, y, F=F, groups=g) for g in (None, persons)
+    )
     assert wide.weights(X, return_std=True)[1].mean() > 2 * narrow.weights(X, return_std=True)[1].mean()
 
 
@@ -209,13 +221,17 @@ def test_held_out_losses_are_those_of_a_plain_loop():
 
 
 def perturbed(setting, **options):
-    """Choices (2, 100) before and after predictions changed by a millionth, and the relative change of the finite penalties' held-out losses."""
+    """Choices (2, 100) before and after predictions changed by a millionth, and the relative change of the finite
+    penalties' held-out losses.
+    """
     rng = np.random.default_rng(11)
     X, F, y = simulation.draw(simulation.Cell(1, setting, 100), 100, rng)
     found = []
     for f in (F, F * (1 + 1e-6 * rng.standard_normal(F.shape))):
         sample = (torch.as_tensor(a, dtype=torch.float32) for a in (X, f, y))
-        found.append(fit_shrunk_stack(*sample, LOSSES["squared"], seeds=range(100), members=1, **options).cross_validation)
+        found.append(
+            fit_local_stack(*sample, LOSSES["squared"], seeds=range(100), members=1, **options).cross_validation
+        )
     return np.stack([cv.chosen for cv in found]), np.abs(found[1].loss / found[0].loss - 1)[:, len(SMALLER) : -1]
 
 
@@ -226,8 +242,8 @@ def test_the_choice_does_not_hang_on_the_last_digits(setting):
 
 
 def test_with_adams_own_epsilon_the_last_digits_grow():
-    """Why :func:`training` has a larger one: where no direction pays, steps follow the signs of rounding errors."""
-    own, ours = perturbed("S2", options=Options())[1], perturbed("S2")[1]
+    """Why shrunk weights have a larger one: where no direction pays, steps follow the signs of rounding errors."""
+    own, ours = perturbed("S2", training=Training(epsilon=1e-8))[1], perturbed("S2")[1]
     stiff = slice(-4, None)
     assert ours[:, stiff].mean() < own[:, stiff].mean() / 3
 
@@ -243,10 +259,12 @@ def test_models_that_are_alike_get_global_weights(seed):
 def test_a_row_of_a_stack_equals_the_estimator():
     samples = [world(80, seed, local=seed % 2 == 0) for seed in range(3)]
     X, y, F = (torch.as_tensor(np.stack(a), dtype=torch.float64) for a in zip(*samples, strict=True))
-    stack = fit_shrunk_stack(X, F, y, LOSSES["squared"], seeds=[4, 5, 6], options=replace(training(80), steps=40))
+    stack = fit_local_stack(X, F, y, LOSSES["squared"], seeds=[4, 5, 6], training=Training(steps=40))
     w = stack.weights(X).numpy()
     for b, (x, target, f) in enumerate(samples):
-        alone = LocalMA(random_state=4 + b, steps=40, shrinkage="cv", dtype="float64").fit(x, target, F=f)
+        alone = LocalMA(random_state=4 + b, training=Training(steps=40, dtype="float64"), shrinkage="cv").fit(
+            x, target, F=f
+        )
         assert alone.shrinkage_ == pytest.approx(stack.shrinkage[b])
         np.testing.assert_allclose(alone.weights(x), w[b], atol=1e-8)
     assert np.isinf(stack.shrinkage).any()
@@ -258,7 +276,9 @@ def test_a_row_of_a_stack_equals_the_estimator():
 def test_every_loss_and_body(loss, network):
     name = loss if isinstance(loss, str) else "tweedie"
     X, y, F = world(60, loss=name)
-    fit = LocalMA(loss=loss, network=network, shrinkage="cv", steps=20, random_state=0, bootstrap=3).fit(X, y, F=F)
+    fit = LocalMA(
+        loss=loss, network=network, shrinkage="cv", training=Training(steps=20), random_state=0, bootstrap=3
+    ).fit(X, y, F=F)
     w, sd = fit.weights(X, return_std=True)
     np.testing.assert_allclose(w.sum(1), 1)
     assert sd.shape == w.shape
@@ -271,7 +291,7 @@ def test_a_number_and_its_ends():
     gw = GlobalMA().fit(X, y, F=F).weights_
     far = LocalMA(random_state=0, shrinkage=np.inf).fit(X, y, F=F)
     np.testing.assert_allclose(far.weights(X), np.tile(gw, (len(X), 1)), atol=1e-6)
-    strong = LocalMA(random_state=0, shrinkage=100.0, steps=400).fit(X, y, F=F)
+    strong = LocalMA(random_state=0, shrinkage=100.0, training=Training(steps=400)).fit(X, y, F=F)
     np.testing.assert_allclose(strong.weights(X), np.tile(gw, (len(X), 1)), atol=5e-3)
     weak = LocalMA(random_state=0, shrinkage=0.0).fit(X, y, F=F)
     assert weak.weights(X)[:, 0].std() > 0.3
@@ -290,18 +310,21 @@ def test_one_member_without_shrinkage_is_the_papers_method_and_more_are_their_me
 
 def test_auto_is_cv_for_the_default_network_alone():
     X, y, F = world(60)
-    assert LocalMA(random_state=0, steps=5).fit(X, y, F=F).cv_results_ is not None
-    for options in ({"penalty": 0.1}, {"network": mlp(2, 2)}):
-        fit = LocalMA(random_state=0, steps=5, **options).fit(X, y, F=F)
+    assert LocalMA(random_state=0, training=Training(steps=5)).fit(X, y, F=F).cv_results_ is not None
+    for options in (
+        {"training": Training(steps=5, penalty=0.1)},
+        {"training": Training(steps=5), "network": mlp(2, 2)},
+    ):
+        fit = LocalMA(random_state=0, **options).fit(X, y, F=F)
         assert fit.shrinkage_ is None
         assert not isinstance(fit.network_.body, Mixture)
-    assert LocalMA(random_state=0, steps=5).fit(X[:9], y[:9], F=F[:9]).shrinkage_ is None
+    assert LocalMA(random_state=0, training=Training(steps=5)).fit(X[:9], y[:9], F=F[:9]).shrinkage_ is None
 
 
 def test_large_samples_are_cross_validated_on_a_part(monkeypatch):
     X, y, F = world(400)
     monkeypatch.setattr("localma.engine.validation.MOST", 100)
-    fit = LocalMA(random_state=0, shrinkage="cv", steps=50).fit(X, y, F=F)
+    fit = LocalMA(random_state=0, shrinkage="cv", training=Training(steps=50)).fit(X, y, F=F)
     chosen = fit.cv_results_["shrinkage"][fit.cv_results_["chosen"]][0]
     np.testing.assert_allclose(fit.cv_results_["shrinkage"][:-1], grid(100))
     assert fit.shrinkage_ == pytest.approx(chosen * 4**-0.75)
@@ -314,10 +337,13 @@ def test_large_samples_are_cross_validated_on_a_part(monkeypatch):
         ({"shrinkage": -1.0}, "shrinkage must not be negative"),
         ({"shrinkage": float("nan")}, "shrinkage must not be negative"),
         ({"shrinkage": True}, "shrinkage must be"),
-        ({"shrinkage": 0.1, "penalty": 0.1}, "penalty = 0.1 and shrinkage = 0.1 both"),
+        ({"shrinkage": 0.1, "training": Training(penalty=0.1)}, "penalty = 0.1 and shrinkage = 0.1 both"),
         ({"members": 0}, "members"),
         ({"bootstrap": -1}, "bootstrap"),
-        ({"shrinkage": 0.1, "network": nn.Sequential(nn.Linear(2, 2, bias=False))}, "must end with a torch.nn.Linear layer with a bias"),
+        (
+            {"shrinkage": 0.1, "network": nn.Sequential(nn.Linear(2, 2, bias=False))},
+            "must end with a torch.nn.Linear layer with a bias",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
@@ -330,7 +356,7 @@ def test_too_few_observations_and_bands_that_were_not_asked_for():
     X, y, F = world(9)
     with pytest.raises(ValueError, match="needs at least 10 observations, but there are 9"):
         LocalMA(shrinkage="cv").fit(X, y, F=F)
-    fit = LocalMA(shrinkage=None, steps=3).fit(X, y, F=F)
+    fit = LocalMA(shrinkage=None, training=Training(steps=3)).fit(X, y, F=F)
     with pytest.raises(ValueError, match=r"bootstrap=50"):
         fit.weights(X, return_std=True)
     single = LocalMA(bootstrap=2).fit(X, y, F=F[:, :1])
@@ -339,7 +365,9 @@ def test_too_few_observations_and_bands_that_were_not_asked_for():
 
 def test_bands_are_the_spread_over_resampled_data():
     X, y, F = world(100)
-    few, many = (LocalMA(random_state=0, shrinkage=0.01, bootstrap=20).fit(*world(n)[:2], F=world(n)[2]) for n in (100, 3000))
+    few, many = (
+        LocalMA(random_state=0, shrinkage=0.01, bootstrap=20).fit(*world(n)[:2], F=world(n)[2]) for n in (100, 3000)
+    )
     assert few.weights(X, return_std=True)[1].mean() > 2 * many.weights(X, return_std=True)[1].mean()
     fixed = LocalMA(random_state=0, shrinkage=np.inf, bootstrap=200).fit(X, y, F=F)
     drawn = np.random.default_rng([0, 2]).multinomial(100, np.full(100, 0.01), 200)
@@ -352,7 +380,9 @@ class Body(nn.Module):
 
     def __init__(self, rate=0.0):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv1d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.LayerNorm(9), nn.Dropout(rate), nn.Linear(9, 2))
+        self.layers = nn.Sequential(
+            nn.Conv1d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.LayerNorm(9), nn.Dropout(rate), nn.Linear(9, 2)
+        )
 
     def forward(self, x):
         return self.layers(x.unsqueeze(1))
@@ -370,7 +400,7 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [Body, Recurrent])
-@pytest.mark.parametrize("options", [Options(steps=30), Options(steps=30, batch_size=16, validation_fraction=0.25)])
+@pytest.mark.parametrize("options", [Training(steps=30), Training(steps=30, batch_size=16, validation_fraction=0.25)])
 def test_a_stack_of_modules_equals_each_alone(options, kind):
     n, options = 60, options.resolve(60)
     g = torch.Generator().manual_seed(0)
@@ -388,12 +418,28 @@ def test_a_stack_of_modules_equals_each_alone(options, kind):
         return [torch.Generator().manual_seed(s) for s in (5, 6, 7)]
 
     penalties = torch.tensor([0.0, 0.01, 0.1], dtype=torch.float64)
-    stack = ModulesStack(bodies())
-    train(stack, x.expand(3, -1, -1), criterion, [F.expand(3, -1, -1), y.expand(3, -1)], options, generators(), penalties=penalties)
+    stack = ModuleStack(bodies())
+    train(
+        stack,
+        x.expand(3, -1, -1),
+        criterion,
+        [F.expand(3, -1, -1), y.expand(3, -1)],
+        options,
+        generators(),
+        penalties=penalties,
+    )
     together = stack.unstack()
     assert stack.batched == (kind is Body)
     for b, (body, generator) in enumerate(zip(bodies(), generators(), strict=True)):
-        train(ModuleStack(body), x[None], criterion, [F[None], y[None]], options, [generator], penalties=penalties[b : b + 1])
+        train(
+            ModuleStack([body]),
+            x[None],
+            criterion,
+            [F[None], y[None]],
+            options,
+            [generator],
+            penalties=penalties[b : b + 1],
+        )
         torch.testing.assert_close(together[b](x), body.eval()(x), rtol=0, atol=1e-9)
     assert abs(together[0](x)).max() > 0.1
 

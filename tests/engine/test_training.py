@@ -1,7 +1,11 @@
 """The stacked engine against plain loops, alone against together, and the promises of early stopping."""
 
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +13,8 @@ import torch
 from torch import nn
 
 from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
-from localma.engine import Options, fit_direct_stack, fit_stack, train
-from localma.engine.networks import initial_values, layer_sizes, mlp_from_parameters, split_parameters
+from localma.engine import Training, automatic_penalty, fit_direct_stack, fit_stack, one_thread, train
+from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, split_parameters
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
 
@@ -37,14 +41,15 @@ def data(B=3, n=60, d=3, M=3, loss=LOSSES["squared"], seed=0, K=4):
 
 
 def plain_fit(X, F, y, loss, seed, options, width=16, depth=1):
-    """One replication by nn.Sequential and torch.optim.Adam, in the order of Options' documentation; returns weights on X and the best step.
+    """One replication by nn.Sequential and torch.optim.Adam, in the order of Training's documentation; returns weights
+    on X and the best step.
 
     It shares with the package the initial values and the order of the random draws, nothing else.
     """
     n, M = F.shape[:2]
     options = options.resolve(n)
     generator = torch.Generator().manual_seed(seed)
-    sizes = layer_sizes(X.shape[1], M, width, depth)
+    sizes = Mlp(width, depth).sizes(X.shape[1], M)
     body = mlp_from_parameters(split_parameters(initial_values(sizes, generator), sizes), X.dtype)
     mean, sd = X.mean(0), X.std(0, correction=0)
     x = (X - mean) / sd
@@ -105,10 +110,12 @@ def plain_fit(X, F, y, loss, seed, options, width=16, depth=1):
 
 
 SCHEMES = {
-    "full batch": Options(steps=60),
-    "mini-batches": Options(steps=60, batch_size=16),
-    "early stopping": Options(steps=60, validation_fraction=0.25),
-    "all of it": Options(steps=230, batch_size=16, validation_fraction=0.25, patience=6, learning_rate=0.1, penalty=0.0),
+    "full batch": Training(steps=60),
+    "mini-batches": Training(steps=60, batch_size=16),
+    "early stopping": Training(steps=60, validation_fraction=0.25),
+    "all of it": Training(
+        steps=230, batch_size=16, validation_fraction=0.25, patience=6, learning_rate=0.1, penalty=0.0
+    ),
 }
 
 
@@ -117,7 +124,7 @@ SCHEMES = {
 def test_a_stack_equals_plain_loops(loss, options):
     X, F, y = data(loss=loss)
     seeds = [3, 1, 4]
-    fit = fit_stack(X, F, y, loss, seeds=seeds, options=options)
+    fit = fit_stack(X, F, y, loss, seeds=seeds, training=options)
     w = fit.weights(X)
     for b, seed in enumerate(seeds):
         expected, step = plain_fit(X[b], F[b], y[b], loss, seed, options)
@@ -129,16 +136,18 @@ def test_a_stack_equals_plain_loops(loss, options):
 @pytest.mark.parametrize(("width", "depth"), [(5, 0), (5, 2)])
 def test_other_depths_equal_plain_loops(width, depth):
     X, F, y = data(B=2)
-    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], width=width, depth=depth, options=Options(steps=40))
+    fit = fit_stack(
+        X, F, y, LOSSES["squared"], seeds=[0, 1], network=Mlp(width, depth=depth), training=Training(steps=40)
+    )
     for b in range(2):
-        expected, _ = plain_fit(X[b], F[b], y[b], LOSSES["squared"], b, Options(steps=40), width, depth)
+        expected, _ = plain_fit(X[b], F[b], y[b], LOSSES["squared"], b, Training(steps=40), width, depth)
         torch.testing.assert_close(fit.weights(X)[b], expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("options", SCHEMES.values(), ids=SCHEMES)
 def test_a_plain_loop_in_float32_agrees_to_1e_5(options):
     X, F, y = (a.float() for a in data())
-    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[3, 1, 4], options=options)
+    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[3, 1, 4], training=options)
     for b, seed in enumerate([3, 1, 4]):
         expected, step = plain_fit(X[b], F[b], y[b], LOSSES["squared"], seed, options)
         if fit.best_step[b] == step:  # a tie of validation losses in the last digit may fall either way
@@ -151,27 +160,29 @@ def test_a_plain_loop_in_float32_agrees_to_1e_5(options):
 @pytest.mark.parametrize("loss", [LOSSES["squared"], LOSSES["cross_entropy"]], ids=["squared", "cross_entropy"])
 def test_a_row_equals_the_estimator(loss, dtype, options):
     X, F, y = data(loss=loss)
-    fit = fit_stack(*(a.to(getattr(torch, dtype)) for a in (X, F, y)), loss, seeds=[3, 1, 4], options=options)
+    fit = fit_stack(*(a.to(getattr(torch, dtype)) for a in (X, F, y)), loss, seeds=[3, 1, 4], training=options)
     together = fit.weights(X.to(getattr(torch, dtype))).numpy()
     for b, seed in enumerate([3, 1, 4]):
-        names = ("steps", "batch_size", "learning_rate", "penalty", "validation_fraction", "patience")
-        alone = LocalMA(loss=loss, shrinkage=None, random_state=seed, dtype=dtype, **{name: getattr(options, name) for name in names})
+        alone = LocalMA(loss=loss, shrinkage=None, random_state=seed, training=replace(options, dtype=dtype))
         alone.fit(X[b].numpy(), y[b].numpy().astype(int if loss.is_classification else float), F=F[b].numpy())
         assert alone.fit_info_.best_step == fit.best_step[b]
-        np.testing.assert_allclose(alone.weights(X[b].numpy()), together[b], rtol=0, atol=1e-5 if dtype == "float32" else 1e-10)
+        np.testing.assert_allclose(
+            alone.weights(X[b].numpy()), together[b], rtol=0, atol=1e-5 if dtype == "float32" else 1e-10
+        )
 
 
 def test_tiles_and_workers_change_nothing(monkeypatch):
     X, F, y = data(B=7)
-    options = Options(steps=50, validation_fraction=0.2, batch_size=16, patience=5)
+    options = Training(steps=50, validation_fraction=0.2, batch_size=16, patience=5)
 
     def fit(**arguments):
-        return fit_stack(X, F, y, LOSSES["squared"], seeds=range(7), options=options, **arguments)
+        return fit_stack(X, F, y, LOSSES["squared"], seeds=range(7), training=options, **arguments)
 
     one = fit(workers=1)
     results = [fit(workers=2), fit(workers=3)]
+    monkeypatch.setattr("localma.engine.tiles.LEAST_ROWS", 1)
     for rows in (1, 2, 3, 6):
-        monkeypatch.setattr("localma.engine.local.TILE_ROWS", rows)
+        monkeypatch.setattr("localma.engine.tiles.TILE_ROWS", rows)
         results += [fit(workers=1), fit(workers=2)]
     for other in results:
         assert torch.equal(one.best_step, other.best_step)
@@ -179,7 +190,9 @@ def test_tiles_and_workers_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("learning_rate", "outcome"), [(0.01, nullcontext()), (1e300, pytest.raises(FloatingPointError))], ids=["a fit", "a fit that diverges"]
+    ("learning_rate", "outcome"),
+    [(0.01, nullcontext()), (1e300, pytest.raises(FloatingPointError))],
+    ids=["a fit", "a fit that diverges"],
 )
 def test_a_fit_leaves_torchs_threads_as_they_were(learning_rate, outcome):
     X, F, y = data(B=4)
@@ -187,7 +200,15 @@ def test_a_fit_leaves_torchs_threads_as_they_were(learning_rate, outcome):
     torch.set_num_threads(before + 1)  # more than the one that each tile gets
     try:
         with outcome:
-            fit_stack(X, F, y, LOSSES["squared"], seeds=range(4), options=Options(steps=5, learning_rate=learning_rate), workers=2)
+            fit_stack(
+                X,
+                F,
+                y,
+                LOSSES["squared"],
+                seeds=range(4),
+                training=Training(steps=5, learning_rate=learning_rate),
+                workers=2,
+            )
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -197,11 +218,11 @@ def test_rows_stop_at_their_own_step():
     """Row 0 has pure noise to learn from, row 1 a signal; each stops as it would alone, whatever the other does."""
     X, F, y = data(B=2, n=80)
     y[0] = F[0].mean(1) + 3 * torch.tensor(np.random.default_rng(1).normal(size=80))
-    options = Options(steps=300, validation_fraction=0.3, patience=4, penalty=0.0)
-    both = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], options=options)
+    options = Training(steps=300, validation_fraction=0.3, patience=4, penalty=0.0)
+    both = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], training=options)
     assert both.best_step[0] != both.best_step[1]
     for b in range(2):
-        alone = fit_stack(X[b : b + 1], F[b : b + 1], y[b : b + 1], LOSSES["squared"], seeds=[b], options=options)
+        alone = fit_stack(X[b : b + 1], F[b : b + 1], y[b : b + 1], LOSSES["squared"], seeds=[b], training=options)
         assert alone.best_step[0] == both.best_step[b]
         torch.testing.assert_close(alone.values[0], both.values[b], rtol=0, atol=1e-9)
         history = alone.history
@@ -209,7 +230,7 @@ def test_rows_stop_at_their_own_step():
         assert history.evaluated_at[best] == alone.best_step[0]
         if history.evaluated_at[-1] < 300:  # stopped: exactly `patience` evaluations after the best one
             assert len(history.evaluated_at) - 1 - best == 4
-    assert len(fit_stack(X[:1], F[:1], y[:1], LOSSES["squared"], seeds=[0], options=options).history.train_loss) < 300
+    assert len(fit_stack(X[:1], F[:1], y[:1], LOSSES["squared"], seeds=[0], training=options).history.train_loss) < 300
 
 
 def test_early_stopping_keeps_equal_weights_when_training_only_hurts():
@@ -219,19 +240,19 @@ def test_early_stopping_keeps_equal_weights_when_training_only_hurts():
     X = rng.normal(size=(n, 3))
     F = rng.normal(size=(n, 2))
     order = torch.Generator().manual_seed(0)
-    initial_values(layer_sizes(3, 2, 16, 1), order)
+    initial_values(Mlp(16, 1).sizes(3, 2), order)
     validation = torch.randperm(n, generator=order)[:20].numpy()
     y = F[:, 0].copy()
     y[validation] = F[validation].mean(1)  # where it is judged, equal weights are perfect
-    fit = LocalMA(random_state=0, shrinkage=None, validation_fraction=0.5, steps=60).fit(X, y, F=F)
+    fit = LocalMA(random_state=0, shrinkage=None, training=Training(validation_fraction=0.5, steps=60)).fit(X, y, F=F)
     assert fit.fit_info_.best_step == 0
     np.testing.assert_array_equal(fit.weights(X), np.full((n, 2), 0.5))
 
 
 def test_best_weights_are_those_that_validation_chose():
     X, F, y = data(B=1, n=50)
-    options = Options(steps=200, validation_fraction=0.3, penalty=0.0, learning_rate=0.2)
-    full = fit_stack(X, F, y, LOSSES["squared"], seeds=[0], options=options)
+    options = Training(steps=200, validation_fraction=0.3, penalty=0.0, learning_rate=0.2)
+    full = fit_stack(X, F, y, LOSSES["squared"], seeds=[0], training=options)
     generator = torch.Generator().manual_seed(0)
     initial_values(full.sizes, generator)
     valid = torch.randperm(50, generator=generator)[:15]
@@ -244,23 +265,32 @@ def test_best_weights_are_those_that_validation_chose():
 
 
 def test_each_network_of_a_stack_may_have_a_penalty_a_start_and_sample_weights_of_its_own():
-    """Row by row the same as the fits with these alone; zero weights are as good as rows left out, twos as rows given twice."""
+    """Row by row the same as the fits with these alone; zero weights are as good as rows left out, twos as rows given
+    twice.
+    """
     X, F, y = data(B=3)
     n = y.shape[1]
     start = torch.tensor([[0.2, 0.3, 0.5], [1 / 3] * 3, [0.1, 0.1, 0.8]], dtype=X.dtype)
     counts = torch.randint(3, (3, n), generator=torch.Generator().manual_seed(1)).to(X)
     penalties = torch.tensor([0.0, 0.01, 1.0], dtype=X.dtype)
-    given = {"options": Options(steps=40), "standardize": False}
-    fit = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], penalties=penalties, start=start, sample_weight=counts, **given)
+    given = {"training": Training(steps=40), "standardize": False}
+    fit = fit_stack(
+        X, F, y, LOSSES["squared"], seeds=[0, 1, 2], penalties=penalties, start=start, sample_weight=counts, **given
+    )
     for b in range(3):
         rows = torch.repeat_interleave(torch.arange(n), counts[b].long())
         x, f, target = (a[b : b + 1, rows] for a in (X, F, y))
-        # the unit of the criterion is that of all observations; Adam does not see a common factor, so the penalty alone needs it
-        ratio = LOSSES["squared"].scale(f.movedim(-1, 1), target) / LOSSES["squared"].scale(F[b : b + 1].movedim(-1, 1), y[b : b + 1])
-        options = Options(steps=40, penalty=float(penalties[b] / ratio))
-        alone = fit_stack(x, f, target, LOSSES["squared"], seeds=[b], start=start[b : b + 1], options=options, standardize=False)
+        # the unit of the criterion is that of all observations; Adam does not see a common factor, so the penalty alone
+        # needs it
+        ratio = LOSSES["squared"].scale(f.movedim(-1, 1), target) / LOSSES["squared"].scale(
+            F[b : b + 1].movedim(-1, 1), y[b : b + 1]
+        )
+        options = Training(steps=40, penalty=float(penalties[b] / ratio))
+        alone = fit_stack(
+            x, f, target, LOSSES["squared"], seeds=[b], start=start[b : b + 1], training=options, standardize=False
+        )
         torch.testing.assert_close(fit.weights(X)[b], alone.weights(X[b : b + 1])[0], rtol=0, atol=1e-6)
-    begin = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], start=start, options=Options(steps=0)).weights(X)
+    begin = fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1, 2], start=start, training=Training(steps=0)).weights(X)
     torch.testing.assert_close(begin, start.unsqueeze(1).expand_as(begin))
 
 
@@ -285,7 +315,8 @@ def test_penalty_shrinks_slopes_but_not_constants():
     X, F, y = data(B=1)
     y = F[..., 0] + 0.1  # model 1 is best everywhere
     free, held = (
-        fit_stack(X, F, y, LOSSES["squared"], seeds=[0], options=Options(steps=400, penalty=p)).weights(X)[0] for p in (0.0, 100.0)
+        fit_stack(X, F, y, LOSSES["squared"], seeds=[0], training=Training(steps=400, penalty=p)).weights(X)[0]
+        for p in (0.0, 100.0)
     )
     assert held[:, 0].mean() > 0.9  # a constant costs nothing
     assert held.std(0).max() < 1e-3
@@ -294,8 +325,10 @@ def test_penalty_shrinks_slopes_but_not_constants():
 
 def test_same_seed_same_bits_other_seed_other_result():
     X, F, y = data()
-    options = Options(steps=30, batch_size=16)
-    first, again, other = (fit_stack(X, F, y, LOSSES["squared"], seeds=s, options=options) for s in ([0, 1, 2], [0, 1, 2], [5, 1, 2]))
+    options = Training(steps=30, batch_size=16)
+    first, again, other = (
+        fit_stack(X, F, y, LOSSES["squared"], seeds=s, training=options) for s in ([0, 1, 2], [0, 1, 2], [5, 1, 2])
+    )
     assert torch.equal(first.values, again.values)
     assert not torch.equal(first.values[0], other.values[0])
     torch.testing.assert_close(first.values[1:], other.values[1:], rtol=0, atol=1e-10)
@@ -307,16 +340,18 @@ def test_training_leaves_global_random_state_alone():
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
         before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-        LocalMA(network=network, random_state=0, steps=5).fit(X, y, F=F)
+        LocalMA(network=network, random_state=0, training=Training(steps=5)).fit(X, y, F=F)
         assert torch.equal(before[0], torch.get_rng_state())
         np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES, ids=lambda loss: loss.name)
 def test_first_gradient_agrees_with_finite_differences(loss):
-    """The reported gradient norm after one step is that of the whole criterion plus penalty in all parameters, by central differences."""
+    """The reported gradient norm after one step is that of the whole criterion plus penalty in all parameters, by
+    central differences.
+    """
     X, F, y = data(B=1, n=20, d=2, loss=loss)
-    sizes = layer_sizes(2, 3, 4, 1)
+    sizes = Mlp(4, 1).sizes(2, 3)
     values = initial_values(sizes, torch.Generator().manual_seed(0))
     unit = loss.scale(loss.candidates(y, F.movedim(1, -1)), y)
     mean, scale = standardization(X)
@@ -334,13 +369,15 @@ def test_first_gradient_agrees_with_finite_differences(loss):
         e = torch.zeros_like(values)
         e[k] = h
         numeric.append((objective(values + e) - objective(values - e)) / (2 * h))
-    fit = fit_stack(X, F, y, loss, seeds=[0], width=4, options=Options(steps=1, penalty=0.3))
+    fit = fit_stack(X, F, y, loss, seeds=[0], network=Mlp(4), training=Training(steps=1, penalty=0.3))
     assert fit.history.gradient_norm.item() == pytest.approx(np.linalg.norm(numeric), rel=1e-6)
 
 
 def test_gradient_norm_is_reported_after_an_early_stop():
     X, F, y = (a[0].numpy() for a in data(B=1))
-    fit = LocalMA(random_state=0, validation_fraction=0.3, patience=1, steps=300, penalty=0.0).fit(X, y, F=F)
+    fit = LocalMA(random_state=0, training=Training(validation_fraction=0.3, patience=1, steps=300, penalty=0.0)).fit(
+        X, y, F=F
+    )
     assert len(fit.fit_info_.train_loss) < 300
     assert fit.fit_info_.gradient_norm > 0
 
@@ -359,7 +396,7 @@ def test_a_body_with_unused_or_frozen_parts_trains():
     X, F, y = (a[0].numpy() for a in data(B=1))
     body = Body()
     before = {k: v.clone() for k, v in body.state_dict().items()}
-    fit = LocalMA(network=body, random_state=0, steps=100, learning_rate=0.05).fit(X, y, F=F)
+    fit = LocalMA(network=body, random_state=0, training=Training(steps=100, learning_rate=0.05)).fit(X, y, F=F)
     assert fit.weights(X).std() > 0.01
     assert torch.equal(fit.network_.body.frozen.weight, before["frozen.weight"])
     assert all(torch.equal(v, before[k]) for k, v in body.state_dict().items())  # a copy is trained
@@ -369,7 +406,9 @@ def test_a_body_with_unused_or_frozen_parts_trains():
 def test_divergence_of_training_is_reported():
     X, F, y = (a[0].numpy() for a in data(B=1))
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        LocalMA(random_state=0, shrinkage=None, loss=lambda y, a: (y - a) * float("nan"), steps=3).fit(X, y, F=F)
+        LocalMA(
+            random_state=0, shrinkage=None, loss=lambda y, a: (y - a) * float("nan"), training=Training(steps=3)
+        ).fit(X, y, F=F)
 
 
 def test_module_stack_trains_any_module():
@@ -378,8 +417,8 @@ def test_module_stack_trains_any_module():
     x = torch.randn(1, 200, 2, generator=g, dtype=torch.float64)
     target = (x @ torch.tensor([1.0, -2.0], dtype=torch.float64)) + 0.5
     module = nn.Linear(2, 1, dtype=torch.float64)
-    options = Options(steps=500, penalty=0.0, learning_rate=0.1).resolve(200)
-    history = train(ModuleStack(module), x, lambda out, y: (out[:, 0] - y).square(), (target,), options, [g])
+    options = Training(steps=500, penalty=0.0, learning_rate=0.1).resolve(200)
+    history = train(ModuleStack([module]), x, lambda out, y: (out[:, 0] - y).square(), (target,), options, [g])
     np.testing.assert_allclose(module.weight.detach(), [[1, -2]], atol=1e-3)
     assert module.bias.item() == pytest.approx(0.5, abs=1e-3)
     assert history.train_loss.shape == (500, 1)
@@ -392,13 +431,15 @@ def test_standardization_leaves_constant_columns_alone():
     np.testing.assert_allclose(scale[0], [1, (8 / 3) ** 0.5, 1])
 
 
-@pytest.mark.parametrize(("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0)])
+@pytest.mark.parametrize(
+    ("n", "steps", "batch", "fraction"), [(50, 100, 50, 0), (1000, 100, 1000, 0), (4000, 200, 1024, 0)]
+)
 def test_options_resolve_from_the_sample_size(n, steps, batch, fraction):
-    options = Options().resolve(n)
+    options = Training().resolve(n)
     assert (options.steps, options.batch_size, options.validation_fraction) == (steps, batch, fraction)
     assert 0 < options.penalty < 1
-    assert options.penalty > Options().resolve(4 * n).penalty
-    assert Options(steps=7, penalty=0.5).resolve(n) == Options(7, batch, Options().learning_rate, 0.5, fraction, None)
+    assert options.penalty > automatic_penalty(4 * n)
+    assert Training(steps=7, penalty=0.5).resolve(n) == Training(7, batch, 0.1, 0.5, fraction, None, 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -410,13 +451,15 @@ def test_options_resolve_from_the_sample_size(n, steps, batch, fraction):
 )  # fmt: skip
 def test_options_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):  # patience=3 without a validation part is the last of them
-        Options(**{name: value}).resolve(100)
+        Training(**{name: value}).resolve(100)
 
 
 @pytest.mark.parametrize(("n", "fraction"), [(4, 0.1), (1, 0.5), (3, 0.9)])
 def test_a_sample_too_small_to_hold_out(n, fraction):
-    with pytest.raises(ValueError, match=f"validation_fraction = {fraction} of n = {n} .*give more data or validation_fraction=0"):
-        Options(validation_fraction=fraction).resolve(n)
+    with pytest.raises(
+        ValueError, match=f"validation_fraction = {fraction} of n = {n} .*give more data or validation_fraction=0"
+    ):
+        Training(validation_fraction=fraction).resolve(n)
 
 
 def test_stack_arguments_are_checked():
@@ -424,17 +467,17 @@ def test_stack_arguments_are_checked():
     with pytest.raises(ValueError, match="seeds has 1 entries for 2"):
         fit_stack(X, F, y, LOSSES["squared"], seeds=[0])
     with pytest.raises(ValueError, match="width"):
-        fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], width=0)
+        fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], network=Mlp(0))
     with pytest.raises(ValueError, match="depth"):
-        fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], depth=-1)
+        fit_stack(X, F, y, LOSSES["squared"], seeds=[0, 1], network=Mlp(depth=-1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("options", SCHEMES.values(), ids=SCHEMES)
 def test_cuda_equals_cpu(options):
     X, F, y = data()
-    cpu = fit_stack(X, F, y, LOSSES["squared"], seeds=[3, 1, 4], options=options)
-    cuda = fit_stack(X.cuda(), F.cuda(), y.cuda(), LOSSES["squared"], seeds=[3, 1, 4], options=options)
+    cpu = fit_stack(X, F, y, LOSSES["squared"], seeds=[3, 1, 4], training=options)
+    cuda = fit_stack(X.cuda(), F.cuda(), y.cuda(), LOSSES["squared"], seeds=[3, 1, 4], training=options)
     torch.testing.assert_close(cuda.weights(X.cuda()).cpu(), cpu.weights(X), rtol=0, atol=1e-8)
 
 
@@ -452,10 +495,10 @@ def test_a_stack_of_direct_models_is_each_of_them_alone():
     for b, k in enumerate(counts):
         X[b, k:] = y[b, k:] = float("nan")  # whatever stands there is ignored
     test = torch.randn(5, 30, 3, generator=generator, dtype=torch.float64)
-    options = Options(learning_rate=0.03, steps=60)
-    whole = fit_direct_stack(X, y, seeds=range(5, 10), counts=counts, width=8, options=options).predict(test)
+    options = Training(learning_rate=0.03, steps=60)
+    whole = fit_direct_stack(X, y, seeds=range(5, 10), counts=counts, network=Mlp(8), training=options).predict(test)
     for b, k in enumerate(counts):
-        alone = fit_direct_stack(X[b : b + 1, :k], y[b : b + 1, :k], seeds=[5 + b], width=8, options=options)
+        alone = fit_direct_stack(X[b : b + 1, :k], y[b : b + 1, :k], seeds=[5 + b], network=Mlp(8), training=options)
         torch.testing.assert_close(whole[b], alone.predict(test[b : b + 1])[0], rtol=1e-6, atol=1e-8)
     assert torch.allclose(whole[4], y[4, 0]), "one observation gives a constant"
 
@@ -464,11 +507,14 @@ def test_a_stack_of_direct_models_equals_the_estimator():
     generator = torch.Generator().manual_seed(1)
     X, test = torch.randn(3, 50, 2, generator=generator), torch.randn(3, 20, 2, generator=generator)
     y = X.prod(-1)
-    options = Options(learning_rate=0.03, steps=40)
-    stack = fit_direct_stack(X, y, seeds=[4, 5, 6], width=8, options=options)
+    options = Training(learning_rate=0.03, steps=40)
+    stack = fit_direct_stack(X, y, seeds=[4, 5, 6], network=Mlp(8), training=options)
     for b in range(3):
-        alone = DirectModel(mlp(2, 1, width=8, random_state=4 + b), training=options, random_state=0).fit(X[b].numpy(), y[b].numpy())
-        # The first gradient of the last bias, a mean of centred numbers, is rounding noise, and Adam's first step depends on its sign.
+        alone = DirectModel(mlp(2, 1, width=8, random_state=4 + b), training=options, random_state=0).fit(
+            X[b].numpy(), y[b].numpy()
+        )
+        # The first gradient of the last bias, a mean of centred numbers, is rounding noise, and Adam's first step
+        # depends on its sign.
         np.testing.assert_allclose(stack.predict(test)[b], alone.predict(test[b].numpy()), atol=0.05)
 
 
@@ -479,12 +525,49 @@ def test_a_stack_of_direct_models_equals_the_estimator():
         ({"counts": [3, 99]}, "counts"),
         ({"counts": [0, 3]}, "counts"),
         ({"y": torch.zeros(2, 9)}, "y has shape"),
-        ({"width": 0}, "width"),
-        ({"options": Options(batch_size=4)}, "batch_size"),
-        ({"options": Options(validation_fraction=0.2)}, "validation_fraction"),
+        ({"network": Mlp(0)}, "width"),
+        ({"training": Training(batch_size=4)}, "batch_size"),
+        ({"training": Training(validation_fraction=0.2)}, "validation_fraction"),
     ],
 )
 def test_a_stack_of_direct_models_names_the_bad_argument(bad, name):
     given = {"X": torch.zeros(2, 10, 3), "y": torch.zeros(2, 10), "seeds": [1, 2]} | bad
     with pytest.raises(ValueError, match=name):
         fit_direct_stack(given.pop("X"), given.pop("y"), **given)
+
+
+def test_two_fits_at_once_leave_torchs_threads_as_they_were():
+    """Whoever leaves first must not leave its neighbour's single thread behind."""
+    X, F, y = data(B=4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(4) as pool:
+            list(
+                pool.map(
+                    lambda seed: fit_stack(X, F, y, LOSSES["squared"], seeds=[seed] * 4, training=Training(steps=5)),
+                    range(8),
+                )
+            )
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_fit_imports_no_compiler():
+    """``torch.optim`` brings ``torch._dynamo``, a second and more in which a small sample is fitted."""
+    code = """
+import sys
+import numpy as np
+from localma import LocalMA
+x = np.linspace(-1, 1, 40)
+LocalMA(random_state=0).fit(x[:, None], abs(x), F=np.stack([x, -x], 1))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

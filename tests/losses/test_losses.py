@@ -7,15 +7,28 @@ import pytest
 import statsmodels.api as sm
 import torch
 from scipy import stats
-from sklearn.metrics import log_loss, mean_gamma_deviance, mean_poisson_deviance, mean_squared_error, mean_tweedie_deviance
+from sklearn.metrics import (
+    log_loss,
+    mean_gamma_deviance,
+    mean_poisson_deviance,
+    mean_squared_error,
+    mean_tweedie_deviance,
+)
 
-from localma import LOSSES, GlobalMA, LocalMA, Loss, tweedie
-from localma.losses import resolve_loss
+from localma import LOSSES, GlobalMA, LocalMA, Loss, pinball, tweedie
+from localma.losses import named, resolve_loss
 from localma.losses.families import _LogSoftmaxAverage
 from localma.losses.loss import _SoftmaxAverage
+from localma.theory import in_sample_risk, oracle_risk
 
-REGRESSION = [*(loss for loss in LOSSES.values() if not loss.is_classification), tweedie(1.3), tweedie(2.5), tweedie(3.0)]
+REGRESSION = [
+    *(loss for loss in LOSSES.values() if not loss.is_classification),
+    tweedie(1.3),
+    tweedie(2.5),
+    tweedie(3.0),
+]
 IDS = [loss.name for loss in REGRESSION]
+BREGMAN = [loss for loss in REGRESSION if loss.phi is not None]
 
 
 def sample(loss, n=40, seed=0):
@@ -58,7 +71,9 @@ def test_values_agree_with_scikit_learn(loss, reference):
 )
 def test_values_agree_with_statsmodels(loss, family):
     y, a = sample(loss)
-    np.testing.assert_allclose(loss(y, a), [family.deviance(y[i : i + 1], a[i : i + 1]) for i in range(len(y))], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        loss(y, a), [family.deviance(y[i : i + 1], a[i : i + 1]) for i in range(len(y))], rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +87,9 @@ def test_values_agree_with_statsmodels(loss, family):
 def test_differences_are_those_of_log_likelihoods(loss, log_likelihood):
     y, a = sample(loss)
     _, b = sample(loss, seed=1)
-    np.testing.assert_allclose(loss(y, a) - loss(y, b), log_likelihood(y, b) - log_likelihood(y, a), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        loss(y, a) - loss(y, b), log_likelihood(y, b) - log_likelihood(y, a), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_cross_entropy_agrees_with_scikit_learn_and_scipy():
@@ -93,9 +110,11 @@ def test_cross_entropy_agrees_with_scikit_learn_and_scipy():
     np.testing.assert_allclose(loss.divergence(q, p), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("loss", REGRESSION, ids=IDS)
+@pytest.mark.parametrize("loss", BREGMAN, ids=lambda loss: loss.name)
 def test_bregman_identity_and_separation(loss):
-    """E L(Y, a) - E L(Y, mu) = l(mu, a) for a Y with two values; the divergence is also the loss itself, as these are deviances."""
+    """E L(Y, a) - E L(Y, mu) = l(mu, a) for a Y with two values; the divergence is also the loss itself, as these are
+    deviances.
+    """
     (low, high), share = (sample(loss, seed=s)[1] for s in (1, 2)), 0.3
     a = sample(loss, seed=3)[1]
     mu = (1 - share) * low + share * high
@@ -104,7 +123,7 @@ def test_bregman_identity_and_separation(loss):
     np.testing.assert_allclose(loss.divergence(mu, a), loss(mu, a), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("loss", REGRESSION, ids=IDS)
+@pytest.mark.parametrize("loss", BREGMAN, ids=lambda loss: loss.name)
 def test_divergence_is_zero_only_at_the_mean(loss):
     mu, a = sample(loss)[1], sample(loss, seed=5)[1]
     assert (loss.divergence(mu, a) > 0).all()
@@ -178,7 +197,9 @@ def test_responses_outside_the_domain(name, y, bad):
     assert bad in str(error.value)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in REGRESSION if loss.prediction == "positive"], ids=lambda loss: loss.name)
+@pytest.mark.parametrize(
+    "loss", [loss for loss in REGRESSION if loss.prediction == "positive"], ids=lambda loss: loss.name
+)
 def test_predictions_outside_the_domain(loss):
     loss.check_predictions(np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"F\[2, 1\] = 0"):
@@ -239,7 +260,9 @@ def test_own_callable_and_the_dictionary_as_extension_point(monkeypatch):
     with pytest.raises(ValueError, match="phi"):
         own.divergence(y, y)
     average = LocalMA(loss=absolute, random_state=0).fit(X, y, F=F)
-    assert np.abs(y - average.predict(X, F=F)).mean() < 0.1  # better than the better model: the errors have opposite signs
+    assert (
+        np.abs(y - average.predict(X, F=F)).mean() < 0.1
+    )  # better than the better model: the errors have opposite signs
     monkeypatch.setitem(LOSSES, "quartic", Loss("quartic", lambda y, a: (y - a) ** 4, lambda a: a**4))
     weights = GlobalMA(loss="quartic").fit(X, y, F=F).weights_
     np.testing.assert_allclose(weights, [5 / 6, 1 / 6], atol=1e-2)  # 0.1 w = 0.5 (1 - w): no error at all
@@ -280,9 +303,11 @@ def test_shapes_must_be_equal(loss, kind):
         loss(y[:, None], a)
 
 
-@pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"]], ids=[*IDS, "cross_entropy"])
+@pytest.mark.parametrize("loss", [*BREGMAN, LOSSES["cross_entropy"]], ids=lambda loss: loss.name)
 def test_divergence_takes_leading_dimensions_and_nothing_else(loss):
-    """The risks of many replications are measured in one call; a column against a row would be measured as n * n of them."""
+    """The risks of many replications are measured in one call; a column against a row would be measured as n * n of
+    them.
+    """
     mu, a = (np.full((4, 3, 2), 0.5), np.full((3, 2), 0.5)) if loss.is_classification else (np.ones((4, 3)), np.ones(3))
     assert loss.divergence(mu, a).shape == loss.divergence(a, mu).shape == (4, 3)
     for wrong in (a[:, None], a[:2], mu[:, :1]):
@@ -305,3 +330,72 @@ def test_the_first_model_outside_the_domain_is_named():
     P[0, 1], P[2, 0] = 0.7, [1.5, -0.5]
     with pytest.raises(ValueError, match=r"F\[:, 0\].*row 2 sums to 1 and its smallest entry is -0.5\."):
         LOSSES["cross_entropy"].check_predictions(P)
+
+
+# --- fields ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"], pinball(0.3)], ids=lambda loss: loss.name)
+def test_fields_say_what_the_derivatives_say(loss):
+    if loss.is_classification:
+        y, a = torch.zeros(40), torch.linspace(0.05, 1, 40, dtype=torch.float64)
+        first, second = -1 / a, 1 / a**2  # of -log(a)
+        assert loss.quadratic is False
+        torch.testing.assert_close(loss.slope(y, a), first)
+    else:
+        y, a = (torch.tensor(v) for v in sample(loss, 400))
+        first, second = loss.derivatives(y, a)
+        torch.testing.assert_close(loss.slope(y, a), first, rtol=0, atol=0)
+        assert bool(loss.quadratic) == (second.std() == 0 < second.mean())
+    assert bool(loss.convex) == bool((second >= 0).all())
+    if loss.power is not None:  # of a deviance the slope is 2 (a - y) / a^p
+        torch.testing.assert_close(first, 2 * (a - y) / a**loss.power)
+    if loss.slopes is not None:
+        torch.testing.assert_close(first, torch.where(y > a, -loss.slopes[0], loss.slopes[1]).to(first))
+
+
+@pytest.mark.parametrize("slopes", [(1,), (0, 0), (-1, 1), (1, np.inf), (1, np.nan)])
+def test_slopes_are_two_numbers(slopes):
+    with pytest.raises(ValueError, match="slopes must be two non-negative numbers"):
+        Loss("mine", absolute, slopes=slopes)
+
+
+@pytest.mark.parametrize("loss", [*BREGMAN, LOSSES["cross_entropy"]], ids=lambda loss: loss.name)
+def test_divergence_is_never_negative_and_keeps_its_gradient(loss):
+    rng = np.random.default_rng(0)
+    if loss.is_classification:
+        mu = rng.dirichlet(np.ones(4), 20_000)
+        a = mu * (1 + 1e-9 * rng.normal(size=mu.shape))
+        a /= a.sum(-1, keepdims=True)
+    else:
+        mu = 1 + rng.gamma(2, 1, 20_000)
+        a = mu * (1 + 1e-9 * rng.normal(size=mu.shape))
+    value = loss.divergence(mu, a)
+    assert (value >= 0).all()
+    assert (value == 0).any()  # rounding goes below for some
+    assert in_sample_risk(loss, mu[:1], a[:1]) >= 0
+    if not loss.is_classification:
+        at = torch.tensor(a, requires_grad=True)
+        slope = torch.autograd.grad(loss.divergence(torch.tensor(mu), at).sum(), at)[0].numpy()
+        curvature = loss.derivatives(torch.tensor(mu), torch.tensor(mu))[1].numpy()
+        zero = value == 0
+        np.testing.assert_allclose(slope[zero], (curvature * (a - mu))[zero], atol=2e-14 * curvature.max())
+        assert np.abs(slope[zero]).max() > 1e-9
+
+
+def test_losses_with_a_parameter_are_named_by_text():
+    assert resolve_loss("tweedie(1.7)").power == 1.7
+    assert resolve_loss("pinball(0.9)").slopes == pytest.approx((0.9, 0.1))
+    assert named(pinball(0.123456789).name).slopes[0] == 0.123456789
+    for text in ("pinball", "pinball()", "cauchy(2)", "tweedie(x)", "nothing"):
+        assert named(text) is None
+    with pytest.raises(ValueError, match="level must lie between"):
+        resolve_loss("pinball(9)")
+
+
+@pytest.mark.parametrize("name", ["absolute", "pinball(0.9)"])
+def test_losses_of_quantiles_have_no_divergence(name):
+    with pytest.raises(ValueError, match="no generator phi"):
+        resolve_loss(name).divergence([1.0], [2.0])
+    with pytest.raises(ValueError, match="no generator phi"):
+        oracle_risk(name, [[1.0, 2.0]], [1.5])

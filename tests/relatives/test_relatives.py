@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
 
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, relatives
+from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, pinball, relatives
 from localma.engine import global_weights
 from localma.relatives import (
     AdaptiveMixing,
@@ -24,13 +24,12 @@ from localma.relatives import (
     NonNegativeStacking,
     QuantileAverage,
     RightProbability,
-    pinball,
 )
 from localma.relatives.gates import fit_gate
 from localma.relatives.local import linear_basis
 from localma.relatives.selection import cell_choice, grow
 
-CLASSES = [getattr(relatives, name) for name in relatives.__all__ if name != "pinball"]
+CLASSES = [getattr(relatives, name) for name in relatives.__all__]
 ON_SIMPLEX = [c for c in CLASSES if c not in (NonNegativeStacking, FeatureStacking, BatesGranger)]
 ANY_LOSS = [MixtureOfExperts, HierarchicalStacking, RightProbability, LocalSelection, GreedySelection]
 LIKELIHOOD = [InformationWeights, AdaptiveMixing]
@@ -67,7 +66,7 @@ def counts(n=80, seed=2):
     return X, F, rng.poisson(np.where(X[:, 0] > 0, F[:, 0], F[:, 1])).astype(float)
 
 
-# --- constant weights ---------------------------------------------------------------------------------------------------------------
+# --- constant weights ------------------------------------------------------------
 
 
 def test_bates_granger_is_the_textbook_formula():
@@ -132,7 +131,9 @@ def test_information_weights_of_frozen_models_are_posterior_probabilities():
 
     w = prior * [marginal(y - F[:, m]) for m in range(3)]
     for criterion in ("aic", "bic"):
-        np.testing.assert_allclose(InformationWeights(criterion=criterion, prior=prior).fit(X, y, F=F).weights_, w / w.sum(), rtol=1e-6)
+        np.testing.assert_allclose(
+            InformationWeights(criterion=criterion, prior=prior).fit(X, y, F=F).weights_, w / w.sum(), rtol=1e-6
+        )
     X, F, y = counts(12)
     w = np.exp(stats.poisson(F).logpmf(y[:, None]).sum(0))
     np.testing.assert_allclose(InformationWeights(loss="poisson").fit(X, y, F=F).weights_, w / w.sum(), rtol=1e-9)
@@ -168,7 +169,9 @@ def test_adaptive_mixing_by_hand():
     first, second = order[:6], order[6:]
     sd = np.sqrt(np.mean((y[first, None] - F[first]) ** 2, 0))
     w = np.exp(-((y[second, None] - F[second]) ** 2 / (2 * sd**2)).sum(0)) / sd**5
-    np.testing.assert_allclose(AdaptiveMixing(splits=1, random_state=3).fit(X, y, F=F).weights_, w / w.sum(), atol=1e-12)
+    np.testing.assert_allclose(
+        AdaptiveMixing(splits=1, random_state=3).fit(X, y, F=F).weights_, w / w.sum(), atol=1e-12
+    )
     many = AdaptiveMixing(splits=40, random_state=3).fit(X, y, F=F).weights_
     assert many.max() < InformationWeights().fit(X, y, F=F).weights_.max()
     with pytest.raises(ValueError, match="splits must be a whole number of at least 1"):
@@ -210,7 +213,7 @@ def test_greedy_selection_keeps_the_best_length():
     assert GreedySelection().fit(X, y, F=np.column_stack([F, y])).path_.tolist() == [3]
 
 
-# --- gates --------------------------------------------------------------------------------------------------------------------------
+# --- gates ------------------------------------------------------------
 
 
 def test_cooperative_gate_against_scipy_with_its_own_gradient():
@@ -235,7 +238,11 @@ def test_cooperative_gate_against_scipy_with_its_own_gradient():
 def test_cooperative_gate_is_localma_without_hidden_layer():
     X, F, y = sample(n=200)
     ours = MixtureOfExperts(penalty=0.006).fit(X, y, F=F).weights(X)
-    network = LocalMA(depth=0, penalty=0.006, steps=3000, dtype="float64", random_state=0).fit(X, y, F=F).weights(X)
+    network = (
+        LocalMA(network=Mlp(depth=0), training=Training(penalty=0.006, steps=3000, dtype="float64"), random_state=0)
+        .fit(X, y, F=F)
+        .weights(X)
+    )
     np.testing.assert_allclose(ours, network, atol=0.01)
 
 
@@ -261,7 +268,11 @@ def test_competitive_gate_maximises_the_mixture_likelihood():
 def test_objectives_agree_for_classes_and_differ_for_means():
     X, F, y = classes()
     target = torch.tensor(y, dtype=torch.float64)
-    unit = float(LOSSES["cross_entropy"].scale(LOSSES["cross_entropy"].candidates(target, torch.tensor(F).movedim(0, -1)), target))
+    unit = float(
+        LOSSES["cross_entropy"].scale(
+            LOSSES["cross_entropy"].candidates(target, torch.tensor(F).movedim(0, -1)), target
+        )
+    )
     penalties = {"cooperative": 0.01, "competitive": 0.01 * unit}  # a likelihood has its own unit
     pair = [MixtureOfExperts(loss="cross_entropy", objective=o, penalty=p).fit(X, y, F=F) for o, p in penalties.items()]
     np.testing.assert_allclose(*(p.weights(X) for p in pair), atol=1e-3)
@@ -284,7 +295,10 @@ def test_hierarchical_stacking_finds_a_bent_weight_that_a_linear_gate_cannot():
     X = rng.uniform(-1, 1, (400, 1))
     F = np.stack([np.zeros(400), np.ones(400)], 1)
     y = abs(X[:, 0]) + 0.1 * rng.normal(size=400)
-    errors = {k: np.mean((make(k).fit(X, y, F=F).weights(X)[:, 1] - abs(X[:, 0])) ** 2) for k in (HierarchicalStacking, MixtureOfExperts)}
+    errors = {
+        k: np.mean((make(k).fit(X, y, F=F).weights(X)[:, 1] - abs(X[:, 0])) ** 2)
+        for k in (HierarchicalStacking, MixtureOfExperts)
+    }
     assert errors[HierarchicalStacking] < 0.1 * errors[MixtureOfExperts]
 
 
@@ -312,7 +326,7 @@ def test_gate_gradient_is_zero_at_the_end():
     assert A.grad.abs().max() < 1e-4
 
 
-# --- other local weights ------------------------------------------------------------------------------------------------------------
+# --- other local weights ------------------------------------------------------------
 
 
 def test_feature_stacking_is_ridge_and_leaves_the_range():
@@ -331,21 +345,29 @@ def test_feature_stacking_is_ridge_and_leaves_the_range():
     }  # fmt: skip
     assert min(leave_one_out, key=leave_one_out.get) == stacking.ridge_
     assert (stacking.predict(X, F=F) > F.max(1)).any()
-    np.testing.assert_allclose(FeatureStacking().fit(X, y, F=10 * F).predict(X, F=10 * F), stacking.predict(X, F=F), rtol=1e-8)
+    np.testing.assert_allclose(
+        FeatureStacking().fit(X, y, F=10 * F).predict(X, F=10 * F), stacking.predict(X, F=F), rtol=1e-8
+    )
 
 
 def test_right_probability_is_the_classifiers_word():
     X, F, y = sample()
     Z = (X - X.mean(0)) / X.std(0)
     closest = np.abs(y[:, None] - F).argmin(1)
-    np.testing.assert_allclose(RightProbability().fit(X, y, F=F).weights(X), LogisticRegression().fit(Z, closest).predict_proba(Z))
+    np.testing.assert_allclose(
+        RightProbability().fit(X, y, F=F).weights(X), LogisticRegression().fit(Z, closest).predict_proba(Z)
+    )
     tree = DecisionTreeClassifier(max_depth=2, random_state=0)
-    np.testing.assert_allclose(RightProbability(classifier=tree).fit(X, y, F=F).weights(X), clone(tree).fit(Z, closest).predict_proba(Z))
+    np.testing.assert_allclose(
+        RightProbability(classifier=tree).fit(X, y, F=F).weights(X), clone(tree).fit(Z, closest).predict_proba(Z)
+    )
     assert not hasattr(tree, "tree_")
     X, F, y = classes()
     Z = (X - X.mean(0)) / X.std(0)
     p = np.stack([LogisticRegression().fit(Z, F[:, m].argmax(1) == y).predict_proba(Z)[:, 1] for m in range(3)], 1)
-    np.testing.assert_allclose(RightProbability(loss="cross_entropy").fit(X, y, F=F).weights(X), p / p.sum(1, keepdims=True))
+    np.testing.assert_allclose(
+        RightProbability(loss="cross_entropy").fit(X, y, F=F).weights(X), p / p.sum(1, keepdims=True)
+    )
 
 
 def test_right_probability_where_nobody_or_everybody_is_right():
@@ -361,7 +383,9 @@ def test_right_probability_where_nobody_or_everybody_is_right():
 
 
 def test_where_no_model_is_thought_right_they_are_weighted_equally():
-    """A tree gives probabilities of exactly zero: to the left each of three models is wrong, to the right the last two are right."""
+    """A tree gives probabilities of exactly zero: to the left each of three models is wrong, to the right the last two
+    are right.
+    """
     X, y = np.r_[np.full(10, -1.0), np.full(10, 1.0)][:, None], np.zeros(20, int)
     F = np.tile([0.2, 0.8], (20, 3, 1))
     F[10:, 1:] = F[10:, 1:, ::-1]
@@ -415,7 +439,9 @@ def test_partition_finds_a_border_and_leaves_a_sample_without_one_alone():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (300, 3))
     F = np.stack([np.zeros(300), np.ones(300)], 1)
-    bordered = LocalSelection(form="partition", random_state=0).fit(X, (X[:, 1] > 0.2) + 0.3 * rng.normal(size=300), F=F)
+    bordered = LocalSelection(form="partition", random_state=0).fit(
+        X, (X[:, 1] > 0.2) + 0.3 * rng.normal(size=300), F=F
+    )
     j, cut, below, above = bordered.rule_[:4]
     assert (j, bordered.size_) == (1, 1)
     assert (below, above) == (0, 1)
@@ -442,13 +468,15 @@ def test_local_selection_refuses(options, message):
         LocalSelection(**options).fit(X, y, F=F)
 
 
-# --- quantiles ----------------------------------------------------------------------------------------------------------------------
+# --- quantiles ------------------------------------------------------------
 
 
 def test_pinball_is_smallest_at_the_quantile():
     y = np.random.default_rng(0).exponential(size=2001)
     for level in (0.1, 0.5, 0.9):
-        best = optimize.minimize_scalar(lambda a, t=level: pinball(t)(y, np.full_like(y, a)).mean(), bounds=(0, 10), method="bounded")
+        best = optimize.minimize_scalar(
+            lambda a, t=level: pinball(t)(y, np.full_like(y, a)).mean(), bounds=(0, 10), method="bounded"
+        )
         assert best.x == pytest.approx(np.quantile(y, level), abs=1e-3)
     assert pinball(0.3)([2.0], [0.0])[0] == pytest.approx(0.6)
     for level in (0, 1, -1, np.nan):
@@ -487,7 +515,13 @@ def test_quantile_average_learns_where_the_spread_is():
     assert (
         local
         < 0.98
-        * loss(y, F @ QuantileAverage(level=0.9, cells=1).fit(*quantile_world(600)[::2], F=quantile_world(600)[1]).weights(X)[0]).mean()
+        * loss(
+            y,
+            F
+            @ QuantileAverage(level=0.9, cells=1)
+            .fit(*quantile_world(600)[::2], F=quantile_world(600)[1])
+            .weights(X)[0],
+        ).mean()
     )
     coverage = [np.mean((y <= average.predict(X, F=F))[part]) for part in (X[:, 0] < 0, X[:, 0] > 0)]
     np.testing.assert_allclose(coverage, 0.9, atol=0.05)
@@ -505,11 +539,11 @@ def test_quantile_average_checks_its_arguments():
 
 def test_network_takes_the_pinball_loss():
     X, F, y = quantile_world(400)
-    average = LocalMA(loss=pinball(0.9), penalty=0.001, random_state=0).fit(X, y, F=F)
+    average = LocalMA(loss=pinball(0.9), training=Training(penalty=0.001), random_state=0).fit(X, y, F=F)
     assert np.mean(y <= average.predict(X, F=F)) == pytest.approx(0.9, abs=0.04)
 
 
-# --- what all share -----------------------------------------------------------------------------------------------------------------
+# --- what all share ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ON_SIMPLEX)
@@ -590,7 +624,9 @@ def test_losses_without_likelihood(kind):
 @pytest.mark.parametrize("kind", LIKELIHOOD)
 def test_likelihood_weights_name_the_loss_they_cannot_take(kind):
     X, F, y = counts()
-    with pytest.raises(ValueError, match=rf"loss = 'gamma' has no likelihood that {kind.__name__} .* use 'squared', 'poisson'"):
+    with pytest.raises(
+        ValueError, match=rf"loss = 'gamma' has no likelihood that {kind.__name__} .* use 'squared', 'poisson'"
+    ):
         make(kind, loss="gamma").fit(X, y + 1, F=F)
 
 
@@ -603,7 +639,9 @@ def test_competition_needs_a_likelihood():
 @pytest.mark.parametrize("kind", LEAST_SQUARES)
 def test_least_squares_methods_name_the_loss(kind):
     X, F, y = counts()
-    with pytest.raises(ValueError, match=rf"loss = 'poisson', but {kind.__name__} is least squares; use loss='squared'"):
+    with pytest.raises(
+        ValueError, match=rf"loss = 'poisson', but {kind.__name__} is least squares; use loss='squared'"
+    ):
         make(kind, loss="poisson").fit(X, y, F=F)
 
 
@@ -631,14 +669,22 @@ def test_local_relatives_want_flat_covariates_and_a_fit(kind):
         make(kind).weights(X)
 
 
-def test_nothing_can_be_saved_that_load_does_not_know(tmp_path):
-    X, F, y = sample()
-    with pytest.raises(TypeError, match=r"only .*LocalMA can be saved, not BatesGranger"):
-        BatesGranger().fit(X, y, F=F).save(tmp_path / "a.npz")
+@pytest.mark.parametrize("data", [sample, classes])
+def test_a_classifier_of_code_cannot_be_saved(data, tmp_path):
+    X, F, y = data()
+    loss = "cross_entropy" if data is classes else "squared"
+    average = RightProbability(loss=loss, classifier=DecisionTreeClassifier()).fit(X, y, F=F)
+    with pytest.raises(
+        TypeError, match=r"RightProbability cannot be saved: rule_.* holds a DecisionTreeClassifier.*pickle it"
+    ):
+        average.save(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_relatives_agree_with_the_family():
-    """Greedy selection of one round is the best model; global weights are never beaten in the sample by weights on the simplex."""
+    """Greedy selection of one round is the best model; global weights are never beaten in the sample by weights on the
+    simplex.
+    """
     X, F, y = sample()
     assert (GreedySelection(rounds=1).fit(X, y, F=F).weights_ == BestModel().fit(X, y, F=F).weights_).all()
     best = np.mean((y - GlobalMA().fit(X, y, F=F).predict(X, F=F)) ** 2)
@@ -655,7 +701,9 @@ def test_soft_voting_is_equal_weights():
 
 
 def test_neighbours_as_near_as_the_last_one_all_count():
-    """With covariates on a grid many are equally near, and which of them a search finds first depends on the order of the rows."""
+    """With covariates on a grid many are equally near, and which of them a search finds first depends on the order of
+    the rows.
+    """
     rng = np.random.default_rng(0)
     X, F = rng.integers(0, 4, (200, 2)).astype(float), rng.standard_normal((200, 3))
     y = F[np.arange(200), X[:, 0].astype(int) % 3] + rng.standard_normal(200)

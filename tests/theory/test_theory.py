@@ -55,7 +55,9 @@ def test_oracle_of_probabilities_meets_scipy(rng):
 
 
 def test_oracle_of_probabilities_satisfies_its_optimality_conditions(rng):
-    """sum_k mu_k f_mk / a_k is at most one for each model: no model can still improve the average; in a stack, zeros included."""
+    """sum_k mu_k f_mk / a_k is at most one for each model: no model can still improve the average; in a stack, zeros
+    included.
+    """
     F, mu = rng.dirichlet(np.ones(5), (2, 300, 4)), rng.dirichlet(np.ones(5), (2, 300))
     mu[:, :50, 0] = 0
     mu /= mu.sum(-1, keepdims=True)
@@ -100,12 +102,16 @@ def test_stochastic_term_of_squared_loss_is_the_cross_term(rng):
 
 
 def test_stochastic_term_of_least_squares_has_the_mean_of_theory(rng):
-    """Projection on p columns, against the noise-free fit: mean 2 p / n, the covariance penalty; 2000 draws, a z of 4 (one in 16,000)."""
+    """Projection on p columns, against the noise-free fit: mean 2 p / n, the covariance penalty; 2000 draws, a z of 4
+    (one in 16,000).
+    """
     n, p, R = 50, 4, 2000
     A = np.linalg.qr(rng.normal(size=(n, p)))[0]
     mu = rng.normal(size=n)
     y = mu + rng.normal(size=(R, n))
-    terms = decompose("squared", y, np.broadcast_to(mu, y.shape), y @ A @ A.T, np.broadcast_to(mu @ A @ A.T, y.shape), mu)
+    terms = decompose(
+        "squared", y, np.broadcast_to(mu, y.shape), y @ A @ A.T, np.broadcast_to(mu @ A @ A.T, y.shape), mu
+    )
     assert abs(terms.stochastic.mean() - 2 * p / n) < 4 * terms.stochastic.std() / R**0.5
     assert (terms.training <= 1e-12).all(), "least squares minimises"
 

@@ -1,4 +1,5 @@
-"""The audit on problems with one designed fault each: its own row raises the alarm, and on problems without a fault no row does.
+"""The audit on problems with one designed fault each: its own row raises the alarm, and on problems without a fault no
+row does.
 
 Draws per case are few, so that the tests stay quick; each says what a chance failure would take.
 """
@@ -8,16 +9,16 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from localma import EqualWeights, GlobalMA, LocalMA
+from localma import EqualWeights, GlobalMA, LocalMA, Mlp, Training
 from localma.theory import Audit, audit
-from localma.theory.audit import THRESHOLDS
+from localma.theory.measures import THRESHOLDS
 
 MODELS = [("sum", lambda X: X[:, 0] + X[:, 1]), ("wave", lambda X: 2 * np.sin(X[:, 1])), ("minus", lambda X: -X[:, 0])]
 ROWS = {
     "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
     "pays", "identification",
 }  # fmt: skip
-DRAWS = 6
+DRAWS = 4
 
 
 def predictions(X):
@@ -42,11 +43,13 @@ def alarms(case):
     return {name: found.count(name) for name in set(found)}
 
 
-# --- without a fault ----------------------------------------------------------------------------------------------------
+# --- without a fault ------------------------------------------------------------
 
 
 def test_a_healthy_problem_raises_no_alarm():
-    """Three rows are tests with false-alarm probability 0.001, six draws: an alarm by chance in one of fifty suites."""
+    """Three rows are tests with false-alarm probability 0.001, four draws: an alarm by chance in one of eighty
+    suites.
+    """
 
     def healthy(rng, seed):
         train = world(1000, rng)
@@ -69,7 +72,9 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
         F /= F.sum(-1, keepdims=True)
         share = 1 / (1 + np.exp(-X[:, :1]))
         y = ((share * F[:, 0] + (1 - share) * F[:, 1]).cumsum(1) < rng.uniform(size=(1500, 1))).sum(1)
-        average = LocalMA(loss="cross_entropy", shrinkage=None, progress=False, random_state=seed).fit(X[:1000], y[:1000], F=F[:1000])
+        average = LocalMA(loss="cross_entropy", shrinkage=None, progress=False, random_state=seed).fit(
+            X[:1000], y[:1000], F=F[:1000]
+        )
         return audit(average, X[1000:], y[1000:], F=F[1000:], train=(X[:1000], y[:1000], F[:1000]))
 
     def counts(rng, seed):
@@ -85,9 +90,12 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
 
 
 def test_false_alarms_of_the_tests_keep_their_probability():
-    """At 0.001 each: three of a hundred samples would be one in 6,000. For reach in its hardest case, the mean at an end of the hull everywhere."""
+    """At 0.001 each: two alarms in these 200 tests would be one set of seeds in sixty, and the seeds are fixed.
+
+    For reach in its hardest case, the mean at an end of the hull everywhere.
+    """
     count = dict.fromkeys(("drift", "order", "frozen", "reach"), 0)
-    for seed in range(100):
+    for seed in range(50):
         rng = np.random.default_rng(seed)
         (X, _), (new, _) = world(60, rng), world(60, rng)
         y, y_new = (predictions(x).max(1) + rng.normal(size=60) for x in (X, new))
@@ -95,21 +103,25 @@ def test_false_alarms_of_the_tests_keep_their_probability():
         for name in count:
             count[name] += name in found.alarms
         count["reach"] += found.table.loc["reach", "verdict"] == "looks fine"
-    assert max(count.values()) < 3
+    assert sum(count.values()) < 2, count
 
 
 def test_networks_that_are_averaged_count_once():
     rng = np.random.default_rng(7)
     train, new = world(300, rng), world(300, rng)
     values = [
-        audit(LocalMA(MODELS, shrinkage=0.01, members=k, steps=5, random_state=0).fit(*train), *new, train=train).table.loc["size", "value"]
+        audit(
+            LocalMA(MODELS, shrinkage=0.01, members=k, training=Training(steps=5), random_state=0).fit(*train),
+            *new,
+            train=train,
+        ).table.loc["size", "value"]
         for k in (1, 3)
     ]
     assert values[0].startswith("S ")
     assert values[0] == values[1]
 
 
-# --- one fault each -------------------------------------------------------------------------------------------------------
+# --- one fault each ------------------------------------------------------------
 
 
 def heavy_tails(rng, seed):
@@ -160,7 +172,7 @@ def impossible_counts(rng, seed):
 
 def unseen_between(rng, seed):
     train = world(200, rng, d=20)
-    return audit(fitted(train, seed, penalty=0.0, steps=1000), *world(200, rng, d=20))
+    return audit(fitted(train, seed, training=Training(penalty=0.0, steps=1000)), *world(200, rng, d=20))
 
 
 def cliff(rng, seed):
@@ -179,7 +191,11 @@ def too_few(rng, seed):
 
 def overfit(rng, seed):
     train = world(80, rng, d=10)
-    return audit(fitted(train, seed, penalty=0.0, steps=1000, width=32), *world(1000, rng, d=10), train=train)
+    return audit(
+        fitted(train, seed, training=Training(penalty=0.0, steps=1000), network=Mlp(32)),
+        *world(1000, rng, d=10),
+        train=train,
+    )
 
 
 def elsewhere(rng, seed):
@@ -219,7 +235,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.__name__)
 def test_a_fault_raises_its_own_alarm(case):
-    """In every draw: an alarm that is missed once in a hundred fails this test for one of seventeen sets of seeds; the seeds are fixed."""
+    """In every draw: an alarm that is missed once in a hundred fails this test for one of twenty-five sets of seeds;
+    the seeds are fixed.
+    """
     assert alarms(case)[FAULTS[case]] == DRAWS
 
 
@@ -244,13 +262,15 @@ def test_local_weights_that_do_not_pay_are_named_and_those_that_do_are_praised()
         X = rng.normal(size=(n, 10))
         return X, predictions(X).mean(1) + rng.normal(size=n)
 
-    assert verdict(constant(60), constant(2000), penalty=0.0, steps=1000) == "in danger"
+    assert verdict(constant(60), constant(2000), training=Training(penalty=0.0, steps=1000)) == "in danger"
 
 
 def test_identical_models_have_no_standard_error():
     rng = np.random.default_rng(0)
     X, y = world(100, rng)
-    same = audit(EqualWeights([MODELS[0], ("copy", MODELS[0][1])]).fit(X, y), *world(100, rng)).table.loc["identification"]
+    same = audit(EqualWeights([MODELS[0], ("copy", MODELS[0][1])]).fit(X, y), *world(100, rng)).table.loc[
+        "identification"
+    ]
     assert same["value"].startswith("inf")
     assert "sum, copy" in same["value"]
 
@@ -262,7 +282,7 @@ def test_a_loss_without_curvature_is_not_blamed_on_the_models():
     assert tuple(table.loc["identification", ["value", "verdict"]]) == ("no curvature", "cannot tell")
 
 
-# --- what it says about what it cannot see -----------------------------------------------------------------------------------
+# --- what it says about what it cannot see ------------------------------------------------------------
 
 
 def test_without_the_training_data_comparisons_are_not_judged():
@@ -319,7 +339,11 @@ def test_audit_takes_images_for_the_weights():
         (lambda a, X, y: audit(a, X, y, train=X), ValueError, "train must be"),
         (lambda a, X, y: audit(a, X, y, train=(X, y)), ValueError, "same data"),
         (lambda a, X, y: audit(a, X, y, sizes=[5]), ValueError, "sizes must be 3 positive numbers"),
-        (lambda a, X, y: audit(EqualWeights(loss="poisson").fit(X, y > 0, F=X**2 + 1), X, y, F=X**2 + 1), ValueError, "non-negative"),
+        (
+            lambda a, X, y: audit(EqualWeights(loss="poisson").fit(X, y > 0, F=X**2 + 1), X, y, F=X**2 + 1),
+            ValueError,
+            "non-negative",
+        ),
     ],
 )
 def test_wrong_input_is_named(call, error, message):

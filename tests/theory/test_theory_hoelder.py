@@ -15,7 +15,9 @@ def power(exponent):
 @pytest.mark.parametrize("frequency", [1, 2.5])
 @pytest.mark.parametrize(("beta", "order"), [(1, 1), (2, 2), (3, 3)])
 def test_sine_meets_its_closed_form_from_below(frequency, beta, order):
-    """Over more than a period the sup norm of the derivative of order k is frequency^k, and the quotients at whole beta are that of order beta."""
+    """Over more than a period the sup norm of the derivative of order k is frequency^k, and the quotients at whole beta
+    are that of order beta.
+    """
     terms = hoelder_terms(lambda x: np.sin(frequency * x[:, 0]), beta, box=[(0, 8)], points=801)
     known = frequency ** np.arange(order)
     assert (terms.derivatives <= known + 1e-9).all()
@@ -51,7 +53,9 @@ def test_plane_in_two_dimensions_has_the_norm_of_its_gradient():
 
 
 def test_mixed_derivatives_count():
-    """x_1 x_2: the mixed derivative is one, the pure ones are zero; and the gradient (x_2, x_1) is Lipschitz with constant one."""
+    """x_1 x_2: the mixed derivative is one, the pure ones are zero; and the gradient (x_2, x_1) is Lipschitz with
+    constant one.
+    """
     terms = hoelder_terms(lambda x: x[:, 0] * x[:, 1], 3, box=[(0, 1), (0, 2)], points=9)
     assert np.isclose(terms.derivatives[2], 1)
     assert np.isclose(hoelder_terms(lambda x: x[:, 0] * x[:, 1], 2, box=[(0, 1), (0, 2)], points=9).quotient, 1)
@@ -91,7 +95,9 @@ def test_halving_the_spacing_never_lowers_it(beta):
 
 
 def test_softmax_of_linear_logits_meets_autograd():
-    """At beta = 2, on a line, the quotient is the largest second derivative; both derivatives by torch on a finer grid."""
+    """At beta = 2, on a line, the quotient is the largest second derivative; both derivatives by torch on a finer
+    grid.
+    """
     theta = torch.tensor([[2.0], [-1.0], [0.5]], dtype=torch.float64)
 
     def weights(x):
@@ -104,7 +110,11 @@ def test_softmax_of_linear_logits_meets_autograd():
     assert np.allclose(terms.derivatives[1], first.abs().amax(1).detach(), rtol=1e-3)
     assert np.allclose(terms.quotient, second.abs().amax(1), rtol=1e-2)
     # pencil: the derivative of one of two weights is at most a quarter of the difference of their slopes
-    assert np.allclose(hoelder_terms(lambda x: softmax(x @ [[2.0, -1.0]], axis=-1), 1, box=[(-3, 3)], points=601).quotient, 0.75, rtol=1e-4)
+    assert np.allclose(
+        hoelder_terms(lambda x: softmax(x @ [[2.0, -1.0]], axis=-1), 1, box=[(-3, 3)], points=601).quotient,
+        0.75,
+        rtol=1e-4,
+    )
 
 
 def test_values_on_a_grid_are_the_function():

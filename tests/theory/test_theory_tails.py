@@ -19,7 +19,9 @@ def estimates(draw, **settings):
 
 
 def test_hazards_are_the_means_of_ordered_exponentials(rng):
-    """For standard exponential variables t is H itself: 5000 samples of 7, a z of 4 for each of the 7 (one failure in 2300)."""
+    """For standard exponential variables t is H itself: 5000 samples of 7, a z of 4 for each of the 7 (one failure in
+    2300).
+    """
     plots = np.array([weibull_plot(z) for z in rng.exponential(size=(5000, 7))])
     t, H = plots[:, 0], plots[0, 1]
     assert (np.abs(t.mean(0) - H) < 4 * t.std(0) / 5000**0.5).all()
@@ -41,7 +43,9 @@ def test_index_forgets_sign_and_unit(rng):
 
 
 def test_index_of_other_tails_moves_with_the_fraction_as_theory_says(rng):
-    """Gaussian: below 2 and rising as the tail shrinks. Bounded: rising without end. Power tail: falling. Medians of 300 draws."""
+    """Gaussian: below 2 and rising as the tail shrinks. Bounded: rising without end. Power tail: falling. Medians of
+    300 draws.
+    """
     draws = {"normal": rng.standard_normal, "uniform": rng.uniform, "t": lambda size: rng.standard_t(3, size)}
     medians = {
         name: [np.median(estimates(lambda draw=draw: draw(size=5000), fraction=f)) for f in (0.5, 0.1, 0.02)]
@@ -73,7 +77,9 @@ def test_interval_of_the_index_covers_as_often_as_it_says(rng):
 
 
 def test_bootstrap_draws_order_statistics_like_resampling_does(rng):
-    """The short cut against the long way, 4000 resamples of one sample: spreads agree within 10 % (their own error is 1.6 %)."""
+    """The short cut against the long way, 4000 resamples of one sample: spreads agree within 10 % (their own error is
+    1.6 %).
+    """
     z, B = rng.exponential(size=200), 4000
     long = [tail_index(rng.choice(z, 200), fraction=0.2, bootstrap=0).estimate for _ in range(B)]
     ours = tail_index(z, fraction=0.2, bootstrap=B)
@@ -88,7 +94,9 @@ def test_equal_values_have_an_infinite_index():
 def test_norm_is_the_root_of_its_equation(theta, rng):
     z = rng.normal(size=300)
     K = orlicz_norm(z, theta, bootstrap=0).estimate
-    assert np.isclose(K, brentq(lambda K: np.exp((np.abs(z) / K) ** theta).mean() - 2, 0.5 * K, 2 * K, xtol=1e-13), rtol=1e-9)
+    assert np.isclose(
+        K, brentq(lambda K: np.exp((np.abs(z) / K) ** theta).mean() - 2, 0.5 * K, 2 * K, xtol=1e-13), rtol=1e-9
+    )
 
 
 def test_norm_of_simple_samples():
@@ -120,7 +128,8 @@ def test_norm_scales_and_does_not_overflow(rng):
 def test_norm_comes_near_its_closed_form_and_nearer_with_n(draw, theta, norm, rng):
     """200 samples of 100, 1000 and 10,000: the median error falls, and the last is below 4 %."""
     errors = [
-        np.median([abs(orlicz_norm(draw(rng, n), theta, bootstrap=0).estimate / norm - 1) for _ in range(200)]) for n in (100, 1000, 10_000)
+        np.median([abs(orlicz_norm(draw(rng, n), theta, bootstrap=0).estimate / norm - 1) for _ in range(200)])
+        for n in (100, 1000, 10_000)
     ]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.04
@@ -128,7 +137,10 @@ def test_norm_comes_near_its_closed_form_and_nearer_with_n(draw, theta, norm, rn
 
 def test_norm_of_a_power_tail_diverges(rng):
     """Cauchy: growing by more than 5 for ten times the sample (about 10 / log 10), in the median of 200."""
-    norms = [np.median([orlicz_norm(rng.standard_cauchy(n), 1, bootstrap=0).estimate for _ in range(200)]) for n in (100, 1000, 10_000)]
+    norms = [
+        np.median([orlicz_norm(rng.standard_cauchy(n), 1, bootstrap=0).estimate for _ in range(200)])
+        for n in (100, 1000, 10_000)
+    ]
     assert norms[1] > 5 * norms[0]
     assert norms[2] > 5 * norms[1]
 
@@ -136,7 +148,9 @@ def test_norm_of_a_power_tail_diverges(rng):
 def test_interval_of_a_bounded_variables_norm_covers(rng):
     """200 samples: at least 89 % of intervals of 95 %; for true coverage 94.5 % that fails once in 500."""
     norm = brentq(lambda K: K * np.expm1(1 / K) - 2, 0.5, 2)
-    covered = [low < norm < high for _, low, high in (orlicz_norm(rng.uniform(size=500), 1, bootstrap=100) for _ in range(200))]
+    covered = [
+        low < norm < high for _, low, high in (orlicz_norm(rng.uniform(size=500), 1, bootstrap=100) for _ in range(200))
+    ]
     assert np.mean(covered) > 0.89
 
 
@@ -178,7 +192,9 @@ def test_bad_arguments_are_named(call, message):
 
 @pytest.mark.parametrize("name", walk.UPPER)
 def test_walk_draws_the_largest_as_if_all_had_been_drawn(name, rng):
-    """Two ways to the largest of 50, 4000 times each: Kolmogorov and Smirnov's p-value is above 1e-4, in all but one of 10,000 seeds."""
+    """Two ways to the largest of 50, 4000 times each: Kolmogorov and Smirnov's p-value is above 1e-4, in all but one of
+    10,000 seeds.
+    """
     direct = np.abs(walk.NOISES[name]((4000, 50), rng)).max(1)
     assert stats.ks_2samp(walk.measure(f"max {name}", 50, 4000, rng)["largest"], direct).pvalue > 1e-4
 

@@ -1,4 +1,6 @@
-"""Which weights are optimal: the segment, the invisible direction and the bound of the distance; and what the two walks compute."""
+"""Which weights are optimal: the segment, the invisible direction and the bound of the distance; and what the two walks
+compute.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,13 @@ from sklearn.tree import DecisionTreeRegressor
 
 from localma.replication import simulation
 from localma.replication.theory.walks import limits, weights
-from localma.theory import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment, oracle_prediction
+from localma.theory import (
+    distance_bound,
+    distance_to_optimal_set,
+    invisible_direction,
+    optimal_segment,
+    oracle_prediction,
+)
 
 
 @pytest.fixture
@@ -109,7 +117,7 @@ def test_changes_leave_the_optimal_weights_what_the_chapter_says():
     assert np.allclose(twins @ w, twins @ [0.45, 0.45, 0.1])
 
 
-# --- limits ------------------------------------------------------------------------------------------------------
+# --- limits ------------------------------------------------------------
 
 
 def test_lines_are_least_squares_and_their_limit_is_the_projection():
@@ -147,7 +155,9 @@ def test_population_tree_is_what_scikit_learn_grows_on_a_dense_noise_free_sample
     leaves = limits.population_tree(2)
     inside = np.array([(low + high) / 2 for low, high, _ in leaves])
     assert np.allclose(tree.predict(inside[:, None]), [value for *_, value in leaves], atol=1e-3)
-    assert np.allclose(np.sort(tree.tree_.threshold[tree.tree_.feature >= 0]), [high for _, high, _ in leaves[:-1]], atol=1e-3)
+    assert np.allclose(
+        np.sort(tree.tree_.threshold[tree.tree_.feature >= 0]), [high for _, high, _ in leaves[:-1]], atol=1e-3
+    )
 
 
 def test_network_with_the_same_seed_is_the_same_network():

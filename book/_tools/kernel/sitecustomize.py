@@ -1,7 +1,8 @@
-"""What runs first in every Python that `robust.py` starts, kernels and their child processes alike: all seeds are moved, failures are noted.
+"""What runs first in the Pythons that `robust.py` starts, in their children, too: seeds move, failures are noted.
 
-With LOCALMA_SHIFT=k every integer that seeds a generator of numpy, scikit-learn, torch or Python means another stream, the same one wherever it
-is used: what agrees because it has one seed still agrees, and each k is a new draw of the whole chapter.
+With LOCALMA_SHIFT=k every integer that seeds a generator of numpy, scikit-learn, torch or Python means another stream,
+the same one wherever it is used: what agrees because it has one seed still agrees, and each k is a new draw of the
+whole chapter.
 """
 
 import ast
@@ -66,7 +67,7 @@ def compared(test):
 
 
 def watch(shell, path):
-    """Note in the file ``path`` every assert that fails, with both sides, and go on behind it; note every other error and go on with the next cell."""
+    """Note in a file every assert that fails, with both sides, and go on behind it; other errors end their cell."""
     running = []
 
     def note(line, text):
@@ -87,7 +88,8 @@ def watch(shell, path):
     class Asserts(ast.NodeTransformer):
         def visit_Assert(self, node):
             sides = [side for side in compared(node.test) if not isinstance(side, ast.Constant)]
-            guard = ast.parse("try: pass\nexcept AssertionError as __error__: __failed__(0, '', __error__, lambda: ())").body[0]
+            handler = "except AssertionError as __error__: __failed__(0, '', __error__, lambda: ())"
+            guard = ast.parse(f"try: pass\n{handler}").body[0]
             guard.body, call = [node], guard.handlers[0].body[0].value
             call.args[0], call.args[1] = ast.Constant(node.lineno), ast.Constant(ast.unparse(ast.Assert(node.test)))
             call.args[3].body = ast.Tuple(sides, ast.Load())

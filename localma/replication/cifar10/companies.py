@@ -36,7 +36,9 @@ class Material:
     C: tuple[float, ...]  #: the penalty that each company chose
 
 
-def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS) -> np.ndarray:
+def company_images(
+    labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS
+) -> np.ndarray:
     """Indices of a company's images: all of its own classes, and ``others`` at random among the rest."""
     mine = np.isin(labels, own)
     rest = np.flatnonzero(~mine)
@@ -45,7 +47,9 @@ def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Gene
     return np.concatenate([np.flatnonzero(mine), rng.choice(rest, others, replace=False)])
 
 
-def train_companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray], *, seed: int = 0, others: int = OTHERS):
+def train_companies(
+    X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray], *, seed: int = 0, others: int = OTHERS
+):
     """Train the four last layers.
 
     Parameters
@@ -80,7 +84,9 @@ def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed
         )
     lacks = [CLASSES[k] for k in range(10) if k not in y]
     if lacks:
-        raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed")
+        raise ValueError(
+            f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed"
+        )
     # features of 8 bits have no units; each company scales its own
     scaler = StandardScaler().fit(X[mine].astype(np.float32))
     x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[mine], X, X_test))
@@ -118,7 +124,10 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         # no network has seen such pictures: each company looks at random sums of pixels
         rng = np.random.default_rng(0)
         looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
-        X, X_test = ([images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in (data.images, data.test_images))
+        X, X_test = (
+            [images.reshape(-1, 3072).astype(np.float32) @ A for A in looks]
+            for images in (data.images, data.test_images)
+        )
         return Material(data, "pixels", *train_companies(X, data.labels, X_test, seed=seed))
     family = choose_family()
 

@@ -77,7 +77,9 @@ class Photographs(Experiment):
 
     def cells(self, found):
         return {
-            f"n{n}-r{rows.start}-{rows.stop}": (n, rows) for rows in chunks(self.repetitions, CHUNK if self.full else 1) for n in self.sizes
+            f"n{n}-r{rows.start}-{rows.stop}": (n, rows)
+            for rows in chunks(self.repetitions, CHUNK if self.full else 1)
+            for n in self.sizes
         }
 
     def measure(self, n, rows):
@@ -116,7 +118,12 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
         add(0, f"company {company}", "accuracy at home", 100 * right[home].mean())
         add(0, f"company {company}", "accuracy abroad", 100 * right[~home].mean())
         right = things.F[:, m].argmax(-1) == things.data.labels
-        add(0, f"company {company}", "accuracy at home, training images", 100 * right[KNOWS[things.data.labels, m]].mean())
+        add(
+            0,
+            f"company {company}",
+            "accuracy at home, training images",
+            100 * right[KNOWS[things.data.labels, m]].mean(),
+        )
     add(0, "anybody", "accuracy", 100 * (F.argmax(-1) == y[:, None]).any(1).mean())
     for n, cell in results.items():
         for method in ("LocalMA", "GW"):
@@ -132,14 +139,20 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
     first, last = min(results), max(results)
     if first < last:
         for method in ("LocalMA", "GW"):
-            add(0, method, f"accuracy, n = {last} against {first}", results[last][method][:, 0] - results[first][method][:, 0])
+            add(
+                0,
+                method,
+                f"accuracy, n = {last} against {first}",
+                results[last][method][:, 0] - results[first][method][:, 0],
+            )
     return pd.DataFrame(rows)
 
 
 def tabulate_weights(results: dict[int, dict[str, np.ndarray]]) -> pd.DataFrame:
     """Mean weight of each company on the test images of each class."""
     return pd.DataFrame(
-        {"n": n, "class": CLASSES[k], "company": company, "knows": int(KNOWS[k, m])} | summarise(cell["by_class"][:, k, m])
+        {"n": n, "class": CLASSES[k], "company": company, "knows": int(KNOWS[k, m])}
+        | summarise(cell["by_class"][:, k, m])
         for n, cell in results.items()
         for k in range(10)
         for m, company in enumerate(COMPANIES)

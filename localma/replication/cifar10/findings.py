@@ -53,7 +53,13 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, hardly: float = 0.5) -> pd.
             0.0,
             "by design" if (fixed["n"] == 0).all() else "differs",
         ),
-        ("(4) LocalMA is best at every n", f"smallest lead: over {rival} at n = {n}", least, error, positive(means, errors, z)),
+        (
+            "(4) LocalMA is best at every n",
+            f"smallest lead: over {rival} at n = {n}",
+            least,
+            error,
+            positive(means, errors, z),
+        ),
     ]
     return pd.DataFrame(rows, columns=["finding", "measured", "value", "mcse", "verdict"])
 
@@ -69,6 +75,12 @@ def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
     """
     paper = printed(5)
     networks = ("ResNet18", "DenseNet121", "GoogLeNet", "EfficientNetB0")
-    paper["method"] = paper["method"].replace({network: f"company {c}" for network, c in zip(networks, "ABCD", strict=True)})
-    both = paper.merge(table.query("metric == 'accuracy'"), on=["n", "method"], suffixes=("_paper", ""), validate="one_to_one")
-    return both[["n", "method", "mean_paper", "mean", "sd", "mcse"]].rename(columns={"mean_paper": "printed", "mean": "replicated"})
+    paper["method"] = paper["method"].replace(
+        {network: f"company {c}" for network, c in zip(networks, "ABCD", strict=True)}
+    )
+    both = paper.merge(
+        table.query("metric == 'accuracy'"), on=["n", "method"], suffixes=("_paper", ""), validate="one_to_one"
+    )
+    return both[["n", "method", "mean_paper", "mean", "sd", "mcse"]].rename(
+        columns={"mean_paper": "printed", "mean": "replicated"}
+    )

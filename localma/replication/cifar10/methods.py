@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from localma.averages import LocalMA
-from localma.engine import global_weights, one_thread
+from localma.engine import Training, global_weights, one_thread
 from localma.losses import LOSSES
 from localma.replication.cifar10.companies import KNOWS, Material
 from localma.replication.cifar10.networks import weight_network
@@ -15,17 +15,18 @@ TEMPERATURE = 2.0  #: of the companies' answers where a row of the table says th
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 1.0}
 
 
-def fit_weights(images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None) -> LocalMA:
+def fit_weights(
+    images: np.ndarray, labels: np.ndarray, F: np.ndarray, *, seed: int, configuration: dict | None = None
+) -> LocalMA:
     """LocalMA with a convolutional weight network."""
     settings = dict(configuration or CONFIGURATION)
     channels = settings.pop("channels")
     average = LocalMA(
         loss="cross_entropy",
         network=lambda outputs: weight_network(outputs, channels),
-        validation_fraction=0.0,
+        training=Training(**settings),
         progress=False,
         random_state=seed,
-        **settings,
     )
     return average.fit(images.astype(np.float32), labels, F=F)
 

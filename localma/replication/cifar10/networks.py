@@ -21,19 +21,42 @@ from localma.replication.lab.cache import cached
 
 #: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels, checksum.
 TFLITE = {
-    "MobileNetV2 1.0": ("tf2_mobilenet_v2_1.0_224_ptq", 224, "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c"),
-    "MobileNetV1 0.75": ("mobilenet_v1_0.75_192_quant", 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a"),
-    "MobileNetV1 0.5": ("mobilenet_v1_0.5_160_quant", 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43"),
-    "MobileNetV1 0.25": ("mobilenet_v1_0.25_128_quant", 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785"),
+    "MobileNetV2 1.0": (
+        "tf2_mobilenet_v2_1.0_224_ptq",
+        224,
+        "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c",
+    ),
+    "MobileNetV1 0.75": (
+        "mobilenet_v1_0.75_192_quant",
+        192,
+        "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a",
+    ),
+    "MobileNetV1 0.5": (
+        "mobilenet_v1_0.5_160_quant",
+        160,
+        "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43",
+    ),
+    "MobileNetV1 0.25": (
+        "mobilenet_v1_0.25_128_quant",
+        128,
+        "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785",
+    ),
 }
-TORCHVISION = {"ResNet18": "resnet18", "DenseNet121": "densenet121", "GoogLeNet": "googlenet", "EfficientNetB0": "efficientnet_b0"}
+TORCHVISION = {
+    "ResNet18": "resnet18",
+    "DenseNet121": "densenet121",
+    "GoogLeNet": "googlenet",
+    "EfficientNetB0": "efficientnet_b0",
+}
 FAMILIES = {"tflite": tuple(TFLITE), "torchvision": tuple(TORCHVISION)}
 PART = 1000  # images computed between two saves
 
 
 def _source(name: str) -> Source:
     file, _, checksum = TFLITE[name]
-    advice = "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
+    advice = (
+        "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
+    )
     return Source(f"imagenet_tflite/{file}.tflite", sha256=checksum, advice=advice)
 
 
@@ -59,7 +82,11 @@ def available(family: str) -> str:
         address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
         missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
         from_where = " ".join(address[name] for name in missing)
-        return f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}" if missing else ""
+        return (
+            f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}"
+            if missing
+            else ""
+        )
     try:
         import ai_edge_litert.interpreter  # noqa: F401
     except ImportError:
@@ -84,7 +111,9 @@ def choose_family() -> str:
     for family, what in lacking.items():
         if not what:
             return family
-    raise FileNotFoundError("no pre-trained networks: " + "; ".join(f"{family}: {what}" for family, what in lacking.items()))
+    raise FileNotFoundError(
+        "no pre-trained networks: " + "; ".join(f"{family}: {what}" for family, what in lacking.items())
+    )
 
 
 def _tflite(name: str):
@@ -98,7 +127,9 @@ def _tflite(name: str):
     enter, side = network.get_input_details()[0], TFLITE[name][1]
     # the only tensors of shape (1, d) or (1, 1, 1, d) that come out of an average over the picture
     pool = [
-        d for d in network.get_tensor_details() if ("AvgPool" in d["name"] or "GlobalPool/Mean" in d["name"]) and d["shape"].size in (2, 4)
+        d
+        for d in network.get_tensor_details()
+        if ("AvgPool" in d["name"] or "GlobalPool/Mean" in d["name"]) and d["shape"].size in (2, 4)
     ]
     pool = max(pool, key=lambda d: (int(np.prod(d["shape"])), d["index"]))
     scale, zero = pool["quantization"]
@@ -214,6 +245,10 @@ def weight_network(outputs: int, channels: tuple[int, ...] = (16, 32, 64)) -> nn
     """
     layers: list[nn.Module] = [Augment()]
     for before, after, side in zip((3, *channels), channels, (5, 3, 3), strict=False):
-        layers += [nn.Conv2d(before, after, side, stride=2, padding=side // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(before, after, side, stride=2, padding=side // 2, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
     body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], outputs))
     return body.to(memory_format=torch.channels_last)

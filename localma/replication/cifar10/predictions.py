@@ -45,6 +45,9 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     if part not in ("test", "train"):
         raise ValueError(f'part must be "test" or "train", but is {part!r}')
     end = "_train" * (part == "train")
-    with (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file, np.load(file) as arrays:
+    with (
+        (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file,
+        np.load(file) as arrays,
+    ):
         F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
     return F / F.sum(-1, keepdims=True), y

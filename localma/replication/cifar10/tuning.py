@@ -60,7 +60,13 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     else:
         [X] = companies.seen(family, data.images)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
-    data = replace(data, images=data.images[rest], labels=data.labels[rest], test_images=data.images[held], test_labels=data.labels[held])
+    data = replace(
+        data,
+        images=data.images[rest],
+        labels=data.labels[rest],
+        test_images=data.images[held],
+        test_labels=data.labels[held],
+    )
     return Material(data, family, F, F_held, C)
 
 

@@ -214,5 +214,7 @@ def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], *
         As in :func:`sample`.
     """
     which = range(repetitions) if isinstance(repetitions, int) else repetitions
-    draws = [sample(n, generator(r, seed), **more) for r in tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)]
+    draws = [
+        sample(n, generator(r, seed), **more) for r in tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)
+    ]
     return Draw(*map(np.stack, zip(*draws, strict=True)))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, training
+from localma.engine import MULTIPLES, Training, fit_local_stack, fit_stack
 from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import SMALLER, rescale, subset
@@ -35,7 +35,9 @@ def _shares(data: Draw) -> np.ndarray:
     return groups / groups.sum(2, keepdims=True)
 
 
-def replicate(repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0) -> dict[str, np.ndarray]:
+def replicate(
+    repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
 
     Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean weights, and
@@ -69,7 +71,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     found = {}
     for n in sizes:
         sample, X_test = tensors(data, n), torch.as_tensor(data.X_test, dtype=torch.float32)
-        rows = fit_shrunk_stack(*sample, loss, seeds=seeds)
+        rows = fit_local_stack(*sample, loss, seeds=seeds)
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together
         seen = [subset(n, s) for s in seeds]
@@ -92,7 +94,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
                 seeds=seeds,
                 penalties=torch.as_tensor(penalties, dtype=torch.float32),
                 start=start[which],
-                options=training(sample[0].shape[1]),
+                training=Training().resolve(sample[0].shape[1], shrunk=True),
             )
             return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
 
@@ -100,17 +102,25 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[judged][:-1], R)).reshape(R, L, -1)
         members = everyone.repeat(MEMBERS)
         finite = np.minimum(shrinkage[choice], shrinkage[-2])
-        average = fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members]).reshape(R, MEMBERS, -1).mean(1)
+        average = (
+            fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members])
+            .reshape(R, MEMBERS, -1)
+            .mean(1)
+        )
         predictions = {
             "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
             "CV persons": np.where(np.isinf(shrinkage[choice])[:, None], gw, average),
         }
         base = deviance(data.y_test, gw)
         found |= {f"rows.{n}": rows.cross_validation.difference[:, judged], f"persons.{n}": difference}
-        found[f"test.{n}"] = np.column_stack([deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)])
+        found[f"test.{n}"] = np.column_stack(
+            [deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)]
+        )
         for method, a in predictions.items():
             found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))
-            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum("rgn,rn->rg", share, data.y_test)
+            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum(
+                "rgn,rn->rg", share, data.y_test
+            )
     return found
 
 
@@ -120,7 +130,9 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
     for g, group in enumerate(["all", *INSURERS]):
         head = {"customers": group}
         for name in INSURERS:
-            rows.append(head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g]))
+            rows.append(
+                head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g])
+            )
         for n in sizes:
             for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
                 value = {metric: found[f"{method}.{metric}.{n}"][:, g] for metric in ("deviance", "balance")}
@@ -130,7 +142,9 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
                     if (method, metric) != ("LocalMA", "lead"):
                         rows.append(head | {"n": n, "method": method, "metric": metric} | summarise(values))
             for m, name in enumerate(INSURERS):
-                rows.append(head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m]))
+                rows.append(
+                    head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m])
+                )
     return pd.DataFrame(rows)
 
 
@@ -180,21 +194,27 @@ class Counts(Experiment):
         self.fold_sizes = [n for n in self.sizes if n in FOLD_SIZES] or self.sizes[:1]
 
     def configuration(self):
-        return super().configuration() | {"parts": PARTS, "forest": FOREST, "LocalMA": asdict(Options())}
+        return super().configuration() | {"parts": PARTS, "forest": FOREST, "LocalMA": asdict(Training())}
 
     def cells(self, found):
         if "pilots" not in found:
             return {"pilots": (try_factors, self.pilots, self.sizes)}
         factors = dict(zip(found["pilots"]["method"].tolist(), found["pilots"]["factor"].tolist(), strict=True))
         folds = min(self.repetitions, FOLD_FULL if self.full else FOLD_QUICK)
-        main = {f"from-{r.start}-to-{r.stop}": (replicate, r, self.sizes, factors) for r in chunks(self.repetitions, CHUNK)}
-        return main | {f"folds-{r.start}-to-{r.stop}": (compare_folds, r, self.fold_sizes) for r in chunks(folds, FOLD_CHUNK)}
+        main = {
+            f"from-{r.start}-to-{r.stop}": (replicate, r, self.sizes, factors) for r in chunks(self.repetitions, CHUNK)
+        }
+        return main | {
+            f"folds-{r.start}-to-{r.stop}": (compare_folds, r, self.fold_sizes) for r in chunks(folds, FOLD_CHUNK)
+        }
 
     def measure(self, what, *cell):
         return what(*cell, seed=self.seed)
 
     def tables(self, found):
-        main, folds = (joined(part for key, part in found.items() if key.startswith(kind)) for kind in ("from", "folds"))
+        main, folds = (
+            joined(part for key, part in found.items() if key.startswith(kind)) for kind in ("from", "folds")
+        )
         return {"": tabulate(main | folds, self.sizes), "folds": tabulate_folds(folds, self.fold_sizes)}
 
     def remarks(self, found):

@@ -29,7 +29,9 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     """
     lead = table.query("customers == 'all' and metric == 'lead'")
     word = np.select(
-        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]], ["LocalMA better", "LocalMA worse"], "cannot tell"
+        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]],
+        ["LocalMA better", "LocalMA worse"],
+        "cannot tell",
     )
     found = lead.assign(lead=lead["mean"], verdict=word)[["n", "method", "lead", "mcse", "verdict"]]
     return found.reset_index(drop=True)

@@ -17,7 +17,16 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.averages import DirectModel
-from localma.engine import CrossValidation, Options, cross_validate, fit_stack, global_weights, grid, mlp, training
+from localma.engine import (
+    CrossValidation,
+    Training,
+    automatic_penalty,
+    cross_validate,
+    fit_stack,
+    global_weights,
+    grid,
+    mlp,
+)
 from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
 from localma.replication.counts.companies import Draw, fit_forest
@@ -53,15 +62,15 @@ def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):
 
 def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> DirectModel:
     """The package's direct model, a network of 16 hidden units, with ``factor`` times the package's own penalty."""
-    options = Options(learning_rate=0.01, steps=500, penalty=factor * Options().resolve(len(y)).penalty)
+    options = Training(learning_rate=0.01, steps=500, penalty=factor * automatic_penalty(len(y)))
     network = mlp(X.shape[1], 1, random_state=seed)
     return DirectModel(network, loss="poisson", training=options, progress=False, random_state=seed).fit(X, y)
 
 
 def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
     """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the package's own penalty."""
-    options = Options(penalty=factor * Options().resolve(n).penalty)
-    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, options=options)
+    options = Training(penalty=factor * automatic_penalty(n))
+    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, training=options)
     return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
 
 
@@ -71,7 +80,9 @@ def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
     return LOSSES["poisson"](y.ravel(), a.ravel()).reshape(y.shape)
 
 
-def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def predict(
+    data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What every method predicts for the test after learning from the first n customer-years; the weight networks are one stack.
 
     Parameters
@@ -107,7 +118,9 @@ def predict(data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float])
         for r, seed in enumerate(seeds):
             direct["DirectGLM"].append(direct_glm(X[r], y[r], data.person[r, :n]).predict(data.X_test[r]))
             direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
-            direct["DirectModel"].append(direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r]))
+            direct["DirectModel"].append(
+                direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r])
+            )
     return found | {name: np.stack(a) for name, a in direct.items()}, weights
 
 
@@ -130,7 +143,11 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
         how = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
-        return fit_stack(x, f, target, loss, seeds=seeds, options=training(len(X)), **how).logits(x)
+        return fit_stack(
+            x, f, target, loss, seeds=seeds, training=Training().resolve(len(X), shrunk=True), **how
+        ).logits(x)
 
     n = len(y)
-    return cross_validate(fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person)
+    return cross_validate(
+        fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person
+    )

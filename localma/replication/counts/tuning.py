@@ -43,7 +43,10 @@ def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -
         for factor in FACTORS:
             a = (local_weights(data, n, which, factor, data.X) * data.F).sum(-1)
             with threadpool_limits(1):
-                networks = [direct_network(data.X[r, :n], data.y[r, :n], k, factor).predict(data.X[r]) for r, k in enumerate(which)]
+                networks = [
+                    direct_network(data.X[r, :n], data.y[r, :n], k, factor).predict(data.X[r])
+                    for r, k in enumerate(which)
+                ]
             for method, found in (("LocalMA", excess(a)), ("DirectModel", excess(np.stack(networks)))):
                 rows += [(method, n, factor, r, value) for r, value in zip(which, found, strict=True)]
     return pd.DataFrame(rows, columns=["method", "n", "factor", "repetition", "excess"])

@@ -9,4 +9,14 @@ from localma.replication.digits.companies import OWN, Repetitions, repeat, split
 from localma.replication.digits.findings import verdicts
 from localma.replication.digits.methods import METHODS, SIZES, compare_methods
 
-__all__ = ["METHODS", "OWN", "SIZES", "Repetitions", "compare_methods", "repeat", "split", "train_companies", "verdicts"]
+__all__ = [
+    "METHODS",
+    "OWN",
+    "SIZES",
+    "Repetitions",
+    "compare_methods",
+    "repeat",
+    "split",
+    "train_companies",
+    "verdicts",
+]

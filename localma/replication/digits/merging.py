@@ -128,7 +128,9 @@ def draw(repetitions: int, companies: int, *, seed: int = 0) -> Net:
     return Net(normal(64, HIDDEN), next(zeros), normal(HIDDEN, 10), next(zeros))
 
 
-def companies(task: Task, *, common: bool, stops=(STEPS,), first: int = 100, seed: int = 0) -> tuple[Net, dict[int, Net]]:
+def companies(
+    task: Task, *, common: bool, stops=(STEPS,), first: int = 100, seed: int = 0
+) -> tuple[Net, dict[int, Net]]:
     """The bases (R, 4, ...) that learned the first images, and the companies after so many steps of fine-tuning.
 
     Parameters
@@ -159,7 +161,11 @@ def companies(task: Task, *, common: bool, stops=(STEPS,), first: int = 100, see
     base = base.map(lambda p: p.expand(R, M, *p.shape[2:]).contiguous())
     # each company's own images first, so that the rest need not be carried along
     order = task.seen.argsort(dim=-1, descending=True, stable=True)[..., : int(task.seen.sum(-1).max())]
-    mine = x.expand(R, M, n, d).gather(2, order[..., None].expand(*order.shape, d)), y.gather(2, order), task.seen.gather(2, order)
+    mine = (
+        x.expand(R, M, n, d).gather(2, order[..., None].expand(*order.shape, d)),
+        y.gather(2, order),
+        task.seen.gather(2, order),
+    )
     return base, dict(zip(stops, train(base, *mine, stops), strict=True))
 
 
@@ -240,7 +246,12 @@ def fisher_merge(nets: Net, information: Net, *, floor: float = 1e-6) -> Net:
     """
     if not floor > 0:
         raise ValueError(f"floor = {floor!r} must be positive: where all information is zero there is no weighted mean")
-    return Net(*(((f + floor) * p).sum(1, keepdim=True) / (f + floor).sum(1, keepdim=True) for p, f in zip(nets, information, strict=True)))
+    return Net(
+        *(
+            ((f + floor) * p).sum(1, keepdim=True) / (f + floor).sum(1, keepdim=True)
+            for p, f in zip(nets, information, strict=True)
+        )
+    )
 
 
 def permute(nets: Net, order: Tensor) -> Net:

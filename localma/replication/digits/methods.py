@@ -50,7 +50,9 @@ def compare_methods(data: Repetitions, sizes=SIZES, *, seed: int = 0) -> tuple[p
         fit = fit_stack(*tensors, loss, seeds=range(seed, seed + R))
         weights[n] = fit.weights(torch.as_tensor(data.X_test, dtype=torch.float32)).numpy()
         constant = global_weights(F, y, loss)
-        best = np.stack([loss(y.ravel(), F[:, :, m].reshape(-1, 10)).reshape(R, n).mean(1) for m in range(4)], 1).argmin(1)
+        best = np.stack(
+            [loss(y.ravel(), F[:, :, m].reshape(-1, 10)).reshape(R, n).mean(1) for m in range(4)], 1
+        ).argmin(1)
         with threadpool_limits(1):
             direct = [LogisticRegression(max_iter=1000).fit(X[r], y[r]).predict(data.X_test[r]) for r in range(R)]
         result = {

@@ -6,7 +6,18 @@ get more data and the districts' models less. The ten covariates of the paper co
 does not see where a flat is; in the table ``coordinates`` it sees nothing else.
 """
 
-from localma.replication.housing.companies import HALVED, LEAST, WIDTH, City, Split, forests, networks, prepare, split, table4
+from localma.replication.housing.companies import (
+    HALVED,
+    LEAST,
+    WIDTH,
+    City,
+    Split,
+    forests,
+    networks,
+    prepare,
+    split,
+    table4,
+)
 from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
 from localma.replication.housing.methods import METHODS, ask_more, evaluate, replicate

@@ -18,7 +18,7 @@ import torch
 from sklearn.ensemble import RandomForestRegressor
 
 from localma.datasets.housing import TABLES, Housing, load_housing
-from localma.engine import Options, fit_direct_stack
+from localma.engine import Mlp, Training, fit_direct_stack
 
 #: Districts of which half of D2 is removed.
 HALVED = {"Beijing": ("Haidian", "Chaoyang"), "Shanghai": ("Pudong", "Minhang")}
@@ -27,7 +27,9 @@ TREES = 100
 #: Hidden units of every network, the paper's.
 WIDTH = 32
 #: Settings among which pilots, or a sample, choose for the districts' networks and the direct one.
-DIRECT = tuple({"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300)))
+DIRECT = tuple(
+    {"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300))
+)
 #: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts' networks and of the direct one; learning rate
 #: and penalty of the weight network, the latter at n = 100, from where it falls with the power 3/4 of n, the package's rule.
 CONFIGURATION = {
@@ -120,7 +122,9 @@ def prepare(data: Housing, city: str) -> City:
         sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= LEAST}
     missing = [name for name in HALVED[city] if name not in sizes]
     if missing:
-        raise ValueError(f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; the design needs it")
+        raise ValueError(
+            f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; the design needs it"
+        )
     districts = tuple(sizes)
     flats = flats.rows(np.isin(flats.district, districts))
     which = np.searchsorted(districts, flats.district)
@@ -167,7 +171,7 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     splits : list of R Split
     seeds : array of shape (R, M)
     settings : dict, optional
-        Of ``localma.engine.Options``; default those of the city's table.
+        Of ``localma.engine.Training``; default those of the city's table.
 
     Returns
     -------
@@ -182,8 +186,8 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     for b, part in enumerate(rows):
         X[b, : len(part)] = torch.as_tensor(city.X[part])
         y[b, : len(part)] = torch.as_tensor(city.y[part])
-    options = Options(**(settings or city.settings["PTM"]))
-    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, width=WIDTH, options=options)
+    options = Training(**(settings or city.settings["PTM"]))
+    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, network=Mlp(WIDTH), training=options)
     second = rows_of(splits)
     x = torch.as_tensor(city.X[second], dtype=torch.float32, device=device)
     found = [stack.rows(slice(r * M, (r + 1) * M)).predict(x[r].expand(M, -1, -1)) for r in range(R)]

@@ -106,13 +106,19 @@ class Rents(Experiment):
             if of_cell := parts.get((key, kind, rho)):
                 tables[""] += tabulate(cell, of_cell)
                 if rho == self.rhos[len(self.rhos) // 2]:
-                    tables["weights"] += tabulate_weights(cell, city, np.concatenate([part["weights"] for part in of_cell]))
+                    tables["weights"] += tabulate_weights(
+                        cell, city, np.concatenate([part["weights"] for part in of_cell])
+                    )
             if kind == "network" and "more" in self.repetitions:
                 tables["more"] += tabulate_more(cell, joined(parts[key, "more", rho]))
         return {suffix: pd.DataFrame(rows) for suffix, rows in tables.items() if rows}
 
     def predictions(self, found):
-        return stored(self.cities["lianjia2023-Beijing"], seed=self.seed) if self.full and "lianjia2023" in self.data else {}
+        return (
+            stored(self.cities["lianjia2023-Beijing"], seed=self.seed)
+            if self.full and "lianjia2023" in self.data
+            else {}
+        )
 
 
 run = Rents.run
@@ -154,5 +160,7 @@ def tabulate_weights(cell: dict, city: City, weights: np.ndarray) -> list[dict]:
     rows = []
     for i, m in np.ndindex(weights.shape[1:]):
         place = dict(zip(("lng", "lat"), city.centres[i], strict=True))
-        rows.append(cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m]))
+        rows.append(
+            cell | {"district": city.districts[i], "model": city.districts[m]} | place | summarise(weights[:, i, m])
+        )
     return rows

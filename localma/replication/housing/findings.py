@@ -45,7 +45,10 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.D
             (
                 "LocalMA and GW are not monotonic",
                 "; ".join(f"{m} {TURNS[turn]}{valley(mspe['mean', m], mspe['mcse', m])}" for m, turn in turns.items()),
-                judge(all(map(all, turns.values())), any(straight(mspe["mean", m].to_numpy(), turn) for m, turn in turns.items())),
+                judge(
+                    all(map(all, turns.values())),
+                    any(straight(mspe["mean", m].to_numpy(), turn) for m, turn in turns.items()),
+                ),
             ),
             (f"GW's and EWMA's distance to LocalMA grows {ends}", *_change(excess, ["GW", "EWMA"], z)),
             _best_network(excess, z) if kind == "network" else _best_forest(mspe, excess, z, close),
@@ -60,7 +63,9 @@ def _change(frame: pd.DataFrame, methods: list[str], z: float, sign: int = 1) ->
     """From the smallest rho to the largest: what was measured, and the verdict on the claim that it has this sign for all the methods."""
     mean = np.array([frame["mean", m].iloc[-1] - frame["mean", m].iloc[0] for m in methods])
     error = np.array([np.hypot(frame["mcse", m].iloc[-1], frame["mcse", m].iloc[0]) for m in methods])
-    return ", ".join(f"{m} {d:+.4f} ({e:.4f})" for m, d, e in zip(methods, mean, error, strict=True)), positive(sign * mean, error, z)
+    return ", ".join(f"{m} {d:+.4f} ({e:.4f})" for m, d, e in zip(methods, mean, error, strict=True)), positive(
+        sign * mean, error, z
+    )
 
 
 def _best_network(excess: pd.DataFrame, z: float) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from localma.engine import Options, fit_direct_stack, fit_shrunk_stack, fit_stack, global_weights
+from localma.engine import Mlp, Training, fit_direct_stack, fit_local_stack, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.housing.companies import DIRECT, WIDTH, City, forests, networks, rows_of, seeds_of, split
 
@@ -15,8 +15,8 @@ TOLD = " told the district"
 
 def direct_networks(X, y, n: int, seeds, settings: dict) -> np.ndarray:
     """Predictions (R, n_test) for the rows after the first n, of networks trained on the first n."""
-    options = Options(**settings)
-    stack = fit_direct_stack(X[:, :n], y[:, :n], seeds=seeds, width=WIDTH, options=options)
+    options = Training(**settings)
+    stack = fit_direct_stack(X[:, :n], y[:, :n], seeds=seeds, network=Mlp(WIDTH), training=options)
     return stack.predict(X[:, n:]).cpu().numpy()
 
 
@@ -41,8 +41,8 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> t
     weights : array of shape (R, N - n, M)
         LocalMA's, on the test.
     """
-    options = Options(learning_rate=settings["learning_rate"], penalty=settings["penalty"] * (100 / n) ** 0.75)
-    fit = fit_stack(X[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds, width=WIDTH, options=options)
+    options = Training(learning_rate=settings["learning_rate"], penalty=settings["penalty"] * (100 / n) ** 0.75)
+    fit = fit_stack(X[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds, network=Mlp(WIDTH), training=options)
     weights = fit.weights(X[:, n:]).double().cpu().numpy()
     known, truth = F.double().cpu().numpy(), y.double().cpu().numpy()
     gw = global_weights(known[:, :n], truth[:, :n], LOSSES["squared"])
@@ -54,11 +54,15 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> t
         "DirectModel": direct,
     }
     errors = {name: np.square(a - target).mean(-1) for name, a in predictions.items()}
-    errors["BestPTM"] = np.square(test - target[..., None]).mean(1).min(-1)  # the best on the test, as in the paper: an oracle
+    errors["BestPTM"] = (
+        np.square(test - target[..., None]).mean(1).min(-1)
+    )  # the best on the test, as in the paper: an oracle
     return errors, weights
 
 
-def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+def replicate(
+    city: City, kind: str, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Some repetitions of one cell: ``METHOD`` (R,), its errors, and ``weights`` (R, M, M): of each district's flats on each district's model."""
     M = len(city.districts)
     splits = [split(city, rho, r, seed=seed) for r in repetitions]
@@ -77,11 +81,13 @@ def replicate(city: City, kind: str, rho: float, repetitions: range, *, seed: in
     return errors | {"weights": mean, "sizes": np.array([sum(map(len, splits[0].first)), n, len(splits[0].test)])}
 
 
-def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
+def ask_more(
+    city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Not in the paper: errors (R,) of LocalMA and DirectModel, both networks, without and with the district told.
 
     Both with the table's setting, and "Adaptive", where each sample chooses for itself: the penalty by
-    :func:`localma.engine.fit_shrunk_stack`, the direct network's learning rate and steps by :func:`choose_direct`.
+    :func:`localma.engine.fit_local_stack`, the direct network's learning rate and steps by :func:`choose_direct`.
     ``DefaultLocalMA`` has the package's automatic penalty, which nobody chose for rents (``LocalMA(shrinkage=None)``);
     ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
     """
@@ -105,8 +111,8 @@ def ask_more(city: City, rho: float, repetitions: range, *, seed: int = 0, devic
         errors |= {f"{method}{words}": found[method] for method in ("LocalMA", "DirectModel")}
         sample = x[:, :n], F[:, :n], y[:, :n], LOSSES["squared"]
         averages = {
-            "Default": fit_stack(*sample, seeds=seeds[:, M + 1], width=WIDTH),
-            "Adaptive": fit_shrunk_stack(*sample, seeds=seeds[:, M + 1], width=WIDTH),
+            "Default": fit_stack(*sample, seeds=seeds[:, M + 1], network=Mlp(WIDTH)),
+            "Adaptive": fit_local_stack(*sample, seeds=seeds[:, M + 1], network=Mlp(WIDTH)),
         }
         for name, fit in averages.items():
             errors[f"{name}LocalMA{words}"] = error((fit.weights(x[:, n:]) * F[:, n:]).sum(-1))

@@ -50,7 +50,10 @@ def load_predictions() -> Predictions:
     >>> housing.load_predictions().F.shape
     (10, 1856, 13)
     """
-    with (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file, np.load(file) as stored:
+    with (
+        (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file,
+        np.load(file) as stored,
+    ):
         centre = float(stored["centre"])
         F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
         return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

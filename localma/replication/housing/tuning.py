@@ -118,7 +118,9 @@ class RentsTuning(Experiment):
         data.pop("paper", None)
         if not data:
             known = ", ".join(CONFIGURATION)
-            raise ValueError(f"the pilots need one of the tables {known}; the paper's own takes the settings of {CLOSEST}")
+            raise ValueError(
+                f"the pilots need one of the tables {known}; the paper's own takes the settings of {CLOSEST}"
+            )
         self.cities = prepare_all(data)
         self.data = {name: table.checksum for name, table in data.items()}
 
@@ -133,7 +135,9 @@ class RentsTuning(Experiment):
 
     def tables(self, found):
         rows = [
-            {"network": network, "table": city.table, "city": city.name, "rho": rho} | setting | {"ratio": found[key][network][k]}
+            {"network": network, "table": city.table, "city": city.name, "rho": rho}
+            | setting
+            | {"ratio": found[key][network][k]}
             for network, settings in GRID.items()
             for key, (city, rho) in self.cells(found).items()
             for k, setting in enumerate(settings)
@@ -163,7 +167,13 @@ def choose(found: pd.DataFrame) -> dict[str, dict]:
     for table, rows in found.groupby("table", sort=False):
         score = rows.groupby(["network", "learning_rate", "steps", "penalty"], dropna=False)["ratio"].mean()
         rate, _, penalty = score["LocalMA"].idxmin()
-        rate_of_models, steps, _ = score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
+        rate_of_models, steps, _ = (
+            score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
+        )
         models = {"learning_rate": float(rate_of_models), "steps": int(steps)}
-        choice[table] = {"PTM": models, "DirectModel": models, "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)}}
+        choice[table] = {
+            "PTM": models,
+            "DirectModel": models,
+            "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)},
+        }
     return choice

@@ -47,7 +47,9 @@ def number_of(what: str):
 
 def made_up():
     """The option ``synthetic``."""
-    return option(False, word="synthetic", help="made-up data of the same shape, for a trial; the files are named NAME-synthetic")
+    return option(
+        False, word="synthetic", help="made-up data of the same shape, for a trial; the files are named NAME-synthetic"
+    )
 
 
 @dataclass(kw_only=True)
@@ -237,7 +239,9 @@ def refuse_to_replace(place: Path, full: bool) -> None:
     with suppress(OSError, ValueError):
         scale = json.loads(place.read_text()).get("scale")
     if scale == "full" and not full:
-        raise ValueError(f"{place} is of a full run, which a quick one would replace: give another folder with --out, or --scale full")
+        raise ValueError(
+            f"{place} is of a full run, which a quick one would replace: give another folder with --out, or --scale full"
+        )
 
 
 @contextmanager
@@ -283,4 +287,8 @@ def places(jobs: int | None = None, backend: str | None = None, scheduler: str |
 
 def offered(experiment: type[Experiment]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Fields that the command line offers: name, flag and arguments."""
-    return {one.name: (one.metadata["flag"] or one.name, one.metadata["arguments"]) for one in fields(experiment) if one.metadata}
+    return {
+        one.name: (one.metadata["flag"] or one.name, one.metadata["arguments"])
+        for one in fields(experiment)
+        if one.metadata
+    }

@@ -78,7 +78,9 @@ def _keep(key: str, compute: Callable[[], Part]) -> Part:
     return compute()
 
 
-def _compute(key: str, measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str) -> tuple[str, Part]:
+def _compute(
+    key: str, measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str
+) -> tuple[str, Part]:
     if code_digest(*modules) != code:
         raise RuntimeError(
             "the source of localma changed since this run started, so a process that started later would compute with "

@@ -33,7 +33,9 @@ def write_results(name: str, table: pd.DataFrame, out: Path, about: dict) -> Non
     """Write ``NAME.csv`` and, as ``NAME.json``, its provenance to the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"experiment": name} | about, indent=2) + "\n"
-    write_atomically(out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
+    write_atomically(
+        out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n")
+    )
     write_atomically(out / f"{name}.json", lambda p: p.write_text(text))
 
 

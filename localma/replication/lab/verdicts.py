@@ -86,7 +86,9 @@ def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) ->
         "agrees",
     )
     ratio = both["mean"] / both["mean_paper"].where(both["mean_paper"] > 0)
-    return both[keys].assign(printed=both["mean_paper"], replicated=both["mean"], mcse=both["mcse"], ratio=ratio, verdict=verdict)
+    return both[keys].assign(
+        printed=both["mean_paper"], replicated=both["mean"], mcse=both["mcse"], ratio=ratio, verdict=verdict
+    )
 
 
 def judge(agrees, differs) -> str:
@@ -114,7 +116,10 @@ def turning(mean: np.ndarray, error: np.ndarray, z: float) -> tuple[bool, bool]:
 def valley(mean: pd.Series, error: pd.Series) -> str:
     """How deep a curve falls to its lowest point, and how high it climbs from there."""
     low = mean.idxmin()
-    change = [f"{mean[end] - mean[low]:.4f} ({np.hypot(error[end], error[low]):.4f})" if end != low else "0" for end in mean.index[[0, -1]]]
+    change = [
+        f"{mean[end] - mean[low]:.4f} ({np.hypot(error[end], error[low]):.4f})" if end != low else "0"
+        for end in mean.index[[0, -1]]
+    ]
     return f", lowest at {low:g}, above that by {change[0]} at {mean.index[0]:g} and {change[1]} at {mean.index[-1]:g}"
 
 

@@ -47,7 +47,9 @@ def compare(
     able = [name for name, method in METHODS.items() if stage.loss in method.losses]
     methods = able if methods is None else list(methods)
     if wrong := [name for name in methods if name not in able]:
-        raise ValueError(f"methods contains {wrong[0]!r}, which {world!r} has not; choose from {', '.join(map(repr, able))}")
+        raise ValueError(
+            f"methods contains {wrong[0]!r}, which {world!r} has not; choose from {', '.join(map(repr, able))}"
+        )
     which = range(replications) if isinstance(replications, int) else replications
     found: dict[str, list[float]] = {}
     for r in which:
@@ -76,7 +78,12 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
         method, metric = name.rsplit(".", 1)
         if metric == "seconds":
             continue
-        row = {"world": world, "n": n, "method": method, "family": METHODS[method].family if method in METHODS else "oracle"}
+        row = {
+            "world": world,
+            "n": n,
+            "method": method,
+            "family": METHODS[method].family if method in METHODS else "oracle",
+        }
         row |= {"metric": metric} | summarise(values)
         for lead, rival in (("lead", f"LocalMA.{metric}"), ("adaptive_lead", f"LocalMA adaptive.{metric}")):
             if rival in found and method in METHODS:

@@ -63,7 +63,9 @@ def _linear_stacker(loss, seed):
     if loss == "squared":
         return Stacker(RidgeCV())
     if loss == "poisson":
-        search = GridSearchCV(PoissonRegressor(max_iter=1000), {"alpha": [1e-3, 1e-2, 0.1, 1.0]}, scoring="neg_mean_poisson_deviance")
+        search = GridSearchCV(
+            PoissonRegressor(max_iter=1000), {"alpha": [1e-3, 1e-2, 0.1, 1.0]}, scoring="neg_mean_poisson_deviance"
+        )
         return Stacker(make_pipeline(StandardScaler(), search), logarithm=True)
     return Stacker(LogisticRegression(max_iter=1000))
 
@@ -106,7 +108,9 @@ METHODS = {
     "LocalMA adaptive": Method(_of(LocalMA, progress=False, shrinkage="cv"), "local"),
     "Hierarchical": Method(_of(kin.HierarchicalStacking), "local"),
     "MoE": Method(_of(kin.MixtureOfExperts), "local"),
-    "MoE competitive": Method(_of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS),  # for classes they are the same
+    "MoE competitive": Method(
+        _of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS
+    ),  # for classes they are the same
     "Feature stacking": Method(_of(kin.FeatureStacking), "local", ("squared",)),
     "Pan": Method(_of(kin.RightProbability), "local"),
     "Yang neighbours": Method(_of(kin.LocalSelection), "local"),

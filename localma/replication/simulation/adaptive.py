@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import MULTIPLES, Options, fit_shrunk_stack, fit_stack, global_weights, grid, training
+from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
 from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.simplex import soften
 from localma.engine.validation import FOLDS, SMALLER
@@ -71,7 +71,9 @@ def _errors(weights, test, cell) -> dict:
     return out
 
 
-def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50) -> dict[str, np.ndarray]:
+def measure(
+    part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50
+) -> dict[str, np.ndarray]:
     """Replications ``rows`` of one cell of one part.
 
     Returns
@@ -84,7 +86,7 @@ def measure(part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = 
     sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
     if part == "bands":
         return _bands(cell, sample, seeds, test[:, :500], bootstrap)
-    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
     found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
     found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
     if part == "scan":
@@ -122,7 +124,7 @@ def _members(sample, seeds, penalties, gw):
         seeds=np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds]),
         penalties=penalties.to(sample[0])[rows],
         start=torch.as_tensor(soften(gw)).to(sample[0])[rows],
-        options=training(sample[0].shape[1]),
+        training=Training().resolve(sample[0].shape[1], shrunk=True),
     )
     return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
 
@@ -131,18 +133,22 @@ def _bands(cell, sample, seeds, test, bootstrap):
     """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true weights, and how wide that is."""
     X, F, y = sample
     R, n = y.shape
-    fit = fit_shrunk_stack(*sample, LOSS, seeds=seeds)
+    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
     (fresh,) = _tensors(test, device=X.device)
     centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
     counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
     drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
     index = drawn[..., None]
     gw = global_weights(
-        np.take_along_axis(F.double().numpy()[:, None], index, 2), np.take_along_axis(y.double().numpy()[:, None], drawn, 2), LOSS
+        np.take_along_axis(F.double().numpy()[:, None], index, 2),
+        np.take_along_axis(y.double().numpy()[:, None], drawn, 2),
+        LOSS,
     )
     total = total_square = 0.0
     penalties = torch.as_tensor(np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)).to(X)
-    for b in range(bootstrap):  # one network for each sample at a time, so that no more than R weights at the test points are kept
+    for b in range(
+        bootstrap
+    ):  # one network for each sample at a time, so that no more than R weights at the test points are kept
         stack = fit_stack(
             *sample,
             LOSS,
@@ -150,7 +156,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
             penalties=penalties,
             start=torch.as_tensor(soften(gw[:, b])).to(X),
             sample_weight=torch.as_tensor(counts[:, b]).to(X),
-            options=training(n),
+            training=Training().resolve(n, shrunk=True),
         )
         w = stack.weights(fresh).double().cpu().numpy()
         total, total_square = total + w, total_square + w**2
@@ -190,9 +196,9 @@ class Adaptive(Experiment):
             "members": MEMBERS,
             "multiples": MULTIPLES,
             "smaller multiples": SMALLER,
-            "penalty at n = 100": Options().resolve(100).penalty,
+            "penalty at n = 100": automatic_penalty(100),
             "LocalMA": CONFIGURATION,
-            "epsilon at n = 100": training(100).epsilon,
+            "epsilon at n = 100": Training().resolve(100, shrunk=True).epsilon,
         }
 
     def cells(self, found):

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from localma.engine import Options, fit_stack, mlp
+from localma.engine import Mlp, Training, automatic_penalty, fit_stack, mlp
 from localma.engine.loop import one_cycle
 from localma.losses import LOSSES
 from localma.replication.simulation.scenarios import CELLS, CHUNK, SIZES, draw
@@ -23,13 +23,13 @@ def plain_loop(x: torch.Tensor, f: torch.Tensor, y: torch.Tensor, *, width: int,
     networks = []
     for b in range(len(y)):
         network = mlp(x.shape[2], f.shape[2], width=width, random_state=int(seeds[b]))
-        optimizer = torch.optim.Adam(network.parameters(), lr=Options.learning_rate)
+        optimizer = torch.optim.Adam(network.parameters(), lr=Training().resolve(x.shape[1]).learning_rate)
         unit = LOSSES["squared"].scale(f[b].T, y[b])
         share = one_cycle(STEPS)
         weights = [p for p in network.parameters() if p.ndim == 2]
-        penalty = Options().resolve(x.shape[1]).penalty
+        penalty = automatic_penalty(x.shape[1])
         for step in range(1, STEPS + 1):
-            optimizer.param_groups[0]["lr"] = Options.learning_rate * share(step)
+            optimizer.param_groups[0]["lr"] = Training().resolve(x.shape[1]).learning_rate * share(step)
             w = torch.softmax(network(x[b]), 1)
             loss = ((w * f[b]).sum(1) - y[b]).square().mean() / unit + penalty * sum(p.square().sum() for p in weights)
             optimizer.zero_grad()
@@ -51,7 +51,9 @@ def _median_seconds(function, repeats: int) -> float:
 
 def _sample(n: int, replications: int, M: int = 3):
     X, F, y = draw(CELLS[0], replications, np.random.default_rng(0), n)
-    F = np.concatenate([F, np.random.default_rng(1).standard_normal((replications, n, max(0, M - 3))) * 10**0.5], 2)[..., :M]
+    F = np.concatenate([F, np.random.default_rng(1).standard_normal((replications, n, max(0, M - 3))) * 10**0.5], 2)[
+        ..., :M
+    ]
     return [torch.as_tensor(a, dtype=torch.float32) for a in (X, F, y)]
 
 
@@ -64,7 +66,12 @@ def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3
     x, f, y = _sample(n, replications, M)
     seeds = range(replications)
     return (
-        _median_seconds(lambda: fit_stack(x, f, y, LOSSES["squared"], seeds=seeds, width=width, options=Options(steps=STEPS)), repeats)
+        _median_seconds(
+            lambda: fit_stack(
+                x, f, y, LOSSES["squared"], seeds=seeds, network=Mlp(width), training=Training(steps=STEPS)
+            ),
+            repeats,
+        )
         / replications
     )
 
@@ -89,7 +96,9 @@ def run(quick: bool = False) -> None:
         engine = _engine(n, CHUNK, repeats)
         rate = flops(n, 5, 16, 3) / engine
         total += engine
-        print(f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} {rate / 1e9:9.1f} {rate / ceiling:10.1%}")
+        print(
+            f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} {rate / 1e9:9.1f} {rate / ceiling:10.1%}"
+        )
     print(f"8,000 fits of Tables 1-3 at this speed: {2000 * total:.0f} s\n")
 
     print("what doubling costs, milliseconds per fit (for replications: seconds in all)")

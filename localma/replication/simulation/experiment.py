@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import Options, fit_stack, global_weights
+from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment, number_of, option
 from localma.replication.lab.parts import chunks, joined
@@ -29,7 +29,7 @@ from localma.replication.simulation.scenarios import (
 
 FULL, QUICK = 500, 20
 #: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by ``python -m localma.replication tuning``.
-CONFIGURATION = {"width": 16, "depth": 1} | asdict(Options())
+CONFIGURATION = asdict(Mlp()) | asdict(Training(learning_rate=0.1, epsilon=1e-8))
 
 
 def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu"):
@@ -52,7 +52,15 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
     # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
     sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
     x, f, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in sample)
-    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=seeds[:replications], width=width, depth=depth, options=Options(**settings))
+    fit = fit_stack(
+        x,
+        f,
+        y,
+        LOSSES["squared"],
+        seeds=seeds[:replications],
+        network=Mlp(width, depth=depth),
+        training=Training(**settings),
+    )
     return fit, sample, rng
 
 

@@ -59,7 +59,9 @@ def true_mean(X: np.ndarray, cell: Cell) -> np.ndarray:
     return F.max(-1) + 2.2 * X[..., 0] + 0.5 * X[..., 1]
 
 
-def draw(cell: Cell, replications: int, rng: np.random.Generator, n: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(
+    cell: Cell, replications: int, rng: np.random.Generator, n: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples (X, F, y) of shapes (R, n, 5), (R, n, 3), (R, n): x standard normal, noise of variance one.
 
     Examples

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localma.engine import Options, fit_stack
+from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
 from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
@@ -41,8 +41,8 @@ def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> n
     out = np.empty((len(GRID), pilots))
     for g, (width, rate, penalty, power) in enumerate(GRID):
         n = stacked[2].shape[1]
-        options = Options(learning_rate=rate, penalty=penalty * (100 / n) ** power)
-        fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), width=width, options=options)
+        options = Training(learning_rate=rate, penalty=penalty * (100 / n) ** power)
+        fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), network=Mlp(width), training=options)
         w = fit.weights(torch.cat([X[:, i] for i in held]))
         error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
         out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0).cpu()

@@ -30,19 +30,27 @@ def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu",
     """One language's sentences, each once, and encoded if the encoder is frozen."""
     part = data.only(code)
     if len(classes := np.unique(part.toxic)) < 2:
-        raise ValueError(f"the {code!r} sentences are all {'toxic' if classes[0] else 'not toxic'}; a classifier needs both")
+        raise ValueError(
+            f"the {code!r} sentences are all {'toxic' if classes[0] else 'not toxic'}; a classifier needs both"
+        )
     rows = part.unrepeated()  # no test sentence was seen in training
     return Sentences(part.take(rows), None if finetuned else encode(list(part.text), encoder, device=device)[rows])
 
 
-def ask_companies(known: dict[str, Sentences], asked: Sequence[Sentences], encoder: str, *, penalty: float, settings=None, **more):
+def ask_companies(
+    known: dict[str, Sentences], asked: Sequence[Sentences], encoder: str, *, penalty: float, settings=None, **more
+):
     """Probability of toxic by each company's classifier, which is trained once: for each of the languages ``asked`` an array (n, 4)."""
     settings = settings or methods.SETTINGS["classifier"]
-    columns = [_classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES]
+    columns = [
+        _classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES
+    ]
     return np.split(np.stack(columns, -1), np.cumsum([len(part.data) for part in asked])[:-1])
 
 
-def _classifier(known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str) -> np.ndarray:
+def _classifier(
+    known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str
+) -> np.ndarray:
     """Probability of toxic for the sentences ``asked``, one language after the other, by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
     if known.x is None:
@@ -75,7 +83,9 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
         out["pilot-weights"] = np.stack([one["log_loss"].mean(1) for one in scores])
         out["penalty"][1] = methods.GRID[int(out["pilot-weights"].mean(0).argmin())]
         for code in COMPANIES:
-            out[f"home-{code}"] = home_accuracy(known[code].x, known[code].data.toxic, penalty=out["penalty"][0], **more)
+            out[f"home-{code}"] = home_accuracy(
+                known[code].x, known[code].data.toxic, penalty=out["penalty"][0], **more
+            )
             out[f"n-{code}"] = np.array(len(known[code].data))
         center, axes = _principal_axes(np.concatenate([p.x for p in trial]))
     for code in minorities:
@@ -87,7 +97,9 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
             out[f"summary-{code}"] = (32 * ((known[code].x - center) @ axes)).round().clip(-127, 127).astype(np.int8)
     if encoder != "ngrams":
         tokenizer, _ = load_encoder(encoder)
-        out["unknown"] = np.array([unknown_share(known[code].data.text, tokenizer) for code in (*COMPANIES, *minorities, *PILOT)])
+        out["unknown"] = np.array(
+            [unknown_share(known[code].data.text, tokenizer) for code in (*COMPANIES, *minorities, *PILOT)]
+        )
     return out
 
 

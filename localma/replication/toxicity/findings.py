@@ -45,7 +45,9 @@ def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, ha
             mean, error = fall.loc[method, ["mean", "mcse"]]
             verdict = positive(mean, error, z) if falls else small(mean, error, hardly, z)
             rows.append((case, finding, f"falls by {mean:+.3f} ({error:.3f})", verdict))
-        lead = cell[cell["metric"] == "lead"].assign(beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > z * t["mcse"]))
+        lead = cell[cell["metric"] == "lead"].assign(
+            beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > z * t["mcse"])
+        )
         by_share = lead.groupby("share")["beats"].min()
         best, beaten, count = int((by_share == 1).sum()), int((by_share == -1).sum()), len(by_share)
         least = lead.loc[lead["mean"].idxmin()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from localma.engine import Options, fit_stack, global_weights
+from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.toxicity.encoders import finetune
 
@@ -32,10 +32,12 @@ CE = LOSSES["cross_entropy"]
 DICTATORS = np.eye(2, dtype=np.float32)
 
 
-def options(n: int, penalty: float, settings: dict) -> Options:
+def options(n: int, penalty: float, settings: dict) -> Training:
     """How a network is trained on n sentences."""
     how = {name: settings[name] for name in ("steps", "learning_rate")}
-    return Options(**how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0)
+    return Training(
+        **how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0
+    )
 
 
 def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
@@ -99,7 +101,7 @@ def learn(
     n = train.shape[1]
     sample = (torch.as_tensor(np.asarray(a, np.float32)[train], device=device) for a in (x, F, y))
     seeds = range(seed, seed + len(train))
-    fit = fit_stack(*sample, CE, seeds=seeds, width=settings["width"], options=options(n, penalty, settings))
+    fit = fit_stack(*sample, CE, seeds=seeds, network=Mlp(settings["width"]), training=options(n, penalty, settings))
     return np.concatenate([_weights(fit, x, test[:, part], device) for part in _slices(test.shape[1], 2000)], axis=1)
 
 
@@ -120,7 +122,9 @@ def _finetuned(encoder, texts, F, y, train, test, *, seed, device):
     return np.stack(out)
 
 
-def home_accuracy(x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu") -> np.ndarray:
+def home_accuracy(
+    x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu"
+) -> np.ndarray:
     """Accuracy of a company's classifier in its own language by cross-validation, (folds,); they train as one stack.
 
     Examples
@@ -192,7 +196,9 @@ def compare_methods(
     n = len(y)
     k = round(share * n)
     if not 2 <= k <= n - 1:
-        raise ValueError(f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between")
+        raise ValueError(
+            f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between"
+        )
     train, test = order[:, :k], order[:, k:]
     F = np.stack([1 - probability, probability], -1)
     dictators = np.broadcast_to(DICTATORS, (n, 2, 2))

@@ -26,7 +26,9 @@ class Predictions(NamedTuple):
     def only(self, *languages: str) -> Predictions:
         """The sentences of some languages, in the order that they have here."""
         if missing := [code for code in languages if code not in self.language]:
-            raise ValueError(f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}")
+            raise ValueError(
+                f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}"
+            )
         return Predictions(*(part[np.isin(self.language, languages)] for part in self))
 
 

@@ -23,7 +23,9 @@ from localma.replication.toxicity.methods import pilot
 
 
 def _candidates(*lists) -> tuple[dict, ...]:
-    return tuple(dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True)) for one in product(*lists))
+    return tuple(
+        dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True)) for one in product(*lists)
+    )
 
 
 #: Settings of each candidate, of either role; each is tried with every penalty of ``methods.GRID``.
@@ -140,7 +142,13 @@ def _table(role: str, candidates, scores) -> pd.DataFrame:
     """A row for every candidate and penalty."""
     loss = np.stack([one["log_loss"] for one in scores]).reshape(-1, scores[0]["log_loss"].shape[1])
     accuracy = np.stack([one["accuracy"] for one in scores]).reshape(loss.shape)
-    rows = pd.DataFrame([{"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]} for one in candidates for c in methods.GRID])
+    rows = pd.DataFrame(
+        [
+            {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]}
+            for one in candidates
+            for c in methods.GRID
+        ]
+    )
     behind = loss - loss[np.where(rows["beyond"], np.inf, loss.mean(1)).argmin()]
     error = behind.std(1, ddof=1) / behind.shape[1] ** 0.5
     return rows.assign(log_loss=loss.mean(1), accuracy=accuracy.mean(1), behind=behind.mean(1), mcse=error)

@@ -13,7 +13,17 @@ from localma.engine import global_weights
 from localma.losses import LOSSES
 from localma.replication import __main__ as command
 from localma.replication import cifar10, printed
-from localma.replication.cifar10 import CONFIGURATION, KNOWS, OWN, companies, experiment, methods, networks, predictions, tuning
+from localma.replication.cifar10 import (
+    CONFIGURATION,
+    KNOWS,
+    OWN,
+    companies,
+    experiment,
+    methods,
+    networks,
+    predictions,
+    tuning,
+)
 from localma.replication.cifar10.companies import company_images, train_companies
 from localma.replication.cifar10.networks import Augment
 from localma.replication.lab import cache
@@ -75,7 +85,9 @@ def test_an_own_class_without_images_is_named():
     """More images of other classes would not help, nor would another seed."""
     y = np.repeat([0, 1, 2, *range(4, 10)], 60)
     X = [np.zeros((len(y), 2))] * 4
-    with pytest.raises(ValueError, match=r"company A has no image of its own classes cat; give labels with images of every class"):
+    with pytest.raises(
+        ValueError, match=r"company A has no image of its own classes cat; give labels with images of every class"
+    ):
         train_companies(X, y, X)
 
 
@@ -241,7 +253,9 @@ def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monk
     assert accuracy == pytest.approx(found[200, "GW", "accuracy"], abs=100 / len(y_test))
     assert loss == pytest.approx(found[200, "GW", "log loss"], rel=1e-3)
     for m, company in enumerate(OWN):
-        assert found[0, f"company {company}", "log loss"] == pytest.approx(methods.scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3)
+        assert found[0, f"company {company}", "log loss"] == pytest.approx(
+            methods.scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3
+        )
     with pytest.raises(ValueError, match='part must be "test" or "train", but is \'validation\''):
         cifar10.load_predictions("validation")
 
@@ -267,7 +281,9 @@ def test_before_the_networks_see_all_images_the_run_says_so(tmp_path, monkeypatc
 
 def test_a_run_in_one_process_trains_the_companies_once(monkeypatch):
     trained, real = [], companies.train_companies
-    monkeypatch.setattr(companies, "train_companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more))
+    monkeypatch.setattr(
+        companies, "train_companies", lambda *sample, **more: trained.append(more["seed"]) or real(*sample, **more)
+    )
     monkeypatch.setattr(methods, "CONFIGURATION", CONFIGURATION | {"steps": 3})
     companies.material.cache_clear()
     cifar10.run(synthetic=True, sizes=(100,), repetitions=1)
@@ -356,7 +372,10 @@ def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation(
     assert chosen == CONFIGURATION
     candidates = table[table["method"] == "LocalMA"]
     assert list(zip(candidates["steps"], candidates["penalty"], strict=True)) == list(tuning.GRID)
-    assert candidates["accuracy"].max() == candidates.set_index(["steps", "penalty"]).loc[(chosen["steps"], chosen["penalty"]), "accuracy"]
+    assert (
+        candidates["accuracy"].max()
+        == candidates.set_index(["steps", "penalty"]).loc[(chosen["steps"], chosen["penalty"]), "accuracy"]
+    )
 
 
 def test_committed_predictions_reproduce_the_committed_accuracies():
@@ -365,7 +384,9 @@ def test_committed_predictions_reproduce_the_committed_accuracies():
     F, y = cifar10.load_predictions()
     assert np.bincount(y).tolist() == [1000] * 10
     for m, company in enumerate(OWN):
-        assert 100 * np.mean(F[:, m].argmax(-1) == y) == pytest.approx(table[0, f"company {company}", "accuracy"], abs=0.05)
+        assert 100 * np.mean(F[:, m].argmax(-1) == y) == pytest.approx(
+            table[0, f"company {company}", "accuracy"], abs=0.05
+        )
     assert 100 * np.mean(F.mean(1).argmax(-1) == y) == pytest.approx(table[0, "EWMA", "accuracy"], abs=0.1)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
-from localma.engine import Options
+from localma.engine import Training, automatic_penalty
 from localma.replication import counts, load_results
 from localma.replication.counts import companies, experiment, methods, tuning
 
@@ -23,10 +23,14 @@ def test_a_persons_years_stand_together_and_nobody_stands_on_two_sides(table, mo
     who = counts.persons(X)
     runs = np.bincount(who)
     assert len(who) == len(y) == runs.sum() == 20190
-    assert np.isin(runs, [3, 5]).mean() > 0.75  # the terms of the experiment: were runs no persons, no length would stand out
+    assert (
+        np.isin(runs, [3, 5]).mean() > 0.75
+    )  # the terms of the experiment: were runs no persons, no length would stand out
     seen = {}
     fit = companies.insurers
-    monkeypatch.setattr(companies, "insurers", lambda X, y, seed, kinds: (seen.update(first=(X, y)), fit(X, y, seed, kinds))[1])
+    monkeypatch.setattr(
+        companies, "insurers", lambda X, y, seed, kinds: (seen.update(first=(X, y)), fit(X, y, seed, kinds))[1]
+    )
     whole = counts.sample(6000, np.random.default_rng(3))
     first, test = seen["first"], set(whole.person_test)
 
@@ -62,7 +66,10 @@ def test_clientele_by_hand():
         4: (0, 0, 0, 0, 1, 5, 0, 0, 0),
     }
     assert counts.clientele(np.array(list(rows.values()), float)).tolist() == list(rows)
-    assert counts.clientele(np.array([[0, 0, 0, 0, 0, 5, 0, 1, 0], [0, 1, 0, 0, 0, 5, 0, 0, 1]], float)).tolist() == [4, 4]
+    assert counts.clientele(np.array([[0, 0, 0, 0, 0, 5, 0, 1, 0], [0, 1, 0, 0, 0, 5, 0, 0, 1]], float)).tolist() == [
+        4,
+        4,
+    ]
 
 
 def test_each_insurer_learns_from_its_own_customers_alone(table):
@@ -113,9 +120,9 @@ def test_the_stack_is_the_estimators_fit():
     assert set(found) == set(counts.METHODS)
     assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
     X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
-    penalty = 10 * Options().resolve(80).penalty
+    penalty = 10 * automatic_penalty(80)
     ways = {
-        "LocalMA": LocalMA(loss="poisson", penalty=penalty, random_state=8),
+        "LocalMA": LocalMA(loss="poisson", training=Training(penalty=penalty), random_state=8),
         "GW": GlobalMA(loss="poisson"),
         "EWMA": EqualWeights(loss="poisson"),
         "BestModel": BestModel(loss="poisson"),
@@ -146,7 +153,9 @@ def test_parts_add_up_to_the_whole(small):
 def test_folds_hold_out_persons(monkeypatch):
     data = counts.sample(200, counts.generator(0))
     seen, fit = [], methods.fit_stack
-    monkeypatch.setattr(methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1])
+    monkeypatch.setattr(
+        methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1]
+    )
     X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
     person = data.person // 40  # many rows of each
     cv = methods.cross_validate_persons(X, F, y, person, seed=1)
@@ -164,7 +173,9 @@ def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "FACTORS", (10.0, 100.0))
     options = {"full": False, "repetitions": 1, "pilots": 1, "sizes": (30,)}
     table = counts.run(**options, out=tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {f"counts{part}.{end}" for part in ("", "-folds") for end in ("csv", "json")}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"counts{part}.{end}" for part in ("", "-folds") for end in ("csv", "json")
+    }
     again = experiment.replicate(range(1), (30,), json.loads((tmp_path / "counts.json").read_text())["chosen"])
     pd.testing.assert_frame_equal(
         experiment.tabulate(again, (30,)), table[~table["method"].isin(counts.FOLD_METHODS)].reset_index(drop=True)

@@ -31,16 +31,22 @@ def test_companies_know_all_classes_and_few_foreign_images(others, monkeypatch):
     assert [name for name, _ in models] == list(digits.OWN)
     for (_, model), labels, own in zip(models, seen, digits.OWN.values(), strict=True):
         assert list(model.classes_) == list(range(10))
-        assert [np.sum(labels == k) for k in range(10)] == [np.sum(y[:600] == k) if k in own else others for k in range(10)]
+        assert [np.sum(labels == k) for k in range(10)] == [
+            np.sum(y[:600] == k) if k in own else others for k in range(10)
+        ]
 
 
 def test_stack_equals_estimators_alone(data):
     table, weights = digits.compare_methods(data, sizes=(80,), seed=5)
     for r in range(3):
-        alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5 + r).fit(data.X[r, :80], data.y[r, :80], F=data.F[r, :80])
+        alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5 + r).fit(
+            data.X[r, :80], data.y[r, :80], F=data.F[r, :80]
+        )
         np.testing.assert_allclose(weights[80][r], alone.weights(data.X_test[r]), atol=1e-4)
         accuracy = np.mean(alone.predict(data.X_test[r], F=data.F_test[r]) == data.y_test[r])
-        assert table.query("method == 'LocalMA' and repetition == @r").accuracy.item() == pytest.approx(accuracy, abs=0.002)
+        assert table.query("method == 'LocalMA' and repetition == @r").accuracy.item() == pytest.approx(
+            accuracy, abs=0.002
+        )
 
 
 def test_other_methods_equal_their_estimators(data):

@@ -53,7 +53,11 @@ def test_training_is_each_network_alone_and_a_stop_is_a_shorter_training(task, t
         torch.testing.assert_close(b, start, rtol=0, atol=0)
     mask = task.seen[0, 2] > 0
     alone = merging.train(
-        base.map(lambda p: p[:1, 2:3]), task.X_first[:1, None, mask], task.y_first[:1, None, mask], torch.ones(1, 1, int(mask.sum())), (4,)
+        base.map(lambda p: p[:1, 2:3]),
+        task.X_first[:1, None, mask],
+        task.y_first[:1, None, mask],
+        torch.ones(1, 1, int(mask.sum())),
+        (4,),
     )
     for p, q in zip(alone[0], nets[4], strict=True):
         torch.testing.assert_close(p[0, 0], q[0, 2], rtol=1e-3, atol=1e-4)
@@ -146,7 +150,8 @@ def test_alignment_finds_the_nearest_of_all_orders():
         return sum(((p[:, 0] - p[:, 1]) ** 2).sum((-1, -2)) for p in nets)
 
     every = [
-        distance(merging.permute(nets, torch.tensor([[0, 1, 2, 3], order]).expand(2, 2, 4))) for order in itertools.permutations(range(4))
+        distance(merging.permute(nets, torch.tensor([[0, 1, 2, 3], order]).expand(2, 2, 4)))
+        for order in itertools.permutations(range(4))
     ]
     torch.testing.assert_close(distance(merging.align(nets)), torch.stack(every).min(0).values)
 
@@ -156,7 +161,9 @@ def test_table_equals_estimators_alone(task, nets):
     wide = table.pivot(index="repetition", columns="method", values="accuracy")
     assert set(wide) == set(merging.METHODS)
     X, y, X_test = task.X[1, :80].double().numpy(), task.y[1, :80].numpy(), task.X_test[1].double().numpy()
-    F, F_test = (nets.probabilities(x[:, None])[1].transpose(0, 1).double().numpy() for x in (task.X[:, :80], task.X_test))
+    F, F_test = (
+        nets.probabilities(x[:, None])[1].transpose(0, 1).double().numpy() for x in (task.X[:, :80], task.X_test)
+    )
     for method, average in {
         "LocalMA": LocalMA(loss="cross_entropy", shrinkage=None, random_state=6),
         "GW": GlobalMA(loss="cross_entropy"),
@@ -164,7 +171,9 @@ def test_table_equals_estimators_alone(task, nets):
         "BestModel": BestModel(loss="cross_entropy"),
     }.items():
         average.fit(X, y, F=F)
-        assert wide[method][1] == pytest.approx(np.mean(average.predict(X_test, F=F_test) == task.y_test[1].numpy()), abs=0.002)
+        assert wide[method][1] == pytest.approx(
+            np.mean(average.predict(X_test, F=F_test) == task.y_test[1].numpy()), abs=0.002
+        )
         if method == "LocalMA":
             np.testing.assert_allclose(weights[1], average.weights(X_test), atol=1e-3)
     merged = merging.soup(nets).logits(task.X_test[:, None])[:, 0].argmax(-1)

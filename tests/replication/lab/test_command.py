@@ -75,7 +75,9 @@ def run(arguments):
 def test_a_new_experiment_touches_its_folder_and_nothing_else(coins, capsys):
     assert run(["coins", "--tosses", "100", "--seed", "3", "--out", str(coins)]) == 0
     assert capsys.readouterr().out.strip() == str(coins / "coins.csv")
-    assert sorted(p.name for p in coins.iterdir()) == [f"coins{end}" for end in ("-twice.csv", "-twice.json", ".csv", ".json")]
+    assert sorted(p.name for p in coins.iterdir()) == [
+        f"coins{end}" for end in ("-twice.csv", "-twice.json", ".csv", ".json")
+    ]
     assert list(pd.read_csv(coins / "coins.csv")["coin"]) == ["p1", "p5"]
     about = json.loads((coins / "coins.json").read_text())
     assert about["experiment"] == "coins"

@@ -23,7 +23,13 @@ def test_columns_and_verdicts_of_the_committed_tables():
 
 def cells(kind="network", **means):
     """A table of results with given means at rho = 0.1, 0.5, 0.9 and tiny errors."""
-    means = {"LocalMA": (3, 2, 2.5), "GW": (4, 3.5, 4.2), "EWMA": (5, 6, 7), "DirectModel": (6, 5, 4), "BestPTM": (7, 8, 9)} | means
+    means = {
+        "LocalMA": (3, 2, 2.5),
+        "GW": (4, 3.5, 4.2),
+        "EWMA": (5, 6, 7),
+        "DirectModel": (6, 5, 4),
+        "BestPTM": (7, 8, 9),
+    } | means
     rows = []
     for method, values in means.items():
         for rho, value, base in zip((0.1, 0.5, 0.9), values, means["LocalMA"], strict=True):
@@ -75,7 +81,9 @@ def test_rents_of_forests_have_a_claim_of_their_own(verdict, direct):
 def test_measured_says_how_deep_a_valley_is_and_how_far_the_forest_leads():
     found = housing.verdicts(cells("forest", DirectModel=(2.9, 1.9, 2.6))).set_index("finding")["measured"]
     one, *_ = found[3].split("; ")
-    assert one == "LocalMA falls and rises, lowest at 0.5, above that by 1.0000 (0.0141) at 0.1 and 0.5000 (0.0141) at 0.9"
+    assert (
+        one == "LocalMA falls and rises, lowest at 0.5, above that by 1.0000 (0.0141) at 0.1 and 0.5000 (0.0141) at 0.9"
+    )
     assert found[5].endswith("in per cent of it: from -3.8 (0.4) at 0.9 to +5.3 (0.5) at 0.5")
 
 
@@ -89,22 +97,32 @@ def test_where_and_over_whom_the_lead_is_smallest():
 
 def sentences(fall, lead):
     """A table with one case, given falls and given leads at three shares."""
-    rows = [{"share": np.nan, "method": method, "metric": "fall", "mean": mean, "mcse": 0.001} for method, mean in fall.items()]
+    rows = [
+        {"share": np.nan, "method": method, "metric": "fall", "mean": mean, "mcse": 0.001}
+        for method, mean in fall.items()
+    ]
     for method in METHODS[1:]:
         rows += [
-            {"share": s, "method": method, "metric": "lead", "mean": v, "mcse": 0.001} for s, v in zip((0.9, 0.5, 0.1), lead, strict=True)
+            {"share": s, "method": method, "metric": "lead", "mean": v, "mcse": 0.001}
+            for s, v in zip((0.9, 0.5, 0.1), lead, strict=True)
         ]
     return pd.DataFrame(rows).assign(encoder="minilm", case="he")
 
 
 def test_toxic_sentences():
-    agree = sentences({"LocalMA": 0.05, "DirectModel": 0.1, "BestPTM": 0.0, "EWMA": 0.001, "GW": -0.002}, (0.02, 0.01, -0.02))
+    agree = sentences(
+        {"LocalMA": 0.05, "DirectModel": 0.1, "BestPTM": 0.0, "EWMA": 0.001, "GW": -0.002}, (0.02, 0.01, -0.02)
+    )
     found = toxicity.verdicts(agree)
     assert (found.verdict == "agrees").all()
     assert found.measured.iloc[-1] == "best at 2 of 3 shares, beaten at 1; smallest lead -0.020 (0.001) over GW at 0.1"
-    differ = sentences({"LocalMA": -0.05, "DirectModel": -0.1, "BestPTM": 0.03, "EWMA": -0.02, "GW": 0.05}, (0.02, -0.01, -0.02))
+    differ = sentences(
+        {"LocalMA": -0.05, "DirectModel": -0.1, "BestPTM": 0.03, "EWMA": -0.02, "GW": 0.05}, (0.02, -0.01, -0.02)
+    )
     assert (toxicity.verdicts(differ).verdict == "differs").all()
-    close = sentences({"LocalMA": 0.002, "DirectModel": 0.0, "BestPTM": 0.01, "EWMA": 0.011, "GW": -0.009}, (0.002, 0.001, 0.02))
+    close = sentences(
+        {"LocalMA": 0.002, "DirectModel": 0.0, "BestPTM": 0.01, "EWMA": 0.011, "GW": -0.009}, (0.002, 0.001, 0.02)
+    )
     assert (toxicity.verdicts(close).verdict == "cannot tell").all()
     one_share = agree[agree.metric == "lead"]
     assert (toxicity.verdicts(one_share).verdict.iloc[:5] == "untestable here").all()
@@ -122,14 +140,20 @@ def photographs(**changes):
         (0, "EWMA", "accuracy"): (65.0, 0.0),
         **{(0, f"company {c}", "accuracy"): (35.0, 0.0) for c in "ABCD"},
         **{(n, "LocalMA", "accuracy"): (mean, 0.1) for n, mean in ((100, 68.0), (200, 72.0))},
-        **{(n, "LocalMA", f"gain over {rival}"): (lead, 0.1) for n, lead in ((100, 3.0), (200, 7.0)) for rival in ("GW", "EWMA")},
+        **{
+            (n, "LocalMA", f"gain over {rival}"): (lead, 0.1)
+            for n, lead in ((100, 3.0), (200, 7.0))
+            for rival in ("GW", "EWMA")
+        },
     }
     for key, (mean, mcse) in changes.items():
         method, metric = key.split("_", 1)
         rows = [cell for cell in cells if cell[1] == method and cell[2].startswith(metric.replace("_", " "))]
         assert rows
         cells |= dict.fromkeys(rows, (mean, mcse))
-    return pd.DataFrame([(*key, *value) for key, value in cells.items()], columns=["n", "method", "metric", "mean", "mcse"])
+    return pd.DataFrame(
+        [(*key, *value) for key, value in cells.items()], columns=["n", "method", "metric", "mean", "mcse"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,11 @@ def test_parts_side_by_side_are_the_same_parts(tmp_path):
     def go(jobs, folder):
         with places(jobs):
             done, _ = compute_parts(measure, {str(k): (k,) for k in range(3)}, tmp_path / folder)
-        return list(done), [part["x"].tolist() for part in done.values()], {int(part["process"]) for part in done.values()}
+        return (
+            list(done),
+            [part["x"].tolist() for part in done.values()],
+            {int(part["process"]) for part in done.values()},
+        )
 
     keys, values, processes = go(2, "two")
     assert (keys, values) == go(1, "one")[:2]

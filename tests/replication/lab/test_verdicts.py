@@ -17,7 +17,9 @@ def test_printed_tables_know_their_rounding():
         printed(9)
 
 
-@pytest.mark.parametrize(("mean", "verdict"), [(10.0, "agrees"), (10.04, "agrees"), (10.2, "differs: higher"), (9.8, "differs: lower")])
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(10.0, "agrees"), (10.04, "agrees"), (10.2, "differs: higher"), (9.8, "differs: lower")]
+)
 def test_verdicts(mean, verdict):
     paper = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [10.0], "sd": [0.2], "rounding": [0.005]})
     ours = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [mean], "mcse": [0.01]})

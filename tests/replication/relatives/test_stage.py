@@ -52,7 +52,9 @@ def test_all_methods_see_the_same_sample_and_replications_do_not_depend_on_each_
 
 
 def test_floor_holds_for_averages_and_not_for_stacking():
-    found = stage.compare("Scenario 2", 300, 3, methods=["LocalMA", "Hierarchical", "Yang neighbours", "Stacking linear"])
+    found = stage.compare(
+        "Scenario 2", 300, 3, methods=["LocalMA", "Hierarchical", "Yang neighbours", "Stacking linear"]
+    )
     for method in ("LocalMA", "Hierarchical", "Yang neighbours"):
         assert (found[f"{method}.risk"] > found["Hull.risk"]).all()
     assert (found["Stacking linear.risk"] < found["Hull.risk"]).all()

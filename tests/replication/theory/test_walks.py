@@ -35,7 +35,9 @@ def test_walks_run_and_are_written(tmp_path, monkeypatch):
     """The command on one small walk, a case with a name that is no file's among its cells: the table of the live measurement, to six digits."""
     monkeypatch.setattr(theory, "names", lambda: ["tails"])
     case = walks.walk("tails").CELLS["quick"][0][0]
-    monkeypatch.setattr(walks.walk("tails"), "measure", lambda case, size, replications, rng: {"mean": rng.normal(size=replications)})
+    monkeypatch.setattr(
+        walks.walk("tails"), "measure", lambda case, size, replications, rng: {"mean": rng.normal(size=replications)}
+    )
     monkeypatch.setattr(walks.walk("tails"), "CELLS", {"quick": [(case, 10, 3), ("a/b, c", 20, 3)]})
     theory.Theory.run(out=tmp_path)
     written = pd.read_csv(tmp_path / "theory.csv", keep_default_na=False, na_values=[""])

@@ -39,7 +39,12 @@ def problem():
     y = (x[:, 1] > 0).astype(int)
     right, home = np.where(y == 1, 0.9, 0.1), x[:, 0] > 0
     P = np.stack(
-        [np.where(home, right, 0.5 + 0.4 * np.sign(rng.normal(size=400))), np.where(home, 1 - right, right), np.full(400, 0.4)], -1
+        [
+            np.where(home, right, 0.5 + 0.4 * np.sign(rng.normal(size=400))),
+            np.where(home, 1 - right, right),
+            np.full(400, 0.4),
+        ],
+        -1,
     )
     return x, P, y
 
@@ -57,7 +62,10 @@ def test_a_classifier_is_an_average_of_two_dictators(problem):
     G = LOSSES["cross_entropy"].candidates(torch.as_tensor(y[:50]), torch.as_tensor(F[:50].copy()).movedim(0, -1))
     ours = LOSSES["cross_entropy"].of_logits(logits, G, None)
     torch.testing.assert_close(
-        ours, torch.nn.functional.cross_entropy(logits.T, torch.as_tensor(y[:50]), reduction="none"), atol=1e-5, rtol=1e-5
+        ours,
+        torch.nn.functional.cross_entropy(logits.T, torch.as_tensor(y[:50]), reduction="none"),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -106,7 +114,9 @@ class Words:
 
     unk_token_id = 1
 
-    def __call__(self, texts, *, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True):
+    def __call__(
+        self, texts, *, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True
+    ):
         ids = [[2 + ord(word[0]) % 18 if word.isalpha() else 1 for word in text.split()][:max_length] for text in texts]
         if return_tensors is None:
             return {"input_ids": ids}
@@ -122,7 +132,13 @@ def tiny(layers=5):
     """A randomly initialised BERT of TinyBERT's kind."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (the models extra)")
     torch.manual_seed(0)
-    shape = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
+    shape = {
+        "vocab_size": 20,
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
     return transformers.BertModel(transformers.BertConfig(**shape, max_position_embeddings=130))
 
 
@@ -154,7 +170,9 @@ def test_encoding_is_cached_by_content(monkeypatch):
     np.testing.assert_allclose(encoders.encode(["gamma", "alpha beta"], "tinybert"), first[::-1], atol=1e-5)
     with torch.no_grad():
         network.embeddings.word_embeddings.weight.mul_(2)
-    assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, "another network, another file"
+    assert np.abs(encoders.encode(["alpha beta", "gamma"], "tinybert") - first).max() > 1e-3, (
+        "another network, another file"
+    )
 
 
 def test_without_a_cache_it_warns_before_the_work_and_goes_on(monkeypatch, tmp_path):
@@ -183,7 +201,9 @@ def test_an_encoder_that_cannot_be_had_says_so(monkeypatch):
         raise OSError(f"{source} is not here")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
-    with pytest.raises(ValueError, match=r"encoder 'tinybert' could not be loaded from huawei-noah/TinyBERT.*choose minilm or ngrams"):
+    with pytest.raises(
+        ValueError, match=r"encoder 'tinybert' could not be loaded from huawei-noah/TinyBERT.*choose minilm or ngrams"
+    ):
         encoders.load_encoder("tinybert")
     with pytest.raises(ValueError, match=r"encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"):
         encoders.encode(["a"], "bert")
@@ -237,7 +257,9 @@ def test_fine_tuning_starts_at_equal_weights_and_is_decided_by_its_seed(monkeypa
 
 def test_batches_are_random_and_of_one_length():
     texts = ["x" * k for k in np.random.default_rng(0).integers(1, 100, 700)]
-    first, again, other = (encoders.shuffled_batches(texts, 8, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        encoders.shuffled_batches(texts, 8, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
     assert sorted(torch.cat(first).tolist()) == list(range(700))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -389,7 +411,10 @@ def test_the_other_encoder_saw_the_same_sentences():
     assert provenance["configuration"]["data"] == other["configuration"]["data"]
     assert provenance["configuration"]["training"] == other["configuration"]["training"]
     assert set(ngrams["encoder"]) == {"ngrams"}
-    majority = [t.query("case == 'he' and method == 'Majority'").sort_values("share")["mean"].to_numpy() for t in (ngrams, minilm)]
+    majority = [
+        t.query("case == 'he' and method == 'Majority'").sort_values("share")["mean"].to_numpy()
+        for t in (ngrams, minilm)
+    ]
     np.testing.assert_array_equal(*majority)
 
 
@@ -415,7 +440,9 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
     test = order[:, round(0.5 * len(hebrew.toxic)) :]
     right = ((hebrew.probability[test] > 0.5) == hebrew.toxic[test][..., None]).mean(1).max(-1)
     equal = ((hebrew.probability[test].mean(-1) > 0.5) == hebrew.toxic[test]).mean(1)
-    cell = table.query("encoder == 'minilm' and case == 'he' and share == 0.5 and metric == 'accuracy'").set_index("method")["mean"]
+    cell = table.query("encoder == 'minilm' and case == 'he' and share == 0.5 and metric == 'accuracy'").set_index(
+        "method"
+    )["mean"]
     np.testing.assert_allclose([cell["BestPTM"], cell["EWMA"]], [right.mean(), equal.mean()], rtol=1e-5)
     with pytest.raises(ValueError, match=r"encoder = 'bert' has no committed predictions; there are minilm"):
         toxicity.load_predictions("bert")
@@ -436,11 +463,16 @@ def test_a_masked_sentence_shows_no_letter():
 def test_the_settings_are_what_the_rule_picks():
     table, provenance = load_results("toxicity-tuning")
     chosen = toxicity.choose(table)
-    assert {role: {name: one[name] for name in methods.SETTINGS[role]} for role, one in chosen.items()} == methods.SETTINGS
+    assert {
+        role: {name: one[name] for name in methods.SETTINGS[role]} for role, one in chosen.items()
+    } == methods.SETTINGS
     assert provenance["chosen"] == chosen
     assert provenance["configuration"]["data"]["origin"] == "collected"
     assert provenance["configuration"]["pilot_languages"] == ["ar", "am"], "no language of the experiment"
-    assert not set(companies.PILOT) & {*toxicity.COMPANIES, *(code for case in toxicity.CASES.values() for code in case)}
+    assert not set(companies.PILOT) & {
+        *toxicity.COMPANIES,
+        *(code for case in toxicity.CASES.values() for code in case),
+    }
     for role, beyond in tuning.BEYOND.items():
         rows = table.query("role == @role")
         assert len(rows) == len(tuning.GRID + beyond) * len(methods.GRID)
@@ -455,7 +487,9 @@ def test_the_settings_are_what_the_rule_picks():
         for name in methods.SETTINGS[role]:
             rows = rows[rows[name] == one[name]]
         by_language = run["chosen"]["minilm"]["pilot_log_loss"][role]
-        np.testing.assert_allclose(np.mean([by_language["ar"], by_language["am"]], axis=0), rows["log_loss"], atol=1e-3)  # threads differ
+        np.testing.assert_allclose(
+            np.mean([by_language["ar"], by_language["am"]], axis=0), rows["log_loss"], atol=1e-3
+        )  # threads differ
 
 
 def test_the_choice_is_the_lowest_loss_of_each_role():

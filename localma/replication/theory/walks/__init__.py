@@ -40,13 +40,17 @@ def walk(name: str) -> ModuleType:
 def measure_cell(name: str, case: str, size: int, replications: int, seed: int) -> dict[str, np.ndarray]:
     # a cell's random numbers depend on nothing but its own name and the seed
     key = (zlib.crc32(f"{name}/{case}".encode()), size)
-    found = walk(name).measure(case, size, replications, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
+    found = walk(name).measure(
+        case, size, replications, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    )
     return {quantity: np.asarray(values, dtype=float) for quantity, values in found.items()}
 
 
 def cell_key(name: str, case: str, size: int) -> str:
     """Fit for a file name, whatever a case is called."""
-    return "-".join(["".join(c if c.isalnum() or c == "." else f"%{ord(c):x}" for c in part) for part in (name, case, str(size))])
+    return "-".join(
+        ["".join(c if c.isalnum() or c == "." else f"%{ord(c):x}" for c in part) for part in (name, case, str(size))]
+    )
 
 
 def tabulate(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> list[dict]:
@@ -73,7 +77,9 @@ def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
     DataFrame
         Columns walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95; ``load_results("theory")`` has the same.
     """
-    return pd.DataFrame([row for cell in walk(name).CELLS[scale] for row in tabulate(name, *cell[:2], measure_cell(name, *cell, seed))])
+    return pd.DataFrame(
+        [row for cell in walk(name).CELLS[scale] for row in tabulate(name, *cell[:2], measure_cell(name, *cell, seed))]
+    )
 
 
 class Slope(NamedTuple):

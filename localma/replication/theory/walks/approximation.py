@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logit
 
-from localma.engine import Options, fit_stack
+from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 
 #: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is periodic.
@@ -23,7 +23,7 @@ FUNCTIONS = {
 }
 #: No penalty, no part held out, and a thousand steps: on a line (1000 points) ten times the package's, all points in each of them; in the plane
 #: (45 x 45 points) seven times the package's, in its batches of 1024. What is left is the class and the optimiser.
-OPTIONS = Options(steps=1000, penalty=0.0, validation_fraction=0.0, learning_rate=0.05)
+OPTIONS = Training(steps=1000, penalty=0.0, validation_fraction=0.0, learning_rate=0.05)
 FINE = 8193  # points on which errors are measured on a line; 91 in each direction of the plane
 CELLS = {
     "quick": [(f"interpolated, d=1, {name}", H, 50) for name in FUNCTIONS for H in (4, 8, 16, 32, 64)]
@@ -57,7 +57,9 @@ def distance(name: str, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
     apart = x - shift[:, None]
     if x.shape[-1] == 1:
         return apart[..., 0]
-    if name == "smooth":  # (1/2 + 0.4 cos) of the distance in neither direction alone: cos(2 pi t) = cos(2 pi a) cos(2 pi b)
+    if (
+        name == "smooth"
+    ):  # (1/2 + 0.4 cos) of the distance in neither direction alone: cos(2 pi t) = cos(2 pi a) cos(2 pi b)
         return np.arccos(np.cos(2 * np.pi * apart).prod(-1)) / (2 * np.pi)
     return np.linalg.norm(apart, axis=-1) - 0.3  # a circle
 
@@ -82,7 +84,9 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         y = weight(X)
         F = np.stack([np.ones_like(y), np.zeros_like(y)], -1)
         seeds = rng.integers(2**31, size=replications).tolist()
-        fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, width=size, options=OPTIONS)
+        fit = fit_stack(
+            *map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, network=Mlp(size), training=OPTIONS
+        )
         fitted = fit.weights(torch.as_tensor(fine)).numpy()[..., 0]
     error = np.abs(fitted - weight(fine))
     spread = error[:, : FINE if d == 1 else None]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from localma.engine import fit_stack
+from localma.engine import Mlp, fit_stack
 from localma.losses import LOSSES
 
 WIDTHS = (1, 4, 16, 64)
@@ -74,7 +74,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     fresh_F, seeds = models(fresh), rng.integers(2**31, size=replications).tolist()
 
     def risk(width):
-        fit = fit_stack(*sample, LOSSES["squared"], seeds=seeds, width=width)
+        fit = fit_stack(*sample, LOSSES["squared"], seeds=seeds, network=Mlp(width))
         return np.square((fit.weights(torch.as_tensor(fresh)).numpy() * fresh_F).sum(-1) - fresh_mu).mean(-1)
 
     widths = (16,) if case == "models" else WIDTHS

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from localma.engine import Options, one_thread, train
-from localma.engine.networks import initial_values, layer_sizes
+from localma.engine import Training, one_thread, train
+from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
 from localma.engine.tiles import standardization
 
@@ -89,7 +89,10 @@ def _least_squares(size, replications, rng) -> dict[str, np.ndarray]:
     e = error[..., 0, None] + error[..., 1, None] * GRID  # (replications, 3, points)
     f_star = limit[:, :1] + limit[:, 1:] * GRID
     mu = 0.75 * GRID**2
-    found = {f"sup {m + 1}": sup[:, m] for m in range(3)} | {"sup max": sup.max(-1), "L2 1": np.sqrt((e[:, 0] ** 2).mean(-1))}
+    found = {f"sup {m + 1}": sup[:, m] for m in range(3)} | {
+        "sup max": sup.max(-1),
+        "L2 1": np.sqrt((e[:, 0] ** 2).mean(-1)),
+    }
     # K: the loss's slope in the prediction where predictions lie, those of the fitted models included
     K = 2 * np.abs(f_star - mu).max() + 2 * sup.max(-1)
     for name, w in (("optimal", optimal_weights(GRID).T), ("equal", np.full((3, 1), 1 / 3))):
@@ -110,9 +113,9 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps:
 
     Returns a function of points (k,) that gives predictions (B, k).
     """
-    options = Options(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1], validation_fraction=0.0)
+    options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1]).resolve(x.shape[1])
     x, y = torch.as_tensor(x)[:, :, None], torch.as_tensor(y)
-    sizes = layer_sizes(1, 1, width, 1)
+    sizes = Mlp(width, 1).sizes(1, 1)
     generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
     stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]), sizes)
     mean, scale = standardization(x)
@@ -184,7 +187,9 @@ def _forest(size, replications, rng, *, max_depth=None, min_samples_leaf=1) -> d
         x = rng.uniform(0, 1, size)
         y = x**2 + NOISE * rng.standard_normal(size)
         seed = int(rng.integers(2**31))
-        forest = RandomForestRegressor(TREES, max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1)
+        forest = RandomForestRegressor(
+            TREES, max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1
+        )
         home.append(forest.fit(x[:, None], y).predict(HOME[:, None]))
     limit = HOME**2
     if max_depth is not None:

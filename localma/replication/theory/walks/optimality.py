@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from localma import theory
-from localma.engine import Options, fit_stack
+from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 from localma.replication.simulation import scenarios
 
@@ -32,7 +32,7 @@ CELLS = {
 }
 
 
-def schedule(n: int) -> tuple[int, Options]:
+def schedule(n: int) -> tuple[int, Training]:
     r"""Width and options of a network that grows with the sample: :math:`H = \lceil 2 n^{1/3} \rceil`, penalty 1/n.
 
     The number of parameters grows more slowly than n, the share of the penalty vanishes, and the number of steps,
@@ -48,7 +48,7 @@ def schedule(n: int) -> tuple[int, Options]:
     (20, 646, 0.001)
     """
     width = int(np.ceil(round(2 * n ** (1 / 3), 9)))  # rounded first: the cube root of 1000 is not quite 10
-    return width, Options(steps=round(300 * (n / 100) ** (1 / 3)), penalty=1 / n, validation_fraction=0.0)
+    return width, Training(steps=round(300 * (n / 100) ** (1 / 3)), penalty=1 / n, validation_fraction=0.0)
 
 
 def lipschitz_models(X: np.ndarray) -> np.ndarray:
@@ -89,9 +89,11 @@ def benchmark(F: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return best, theory.in_sample_risk("squared", mu, best)
 
 
-def fit(X, F, target, seeds, width: int, options: Options):
+def fit(X, F, target, seeds, width: int, options: Training):
     """LocalMA with squared loss on each sample of the stack; returns the function that predicts at (X, F), each with replications first."""
-    fitted = fit_stack(*map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, width=width, options=options)
+    fitted = fit_stack(
+        *map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, network=Mlp(width), training=options
+    )
     return lambda X, F: (fitted.weights(torch.as_tensor(X)).numpy() * F).sum(-1)
 
 
@@ -104,7 +106,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     X, F, mu = world(case, replications, size, rng)
     noise = rng.standard_cauchy(mu.shape) if case == "cauchy" else rng.standard_normal(mu.shape)
     seeds = rng.integers(2**31, size=replications).tolist()
-    width, options = (16, Options()) if "width 16" in case else schedule(size)
+    width, options = (16, Training()) if "width 16" in case else schedule(size)
     width = 2 if "width 2" in case else width
 
     predict = fit(X, F, mu + noise, seeds, width, options)
@@ -118,10 +120,12 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     else:  # the square is covered evenly: quadrature instead of chance
         new = np.broadcast_to(grid(), (replications, 10_000, 2)).copy()
         new_F, new_mu = lipschitz_models(new), lipschitz_mean(new)
-    found["ratio, new points"] = theory.in_sample_risk("squared", new_mu, predict(new, new_F)) / benchmark(new_F, new_mu)[1]
+    found["ratio, new points"] = (
+        theory.in_sample_risk("squared", new_mu, predict(new, new_F)) / benchmark(new_F, new_mu)[1]
+    )
 
     if case == "scenario 2" and size <= 6400:
-        large = Options(steps=options.steps, penalty=options.penalty / 100, validation_fraction=0.0)
+        large = Training(steps=options.steps, penalty=options.penalty / 100, validation_fraction=0.0)
         reachable = theory.in_sample_risk("squared", mu, fit(X, F, mu, seeds, 4 * width, large)(X, F))
         found["ratio, large network"] = floor * found["ratio"] / reachable
     return found

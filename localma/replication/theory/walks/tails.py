@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from localma import theory
-from localma.engine import Options, fit_stack
+from localma.engine import Training, fit_stack
 from localma.losses import LOSSES
 from localma.replication.simulation import scenarios
 
@@ -56,7 +56,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     X = rng.standard_normal((replications, size, 5))
     F, mu, noise = scenarios.candidate_models(X), scenarios.true_mean(X, cell), NOISES[name]((replications, size), rng)
     tensors = [torch.as_tensor(values) for values in (X, F, mu + noise)]
-    seeds, options = rng.integers(2**31, size=replications).tolist(), Options(batch_size=size, validation_fraction=0.0)
-    fit = fit_stack(*tensors, LOSSES["squared"], seeds=seeds, options=options)
+    seeds, options = rng.integers(2**31, size=replications).tolist(), Training(batch_size=size, validation_fraction=0.0)
+    fit = fit_stack(*tensors, LOSSES["squared"], seeds=seeds, training=options)
     a = (fit.weights(tensors[0]).numpy() * F).sum(-1)
     return {"risk": theory.in_sample_risk("squared", mu, a), "largest": np.abs(noise).max(-1)}

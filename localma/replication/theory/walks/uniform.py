@@ -17,7 +17,7 @@ import torch
 from localma import theory
 from localma.engine import one_thread
 from localma.engine.loop import one_cycle
-from localma.engine.networks import initial_values, layer_sizes
+from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
 from localma.replication.theory.walks import optimality
 
@@ -35,10 +35,14 @@ CELLS = {
 }
 
 
-def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+def start(
+    H: int, networks: int, rng: np.random.Generator, *, random_output: bool
+) -> tuple[torch.Tensor, list[tuple[int, int]]]:
     """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the output layer at random, too."""
-    sizes = layer_sizes(2, 2, H, 1)
-    values = torch.stack([initial_values(sizes, torch.Generator().manual_seed(int(s))) for s in rng.integers(2**31, size=networks)])
+    sizes = Mlp(H, 1).sizes(2, 2)
+    values = torch.stack(
+        [initial_values(sizes, torch.Generator().manual_seed(int(s))) for s in rng.integers(2**31, size=networks)]
+    )
     if random_output:
         values[:, -2 * (H + 1) :] = torch.as_tensor(rng.uniform(-1, 1, (networks, 2 * (H + 1))))
     return values, sizes

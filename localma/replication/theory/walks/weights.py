@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from localma import theory
-from localma.engine import Options, fit_stack, global_weights
+from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.simulation import scenarios
 
@@ -28,7 +28,10 @@ CELLS = {
     "full": [(case, n, r) for case in CASES for n, r in SIZES.items()],
 }
 #: The class that S1's truth belongs to, and nothing else: no hidden layer, no penalty, trained until it is fitted.
-SOFTMAX_LINEAR = {"depth": 0, "options": Options(learning_rate=0.3, penalty=0.0, steps=600, validation_fraction=0.0)}
+SOFTMAX_LINEAR = {
+    "network": Mlp(depth=0),
+    "training": Training(learning_rate=0.3, penalty=0.0, steps=600, validation_fraction=0.0),
+}
 
 
 def support_points(points: int = 8) -> np.ndarray:
@@ -79,6 +82,10 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
             f"{method} root risk": np.sqrt((gap**2).mean(-1)),
             f"{method} bound, L2": np.sqrt((theory.distance_bound(w, F_new, mu) ** 2).mean(-1)),
         }
-    if case == "S2":  # nature may have used the invisible twin of equal weights: the data are the same, and so is the fit
-        found["LocalMA first, twin truth"] = np.linalg.norm(estimates["LocalMA"] - invisible_twin(F_new), axis=-1).mean(-1)
+    if (
+        case == "S2"
+    ):  # nature may have used the invisible twin of equal weights: the data are the same, and so is the fit
+        found["LocalMA first, twin truth"] = np.linalg.norm(estimates["LocalMA"] - invisible_twin(F_new), axis=-1).mean(
+            -1
+        )
     return found
