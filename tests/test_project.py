@@ -187,7 +187,10 @@ def test_what_the_package_imports_is_declared():
     renamed = {"sklearn": "scikit-learn", "PIL": "pillow"}  # they import under other names
     plain, extras = PROJECT["dependencies"], PROJECT["optional-dependencies"]
     core = [name for name in MODULES if floor(name) <= floor("localma") or ".relatives" in name]
-    for modules, needs in ((core, plain), (MODULES, plain + extras["plots"] + extras["models"] + extras["test"])):
+    for modules, needs in (
+        (core, plain),
+        (MODULES, plain + extras["plots"] + extras["models"] + extras["dask"] + extras["test"]),
+    ):
         declared = {re.match(r"[\w-]+", need)[0] for need in needs}
         names = {name.split(".")[0] for module in modules for name in imported(place(module))}
         third = names - {"localma", *sys.stdlib_module_names}
