@@ -1,11 +1,13 @@
 """Four companies and ten classes of photographs: the paper's Section 5.3 and its Table 5.
 
-Each company has a pre-trained network and all 20,000 training images of its four classes, with 50 random images of the others. It trains a new last layer:
-multinomial logistic regression on the network's frozen features. The weights of the average come from a small convolutional network that sees the image itself.
+Each company has a pre-trained network and all 20,000 training images of its four classes, with 50 random images of the
+others. It trains a new last layer: multinomial logistic regression on the network's frozen features. The weights of the
+average come from a small convolutional network that sees the image itself.
 
-What the paper leaves open and we decided: 50 images of the other classes in all, not of each (accuracies of 31 to 37 % imply it); no augmentation for the
-companies, whose features are computed once; rotations within 15 degrees; a company's predictions belong to the image, not to its augmented copies; the
-samples of one repetition are nested, each n has the first n images of one random order.
+What the paper leaves open and we decided: 50 images of the other classes in all, not of each (accuracies of 31 to 37 %
+imply it); no augmentation for the companies, whose features are computed once; rotations within 15 degrees; a company's
+predictions belong to the image, not to its augmented copies; the samples of one repetition are nested, each n has the
+first n images of one random order.
 """
 
 from localma.replication.cifar10.companies import KNOWS, OWN, Material, material, train_companies

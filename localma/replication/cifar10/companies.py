@@ -80,7 +80,8 @@ def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed
     lacks = [CLASSES[k] for k in OWN[COMPANIES[m]] if k not in y]
     if lacks:
         raise ValueError(
-            f"company {COMPANIES[m]} has no image of its own classes {', '.join(lacks)}; give labels with images of every class"
+            f"company {COMPANIES[m]} has no image of its own classes {', '.join(lacks)}; "
+            "give labels with images of every class"
         )
     lacks = [CLASSES[k] for k in range(10) if k not in y]
     if lacks:
@@ -104,7 +105,9 @@ def _last_layer(C: float, x: np.ndarray, y: np.ndarray) -> LogisticRegression:
 
 
 def _log_loss(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> float:
-    """Of the images whose class the model has seen: with fifty strangers, all of one class may lie in the tenth that is held out."""
+    """Of the images whose class the model has seen: with fifty strangers, all of one class may lie in the tenth that is
+    held out.
+    """
     known = np.isin(y, model.classes_)
     p = model.predict_proba(x[known])[np.arange(known.sum()), np.searchsorted(model.classes_, y[known])]
     return float(-np.log(np.maximum(p, 1e-12)).mean())

@@ -71,7 +71,8 @@ class Photographs(Experiment):
                 "C chosen by": "log loss on a tenth of each company's own images",
             },
             "LocalMA": CONFIGURATION,
-            "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images that no earlier validation had scored",
+            "LocalMA chosen by": "cifar10-tuning.csv: accuracy on 5,000 training images that no earlier validation "
+            "had scored",
             "augmentation": "flip, rotation within 15 degrees, brightness and contrast 0.2; weight network only",
         }
 

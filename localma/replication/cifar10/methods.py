@@ -32,7 +32,8 @@ def fit_weights(
 
 
 def cool(F: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
-    """Class probabilities (..., K) made less sure of themselves: raised to the power of one over the temperature, and scaled to sum to one again.
+    """Class probabilities (..., K) made less sure of themselves: raised to the power of one over the temperature, and
+    scaled to sum to one again.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Networks that see images: four that were pre-trained and stay frozen, and the small one that learns weights.
 
-Of the frozen ones the pooled features before the last layer are computed once and kept in the user cache. ``tflite`` are four ImageNet networks as 8-bit
-TensorFlow Lite files, which ``ai-edge-litert`` reads. They stand in for the paper's four, ``torchvision``, which are larger and need torchvision and its
-weights.
+Of the frozen ones the pooled features before the last layer are computed once and kept in the user cache. ``tflite``
+are four ImageNet networks as 8-bit TensorFlow Lite files, which ``ai-edge-litert`` reads. They stand in for the paper's
+four, ``torchvision``, which are larger and need torchvision and its weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tqdm import tqdm
 from localma.datasets.find import Source, find
 from localma.replication.lab.cache import cached
 
-#: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels, checksum.
+#: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels,
+#: checksum.
 TFLITE = {
     "MobileNetV2 1.0": (
         "tf2_mobilenet_v2_1.0_224_ptq",
@@ -61,7 +62,8 @@ def _source(name: str) -> Source:
 
 
 def available(family: str) -> str:
-    """Empty if the networks of a family can be used here, else what is missing and where to get it; nothing is downloaded.
+    """Empty if the networks of a family can be used here, else what is missing and where to get it; nothing is
+    downloaded.
 
     Examples
     --------
@@ -167,7 +169,8 @@ def _torchvision(name: str, *, pretrained: bool = True):
 
 
 def features(name: str, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
-    """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it stopped.
+    """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it
+    stopped.
 
     Parameters
     ----------
@@ -197,9 +200,11 @@ def features(name: str, images: np.ndarray, *, progress: bool = True) -> np.ndar
 
 
 class Augment(nn.Module):
-    """The paper's augmentation while training, nothing otherwise; images (n, 32, 32, 3) with values 0 to 255 become (n, 3, 32, 32) with values about -1 to 1.
+    """The paper's augmentation while training, nothing otherwise; images (n, 32, 32, 3) with values 0 to 255 become (n,
+    3, 32, 32) with values about -1 to 1.
 
-    Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +- ``jitter``, each image on its own.
+    Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +-
+    ``jitter``, each image on its own.
 
     Examples
     --------
@@ -233,8 +238,8 @@ class Augment(nn.Module):
 def weight_network(outputs: int, channels: tuple[int, ...] = (16, 32, 64)) -> nn.Sequential:
     """A small convolutional network: images to ``outputs`` logits.
 
-    Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a linear layer: 24,000 parameters and
-    0.9 million products an image.
+    Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a
+    linear layer: 24,000 parameters and 0.9 million products an image.
 
     Examples
     --------

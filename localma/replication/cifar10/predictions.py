@@ -10,7 +10,9 @@ from localma.replication.cifar10.companies import Material
 
 
 def stored(things: Material) -> dict[str, np.ndarray]:
-    """What the companies say about all images, in half precision, with the labels: no image. Rows as in the data's files."""
+    """What the companies say about all images, in half precision, with the labels: no image. Rows as in the data's
+    files.
+    """
     halves = {"F": things.F_test.astype(np.float16), "F_train": things.F.astype(np.float16)}
     arrays = halves | {"y": things.data.test_labels, "y_train": things.data.labels}
     return arrays | {"images": np.array(things.data.origin), "networks": np.array(things.family)}
@@ -19,8 +21,8 @@ def stored(things: Material) -> dict[str, np.ndarray]:
 def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """What the four companies of the committed full run say about the 10,000 test or the 50,000 training images.
 
-    Rows are in the order of the data set's own files, so weights that need no image, such as GW's, can be learned and scored again: repetition r of n
-    images is ``numpy.random.default_rng([0, 1, r]).permutation(50_000)[:n]``.
+    Rows are in the order of the data set's own files, so weights that need no image, such as GW's, can be learned and
+    scored again: repetition r of n images is ``numpy.random.default_rng([0, 1, r]).permutation(50_000)[:n]``.
 
     Parameters
     ----------
@@ -29,7 +31,8 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     F : array of shape (n, 4, 10)
-        Class probabilities; half precision was kept, so rows are scaled to sum to one again, and an image in ten thousand may fall on the other side.
+        Class probabilities; half precision was kept, so rows are scaled to sum to one again, and an image in ten
+        thousand may fall on the other side.
     y : array of shape (n,)
         True classes.
 

@@ -1,10 +1,13 @@
-"""How the weight network's training was chosen for the experiment on CIFAR-10: one rule, written down before the first number was seen.
+"""How the weight network's training was chosen for the experiment on CIFAR-10: one rule, written down before the first
+number was seen.
 
-The rule: over samples of 1,000 and of 10,000 images and a few repetitions of each, the candidate with the highest mean accuracy on the held-out images wins;
-on a tie, the one with the lower log loss. One candidate for all sample sizes. No test image is read.
+The rule: over samples of 1,000 and of 10,000 images and a few repetitions of each, the candidate with the highest mean
+accuracy on the held-out images wins; on a tie, the one with the lower log loss. One candidate for all sample sizes. No
+test image is read.
 
-An earlier validation, kept as ``cifar10-tuning-early.csv``, had been repeated with lists that changed, and its winner sat at the edge of the last list. So this
-one takes held-out images that the earlier one had never scored, and companies that were trained without them: they answer as they would answer to test images.
+An earlier validation, kept as ``cifar10-tuning-early.csv``, had been repeated with lists that changed, and its winner
+sat at the edge of the last list. So this one takes held-out images that the earlier one had never scored, and companies
+that were trained without them: they answer as they would answer to test images.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from localma.replication.cifar10.methods import fit_weights, scores
 from localma.replication.cifar10.networks import choose_family
 from localma.replication.lab.experiment import Experiment, made_up
 
-#: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a penalty of 100 they do not depend on
-#: the image: beyond the ends of both lists there is little but the two baselines.
+#: Steps and penalty of each candidate; the rest is fixed. Without a step the weights are nearly equal, and with a
+#: penalty of 100 they do not depend on the image: beyond the ends of both lists there is little but the two baselines.
 GRID = tuple(product((40, 75, 150, 300, 600), (0.3, 1.0, 3.0, 10.0, 100.0)))
 FIXED = {"channels": (16, 32, 64), "batch_size": 128, "learning_rate": 0.003}
 SIZES = (1000, 10_000)
@@ -50,7 +53,9 @@ def held_out(n: int, seed: int = 0) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def material(synthetic: bool = False, seed: int = 0) -> Material:
-    """The experiment's material with the held-out training images in place of the test images; four companies of its own, trained without them."""
+    """The experiment's material with the held-out training images in place of the test images; four companies of its
+    own, trained without them.
+    """
     data = load_cifar10(synthetic=synthetic)
     held = held_out(len(data.labels), seed)
     rest = np.setdiff1d(np.arange(len(data.labels)), held)
@@ -77,8 +82,8 @@ class Validation(Experiment):
     Returns
     -------
     DataFrame
-        Columns method, steps, penalty, accuracy at each n, accuracy (their mean), mcse (of the mean, over repetitions) and
-        log_loss; LocalMA's candidates, then GW and EWMA, for which steps and penalty are empty.
+        Columns method, steps, penalty, accuracy at each n, accuracy (their mean), mcse (of the mean, over repetitions)
+        and log_loss; LocalMA's candidates, then GW and EWMA, for which steps and penalty are empty.
     """
 
     name = "cifar10-tuning"
@@ -96,7 +101,8 @@ class Validation(Experiment):
         return super().configuration() | {
             "images": f"{data.origin} {data.checksum}".strip(),
             "held out": "5,000 training images that trained no company here and were in no earlier validation",
-            "rule": "highest mean accuracy on the held-out images over sizes and repetitions; the lower log loss on a tie",
+            "rule": "highest mean accuracy on the held-out images over sizes and repetitions; "
+            "the lower log loss on a tie",
             "sizes": SIZES,
             "repetitions": REPETITIONS,
             "grid": GRID,
@@ -109,7 +115,7 @@ class Validation(Experiment):
         return {f"n{n}-r{r}": (n, r) for n in sizes for r in range(REPETITIONS)}
 
     def measure(self, n, r):
-        """All candidates on one sample: accuracy in per cent and log loss of each, then of global and of equal weights."""
+        """On one sample: accuracy in per cent and log loss of each candidate, of global and of equal weights."""
         data, F = self.material.data, self.material.F
         mine = np.random.default_rng([self.seed, 4, r]).permutation(len(data.labels))[:n]
         images, labels, F = data.images[mine], data.labels[mine], F[mine]

@@ -1,12 +1,15 @@
-"""Doctor's visits: five insurers price their own customers, and their books are merged (the RAND health insurance experiment).
+"""Doctor's visits: five insurers price their own customers, and their books are merged (the RAND health insurance
+experiment).
 
-The table comes with statsmodels (``statsmodels.datasets.randhie``): 20,190 customer-years, the number of outpatient visits in each, and nine covariates
-of contract and health. Each insurer knows one kind of customer: four sell one contract each and take only the healthy, a fifth takes everybody
-else, whatever the contract. Healthy means: no physical limitation, health rated good or excellent. Generalized linear models and forests alternate. All of
-them are frozen; weights are learned from n customer-years of the whole population, under the Poisson Kullback-Leibler loss.
+The table comes with statsmodels (``statsmodels.datasets.randhie``): 20,190 customer-years, the number of outpatient
+visits in each, and nine covariates of contract and health. Each insurer knows one kind of customer: four sell one
+contract each and take only the healthy, a fifth takes everybody else, whatever the contract. Healthy means: no physical
+limitation, health rated good or excellent. Generalized linear models and forests alternate. All of them are frozen;
+weights are learned from n customer-years of the whole population, under the Poisson Kullback-Leibler loss.
 
-The table names no persons, but the years of a person stand in consecutive rows and share what never changes. :func:`persons` finds these runs, and a
-repetition deals whole runs to the insurers, to the sample and to the test, so that nobody stands on two sides.
+The table names no persons, but the years of a person stand in consecutive rows and share what never changes.
+:func:`persons` finds these runs, and a repetition deals whole runs to the insurers, to the sample and to the test, so
+that nobody stands on two sides.
 """
 
 from localma.replication.counts.companies import (

@@ -1,4 +1,6 @@
-"""The table, its persons, the five insurers and their models, and how a repetition deals persons to insurers, sample and test."""
+"""The table, its persons, the five insurers and their models, and how a repetition deals persons to insurers, sample
+and test.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def persons(X: np.ndarray) -> np.ndarray:
-    """Number of each row's run of consecutive rows that share contract, limitation and chronic diseases: a person, at times a few of one family.
+    """Number of each row's run of consecutive rows that share contract, limitation and chronic diseases: a person, at
+    times a few of one family.
 
     Parameters
     ----------
@@ -136,7 +139,9 @@ def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | Non
 
 
 class Draw(NamedTuple):
-    """One repetition: a sample to learn from, a test, and what the five frozen models predict for both. R repetitions have an axis in front."""
+    """One repetition: a sample to learn from, a test, and what the five frozen models predict for both. R repetitions
+    have an axis in front.
+    """
 
     X: np.ndarray  #: (n, 9)
     y: np.ndarray  #: (n,), visits
@@ -160,7 +165,8 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
     kinds : sequence of {"glm", "forest"}, optional
         As in :func:`insurers`.
     by : {"person", "row"}
-        What the cut keeps together. "row" puts years of one person on several sides, which is wrong; an exercise shows what it does.
+        What the cut keeps together. "row" puts years of one person on several sides, which is wrong; an exercise shows
+        what it does.
 
     Returns
     -------

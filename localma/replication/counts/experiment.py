@@ -21,7 +21,8 @@ from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
 from localma.replication.lab.results import summarise
 
-#: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``) or over persons.
+#: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``)
+#: or over persons.
 FOLD_METHODS = ("CV rows", "CV persons")
 FULL, QUICK, CHUNK = 30, 4, 5
 #: Sizes, repetitions and repetitions of a part of the comparison of folds.
@@ -40,8 +41,8 @@ def replicate(
 ) -> dict[str, np.ndarray]:
     """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
 
-    Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean weights, and
-    ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
+    Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean
+    weights, and ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
     """
     data = repeat(repetitions, seed=seed)
     share = _shares(data)
@@ -62,8 +63,9 @@ def replicate(
 def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
     """The penalty chosen by cross-validation over rows, as ``LocalMA(shrinkage="cv")`` does it, and over persons.
 
-    ``METHOD.METRIC.n`` as :func:`replicate` gives them, for the methods "CV rows" and "CV persons"; and ``rows.n``, ``persons.n`` and ``test.n``
-    (R, L + 1), the excess over global weights that each penalty has on held-out rows, on held-out persons, and on the test.
+    ``METHOD.METRIC.n`` as :func:`replicate` gives them, for the methods "CV rows" and "CV persons"; and ``rows.n``,
+    ``persons.n`` and ``test.n`` (R, L + 1), the excess over global weights that each penalty has on held-out rows, on
+    held-out persons, and on the test.
     """
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
@@ -160,7 +162,8 @@ def tabulate_folds(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.Dat
 
 @dataclass(kw_only=True)
 class Counts(Experiment):
-    """Pilots choose the penalties, then every method for every size; then two ways to cross-validate, a table of its own.
+    """Pilots choose the penalties, then every method for every size; then two ways to cross-validate, a table of its
+    own.
 
     Parameters
     ----------
@@ -172,8 +175,8 @@ class Counts(Experiment):
     Returns
     -------
     DataFrame
-        Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of one
-        insurer; metric "deviance" is the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the
+        Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of
+        one insurer; metric "deviance" is the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the
         method's deviance minus LocalMA's, "balance" the visits predicted over those observed, "weight" LocalMA's mean
         weight on an insurer.
     """

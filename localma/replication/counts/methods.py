@@ -1,7 +1,7 @@
 """Ways to a price: averages of the insurers' models and models of one's own.
 
-A penalty comes from pilots (:mod:`localma.replication.counts.tuning`), or from cross-validation within the sample, over rows or over persons
-(:func:`cross_validate_persons`).
+A penalty comes from pilots (:mod:`localma.replication.counts.tuning`), or from cross-validation within the sample, over
+rows or over persons (:func:`cross_validate_persons`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> Di
 
 
 def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
-    """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the package's own penalty."""
+    """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the
+    package's own penalty.
+    """
     options = Training(penalty=factor * automatic_penalty(n))
     fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, training=options)
     return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
@@ -83,7 +85,8 @@ def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
 def predict(
     data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What every method predicts for the test after learning from the first n customer-years; the weight networks are one stack.
+    """What every method predicts for the test after learning from the first n customer-years; the weight networks are
+    one stack.
 
     Parameters
     ----------
@@ -130,7 +133,8 @@ def tensors(data: Draw, n: int):
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
-    """:func:`localma.engine.cross_validate` for one sample, a person's years held out together, as ``LocalMA.fit(..., groups=person)`` does.
+    """:func:`localma.engine.cross_validate` for one sample, a person's years held out together, as
+    ``LocalMA.fit(..., groups=person)`` does.
 
     Parameters
     ----------

@@ -13,16 +13,18 @@ from localma.losses import LOSSES
 from localma.replication.counts.companies import PARTS, SIZES, repeat
 from localma.replication.counts.methods import deviance, direct_network, local_weights
 
-#: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls with the power 3/4 of n.
+#: Penalties of LocalMA and of the direct network that pilots choose from, in units of the package's own, which falls
+#: with the power 3/4 of n.
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PILOT = 10_000  # pilot repetitions, of which penalties are chosen, are numbered from here
 
 
 def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -> pd.DataFrame:
-    """Deviance of LocalMA and of the direct network for every penalty, on pilot repetitions that the experiment does not use.
+    """Deviance of LocalMA and of the direct network for every penalty, on pilot repetitions that the experiment does
+    not use.
 
-    A pilot learns from the first n customer-years of its sample and is judged on the rest of the sample, as far as it holds other persons. Its
-    test stays closed.
+    A pilot learns from the first n customer-years of its sample and is judged on the rest of the sample, as far as it
+    holds other persons. Its test stays closed.
 
     Returns
     -------

@@ -20,7 +20,8 @@ def split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def train_companies(X: np.ndarray, y: np.ndarray, *, others: int = 1) -> list[tuple[str, LogisticRegression]]:
-    """Each company's logistic regression, fitted to all images of its own classes and to ``others`` images of each other class.
+    """Each company's logistic regression, fitted to all images of its own classes and to ``others`` images of each
+    other class.
 
     Parameters
     ----------
@@ -44,7 +45,9 @@ def train_companies(X: np.ndarray, y: np.ndarray, *, others: int = 1) -> list[tu
 
 
 class Repetitions(NamedTuple):
-    """What R repetitions share: a sample of n = 600 to learn from and a test of 597 images each, with the four models' predictions."""
+    """What R repetitions share: a sample of n = 600 to learn from and a test of 597 images each, with the four models'
+    predictions.
+    """
 
     X: np.ndarray  #: (R, 600, 64), pixels between 0 and 1
     y: np.ndarray  #: (R, 600)

@@ -7,7 +7,8 @@ import pandas as pd
 
 
 def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
-    """LocalMA against every other method, repetition by repetition: the mean difference, its Monte-Carlo error, and a verdict.
+    """LocalMA against every other method, repetition by repetition: the mean difference, its Monte-Carlo error, and a
+    verdict.
 
     Parameters
     ----------

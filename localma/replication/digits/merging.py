@@ -1,8 +1,10 @@
-"""Four companies and ten digits once more, as small neural networks that one may open: averaging parameters against averaging predictions.
+"""Four companies and ten digits once more, as small neural networks that one may open: averaging parameters against
+averaging predictions.
 
-Chapter *A map of the neighbourhood* tells the story. A company first learns ten classes from the repetition's first hundred images, then
-goes on with what :mod:`localma.replication.digits` gives it: all images of its own four classes and one of each other class. Companies
-share one random start, or each has its own; nothing else differs. All networks of all repetitions are trained as one stack.
+Chapter *A map of the neighbourhood* tells the story. A company first learns ten classes from the repetition's first
+hundred images, then goes on with what :mod:`localma.replication.digits` gives it: all images of its own four classes
+and one of each other class. Companies share one random start, or each has its own; nothing else differs. All networks
+of all repetitions are trained as one stack.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Net(NamedTuple):
 
 
 class Task(NamedTuple):
-    """R cuts of the 1,797 digits, as in :func:`localma.replication.digits.split`, and who sees what of the first part."""
+    """R cuts of the digits, as in :func:`localma.replication.digits.split`, and who sees what of the first part."""
 
     X_first: Tensor  #: (R, 600, 64), for the companies
     y_first: Tensor  #: (R, 600)
@@ -75,7 +77,8 @@ class Task(NamedTuple):
 
 
 def load_task(repetitions: int = 20, *, seed: int = 0, others: int = 1) -> Task:
-    """Cut the images anew for the seeds ``seed``, ``seed + 1``, ...; ``others`` as in :func:`localma.replication.digits.train_companies`.
+    """Cut the images anew for the seeds ``seed``, ``seed + 1``, ...; ``others`` as in
+    :func:`localma.replication.digits.train_companies`.
 
     Examples
     --------
@@ -118,7 +121,7 @@ def train(net: Net, x: Tensor, y: Tensor, share: Tensor, stops) -> list[Net]:
 
 
 def draw(repetitions: int, companies: int, *, seed: int = 0) -> Net:
-    """Random starting values (R, M, ...): weights are normal with variance one over the number of inputs, biases zero."""
+    """Random starting values (R, M, ...): normal weights of variance one over the number of inputs, no biases."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -137,7 +140,8 @@ def companies(
     ----------
     task : Task
     common : bool
-        The four companies of a repetition start from one base; otherwise each from its own random values and its own base.
+        The four companies of a repetition start from one base; otherwise each from its own random values and its own
+        base.
     stops : sequence of int
         Steps of fine-tuning, increasing; 0 is the base.
     first : int
@@ -192,7 +196,8 @@ def soup(nets: Net, weights: Tensor | None = None) -> Net:
 
 
 def greedy_soup(nets: Net, x: Tensor, y: Tensor) -> tuple[Net, Tensor]:
-    """Start with the company that reads most of the sample rightly; add the others in this order, each if the soup then reads no fewer.
+    """Start with the company that reads most of the sample rightly; add the others in this order, each if the soup then
+    reads no fewer.
 
     Wortsman and others (2022). Returns the soup (R, 1, ...) and the weights (R, M) of its ingredients.
     """
@@ -216,9 +221,10 @@ def greedy_soup(nets: Net, x: Tensor, y: Tensor) -> tuple[Net, Tensor]:
 def fisher(nets: Net, x: Tensor, share: Tensor) -> Net:
     r"""The diagonal of the Fisher information of one observation, in closed form.
 
-    It is the mean, over the inputs that ``share`` (..., n) marks and over labels drawn from the network itself, of the squared derivatives
-    of the log-probability. For label k the derivative by logit l is :math:`1\{k = l\} - p_l`. Its variance under p goes down the layers,
-    multiplied by squares. The chapter derives it, a test compares it with automatic differentiation.
+    It is the mean, over the inputs that ``share`` (..., n) marks and over labels drawn from the network itself, of the
+    squared derivatives of the log-probability. For label k the derivative by logit l is :math:`1\{k = l\} - p_l`. Its
+    variance under p goes down the layers, multiplied by squares. The chapter derives it, a test compares it with
+    automatic differentiation.
     """
     h = torch.tanh(x @ nets.W1 + nets.b1)
     p = torch.softmax(h @ nets.W2 + nets.b2, -1)
@@ -231,7 +237,8 @@ def fisher(nets: Net, x: Tensor, share: Tensor) -> Net:
 
 
 def fisher_merge(nets: Net, information: Net, *, floor: float = 1e-6) -> Net:
-    """Average each parameter with the companies' Fisher information as weights: (R, M, ...) to (R, 1, ...); Matena and Raffel (2022).
+    """Average each parameter with the companies' Fisher information as weights: (R, M, ...) to (R, 1, ...); Matena and
+    Raffel (2022).
 
     ``floor`` is added to the information, so that a parameter of which nobody's data say anything gets the plain mean.
 
@@ -266,9 +273,11 @@ def permute(nets: Net, order: Tensor) -> Net:
 
 
 def align(nets: Net) -> Net:
-    """Reorder the hidden units of each company so that its parameters come as near as they can to those of the first (Ainsworth and others, 2023).
+    """Reorder the hidden units of each company so that its parameters come as near as they can to those of the first
+    (Ainsworth and others, 2023).
 
-    For one hidden layer the nearest order is an assignment problem, which :func:`scipy.optimize.linear_sum_assignment` solves exactly.
+    For one hidden layer the nearest order is an assignment problem, which :func:`scipy.optimize.linear_sum_assignment`
+    solves exactly.
     """
     units = torch.cat([nets.W1, nets.b1, nets.W2.mT], -2)  # (R, M, d + 1 + K, h): all that belongs to a unit
     similar = units[:, :1].mT @ units  # (R, M, h, h): a unit of the first company by a unit of this one
@@ -277,7 +286,8 @@ def align(nets: Net) -> Net:
 
 
 def compare_methods(task: Task, nets: Net, start: Net, *, n: int = 200, seed: int = 0) -> tuple[pd.DataFrame, Tensor]:
-    """Test accuracy of everything that merges four companies' parameters or averages their predictions, and of two ways to train a network of your own.
+    """Test accuracy of everything that merges four companies' parameters or averages their predictions, and of two ways
+    to train a network of your own.
 
     LocalMA is the paper's here, without shrinkage, so that a table takes seconds.
 
@@ -337,14 +347,16 @@ def compare_methods(task: Task, nets: Net, start: Net, *, n: int = 200, seed: in
 
 
 def neighbours() -> pd.DataFrame:
-    """Works around localized model averaging: what they combine, whether the weights depend on the input, what they need.
+    """Works around localized model averaging: what they combine, whether the weights depend on the input, what they
+    need.
 
     Returns
     -------
     DataFrame
-        Columns name (short), work (its title), year, combines ("predictions", "features", "parameters" or "language models"), local ("no",
-        "chosen", "yes"), access ("calls", "inside" or "training"), needs, idea, and checked: "yes" where the row was held against the
-        work's abstract or documentation or the work is treated elsewhere in the course, "no" where it stands as in a list of pointers.
+        Columns name (short), work (its title), year, combines ("predictions", "features", "parameters" or "language
+        models"), local ("no", "chosen", "yes"), access ("calls", "inside" or "training"), needs, idea, and checked:
+        "yes" where the row was held against the work's abstract or documentation or the work is treated elsewhere in
+        the course, "no" where it stands as in a list of pointers.
 
     Examples
     --------

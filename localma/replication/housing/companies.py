@@ -1,9 +1,10 @@
 """A city's flats, how a repetition splits them, and the districts' models.
 
-What the paper leaves open and we decide: the split is drawn within each district, so that every district keeps a model; in Shanghai the two
-halved districts are Pudong and Minhang; districts with fewer than 30 flats are left out; where a table has more flats than the paper, a
-repetition draws as many of each district as the paper's Table 4 counts. Of the paper's own rents those above the 99th percentile of its three
-cities together are dropped, which leaves exactly its 4,654 and 5,432 flats; in the other tables, above that of the city.
+What the paper leaves open and we decide: the split is drawn within each district, so that every district keeps a model;
+in Shanghai the two halved districts are Pudong and Minhang; districts with fewer than 30 flats are left out; where a
+table has more flats than the paper, a repetition draws as many of each district as the paper's Table 4 counts. Of the
+paper's own rents those above the 99th percentile of its three cities together are dropped, which leaves exactly its
+4,654 and 5,432 flats; in the other tables, above that of the city.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ WIDTH = 32
 DIRECT = tuple(
     {"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300))
 )
-#: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts' networks and of the direct one; learning rate
-#: and penalty of the weight network, the latter at n = 100, from where it falls with the power 3/4 of n, the package's rule.
+#: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts'
+#: networks and of the direct one; learning rate and penalty of the weight network, the latter at n = 100, from where it
+#: falls with the power 3/4 of n, the package's rule.
 CONFIGURATION = {
     "lianjia2023": {
         "PTM": {"learning_rate": 0.03, "steps": 100},
@@ -49,7 +51,8 @@ CONFIGURATION = {
         "LocalMA": {"learning_rate": 0.1, "penalty": 0.0001},
     },
 }
-#: A table without pilots, such as the paper's own or made-up rents, takes the settings of the one that comes closest to the paper's.
+#: A table without pilots, such as the paper's own or made-up rents, takes the settings of the one that comes closest to
+#: the paper's.
 CLOSEST = "lianjia2023"
 
 
@@ -123,7 +126,8 @@ def prepare(data: Housing, city: str) -> City:
     missing = [name for name in HALVED[city] if name not in sizes]
     if missing:
         raise ValueError(
-            f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; the design needs it"
+            f"district {missing[0]!r} of {city} has fewer than {LEAST} flats in the table {data.table!r}; "
+            "the design needs it"
         )
     districts = tuple(sizes)
     flats = flats.rows(np.isin(flats.district, districts))
@@ -142,7 +146,9 @@ def _sequence(city: City, repetition: int, seed: int) -> np.random.SeedSequence:
 
 
 def split(city: City, rho: float, repetition: int, *, seed: int = 0) -> Split:
-    """Rows of one repetition for one rho. The same repetition has the same flats in the same order for every rho: D1 only gets shorter."""
+    """Rows of one repetition for one rho. The same repetition has the same flats in the same order for every rho: D1
+    only gets shorter.
+    """
     if not 0 < rho < 1:
         raise ValueError(f"rho must lie between 0 and 1, but is {rho}")
     rng = np.random.default_rng(_sequence(city, repetition, seed))
@@ -195,7 +201,9 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
 
 
 def forests(city: City, splits: list[Split], seeds: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """A forest of each district and repetition: predictions (R, n, M) as :func:`networks`, and of the direct forest for the test, (R, n_test)."""
+    """A forest of each district and repetition: predictions (R, n, M) as :func:`networks`, and of the direct forest for
+    the test, (R, n_test).
+    """
     F, direct = [], []
     for s, row in zip(splits, seeds, strict=True):
         second = city.X[np.concatenate([s.train, s.test])].astype(np.float32)
@@ -216,7 +224,9 @@ SMALLEST_FIRST = ("lianjia2019", "coordinates", "lianjia2023", "paper")
 
 
 def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None) -> dict[str, Housing]:
-    """The tables that a run reads: all that are there, or the smallest of them for a look. Each must be put there by hand; any one will do."""
+    """The tables that a run reads: all that are there, or the smallest of them for a look. Each must be put there by
+    hand; any one will do.
+    """
     if synthetic:
         return {"synthetic": load_housing(synthetic=True, seed=seed)}
     tables, missing = {}, {}

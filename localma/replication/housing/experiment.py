@@ -19,7 +19,8 @@ from localma.replication.lab.results import summarise
 
 #: Shares of D2, the flats that weights are learned from and tested on.
 RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
-#: Those of the paper, for both kinds of models; fewer of what it does not ask, where each sample makes choices of its own.
+#: Those of the paper, for both kinds of models; fewer of what it does not ask, where each sample makes choices of its
+#: own.
 REPETITIONS = {"network": 100, "forest": 100, "more": 40}
 CHUNK = {"network": 25, "forest": 5, "more": 10}
 KINDS = ("network", "forest")
@@ -29,8 +30,9 @@ KINDS = ("network", "forest")
 class Rents(Experiment):
     """All tables that are there, both cities, networks and forests, every rho.
 
-    Besides its table it leaves ``-weights``, LocalMA's mean weights for the middle rho, and ``-more``: what the paper does
-    not ask, with networks (:func:`~localma.replication.housing.ask_more`). A full run on real rents leaves predictions, too.
+    Besides its table it leaves ``-weights``, LocalMA's mean weights for the middle rho, and ``-more``: what the paper
+    does not ask, with networks (:func:`~localma.replication.housing.ask_more`). A full run on real rents leaves
+    predictions, too.
 
     Parameters
     ----------
@@ -44,8 +46,8 @@ class Rents(Experiment):
     Returns
     -------
     DataFrame
-        Columns table, city, ptm, rho, n_ptm, n_train, n_test, method, metric, mean, sd, mcse, replications. Metric "mspe"
-        is the mean squared prediction error, "excess" how much it exceeds LocalMA's in the same repetition.
+        Columns table, city, ptm, rho, n_ptm, n_train, n_test, method, metric, mean, sd, mcse, replications. Metric
+        "mspe" is the mean squared prediction error, "excess" how much it exceeds LocalMA's in the same repetition.
     """
 
     name = "housing"

@@ -1,4 +1,6 @@
-"""What the paper says of rents, held against what was measured: a verdict for each finding, table, city and kind of model."""
+"""What the paper says of rents, held against what was measured: a verdict for each finding, table, city and kind of
+model.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.D
     z : float
         A difference of fewer than ``z`` Monte-Carlo standard errors is none.
     close : float
-        How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our number; the paper gives none).
+        How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our
+        number; the paper gives none).
 
     Returns
     -------
@@ -60,7 +63,9 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, close: float = 0.1) -> pd.D
 
 
 def _change(frame: pd.DataFrame, methods: list[str], z: float, sign: int = 1) -> tuple[str, str]:
-    """From the smallest rho to the largest: what was measured, and the verdict on the claim that it has this sign for all the methods."""
+    """From the smallest rho to the largest: what was measured, and the verdict on the claim that it has this sign for
+    all the methods.
+    """
     mean = np.array([frame["mean", m].iloc[-1] - frame["mean", m].iloc[0] for m in methods])
     error = np.array([np.hypot(frame["mcse", m].iloc[-1], frame["mcse", m].iloc[0]) for m in methods])
     return ", ".join(f"{m} {d:+.4f} ({e:.4f})" for m, d, e in zip(methods, mean, error, strict=True)), positive(

@@ -63,7 +63,9 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> t
 def replicate(
     city: City, kind: str, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Some repetitions of one cell: ``METHOD`` (R,), its errors, and ``weights`` (R, M, M): of each district's flats on each district's model."""
+    """Some repetitions of one cell: ``METHOD`` (R,), its errors, and ``weights`` (R, M, M): of each district's flats on
+    each district's model.
+    """
     M = len(city.districts)
     splits = [split(city, rho, r, seed=seed) for r in repetitions]
     seeds = seeds_of(city, repetitions, seed, M + 2)

@@ -23,8 +23,8 @@ class Predictions(NamedTuple):
 def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0) -> dict[str, np.ndarray]:
     """What the districts' networks predict for the flats of D2.
 
-    Arrays of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a rent or
-    less near the centre.
+    Arrays of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a
+    rent or less near the centre.
     """
     splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
     seeds = seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
@@ -42,7 +42,8 @@ def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0
 
 
 def load_predictions() -> Predictions:
-    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table ``lianjia2023``.
+    """The stored predictions of Beijing's 13 district networks for ten repetitions with rho = 0.5, from the table
+    ``lianjia2023``.
 
     Examples
     --------

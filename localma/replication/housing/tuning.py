@@ -1,4 +1,6 @@
-"""How the settings of the experiment on rents were chosen: by validation on pilot repetitions, without a flat of their test halves."""
+"""How the settings of the experiment on rents were chosen: by validation on pilot repetitions, without a flat of their
+test halves.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,9 @@ PILOT = 10_000  # pilot repetitions are numbered from here; the experiment's are
 def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
     """Validation error of each setting in ``GRID``, relative to the best one, by what the setting is for.
 
-    A quarter of what each network would learn from is held out: of each district's D1 for its model, of the training half for the direct model and the
-    weights. Only pilot repetitions are looked at, which the experiment does not use, and nothing of their test halves.
+    A quarter of what each network would learn from is held out: of each district's D1 for its model, of the training
+    half for the direct model and the weights. Only pilot repetitions are looked at, which the experiment does not use,
+    and nothing of their test halves.
 
     Examples
     --------
@@ -100,8 +103,8 @@ class RentsTuning(Experiment):
     Returns
     -------
     DataFrame
-        Columns network, table, city, rho, learning_rate, steps, penalty, ratio: the validation error relative to that of
-        the cell's best setting.
+        Columns network, table, city, rho, learning_rate, steps, penalty, ratio: the validation error relative to that
+        of the cell's best setting.
     """
 
     name = "housing-tuning"
@@ -150,10 +153,12 @@ tune = RentsTuning.run
 
 
 def choose(found: pd.DataFrame) -> dict[str, dict]:
-    """A configuration for each table: the settings with the lowest mean ratio over its cells in what :func:`tune` found.
+    """A configuration for each table: the settings with the lowest mean ratio over its cells in what :func:`tune`
+    found.
 
-    Districts' networks and direct model, which are of one class, share one: that with the lowest mean of their two. What is chosen for the districts' networks
-    decides what the weight networks average; so ``CONFIGURATION`` is a fixed point: with it, the choice is itself.
+    Districts' networks and direct model, which are of one class, share one: that with the lowest mean of their two.
+    What is chosen for the districts' networks decides what the weight networks average; so ``CONFIGURATION`` is a fixed
+    point: with it, the choice is itself.
 
     Examples
     --------

@@ -56,8 +56,8 @@ def made_up():
 class Experiment:
     """An experiment: a subclass is a dataclass, and its fields are its options.
 
-    It gives ``cells`` and ``measure``, and ``tables`` from what was measured. Resuming, processes side by side, files and
-    provenance are :meth:`run`'s. The door of its folder lists it in ``EXPERIMENTS``, and the command line knows it.
+    It gives ``cells`` and ``measure``, and ``tables`` from what was measured. Resuming, processes side by side, files
+    and provenance are :meth:`run`'s. The door of its folder lists it in ``EXPERIMENTS``, and the command line knows it.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ class Experiment:
     ...         return {"heads": rng.random(self.tosses) < p}
     ...
     ...     def tables(self, found):
-    ...         return {"": pd.DataFrame({"coin": list(found), "heads": [part["heads"].mean() for part in found.values()]})}
+    ...         heads = [part["heads"].mean() for part in found.values()]
+    ...         return {"": pd.DataFrame({"coin": list(found), "heads": heads})}
     >>> Coins.run(tosses=10_000).round(1)
        coin  heads
     0  p0.1    0.1
@@ -240,7 +241,8 @@ def refuse_to_replace(place: Path, full: bool) -> None:
         scale = json.loads(place.read_text()).get("scale")
     if scale == "full" and not full:
         raise ValueError(
-            f"{place} is of a full run, which a quick one would replace: give another folder with --out, or --scale full"
+            f"{place} is of a full run, which a quick one would replace: "
+            "give another folder with --out, or --scale full"
         )
 
 

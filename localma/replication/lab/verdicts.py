@@ -1,7 +1,9 @@
-"""Words for differences that know rounding and Monte-Carlo error: the paper's tables as data, a verdict per cell, and a verdict for each claim.
+"""Words for differences that know rounding and Monte-Carlo error: the paper's tables as data, a verdict per cell, and a
+verdict for each claim.
 
-Verdicts are computed, never typed: "agrees" or "differs" where the difference is beyond ``z`` Monte-Carlo errors of nothing (three: with dozens of findings,
-two would decide some by chance), else "cannot tell"; "untestable here" where a table lacks what a claim speaks of; "by design" where it could not fail.
+Verdicts are computed, never typed: "agrees" or "differs" where the difference is beyond ``z`` Monte-Carlo errors of
+nothing (three: with dozens of findings, two would decide some by chance), else "cannot tell"; "untestable here" where a
+table lacks what a claim speaks of; "by design" where it could not fail.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ def printed(table: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns setting (Tables 1, 2), n, method, mean, sd (what the paper prints in parentheses: its size shows that it is the standard deviation over
-        replications; not in Table 5), rounding. Table 5 is in per cent, with n = 0 for what does not depend on the sample, and the ten values of n read as
-        1,000 to 10,000.
+        Columns setting (Tables 1, 2), n, method, mean, sd (what the paper prints in parentheses: its size shows that it
+        is the standard deviation over replications; not in Table 5), rounding. Table 5 is in per cent, with n = 0 for
+        what does not depend on the sample, and the ten values of n read as 1,000 to 10,000.
 
     Examples
     --------
@@ -50,9 +52,9 @@ def printed(table: int) -> pd.DataFrame:
 def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     """Printed and replicated means side by side, with a verdict per cell.
 
-    Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of their
-    difference (three: with dozens of cells, two would find differences by chance). "cannot tell" where they agree but the
-    allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
+    Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of
+    their difference (three: with dozens of cells, two would find differences by chance). "cannot tell" where they agree
+    but the allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
 
     Parameters
     ----------
@@ -124,7 +126,9 @@ def valley(mean: pd.Series, error: pd.Series) -> str:
 
 
 def straight(mean: np.ndarray, turn: tuple[bool, bool]) -> bool:
-    """Whether a curve that clearly changes goes one way at every step: where it only seems to turn, that it does not is no finding."""
+    """Whether a curve that clearly changes goes one way at every step: where it only seems to turn, that it does not is
+    no finding.
+    """
     steps = np.diff(mean)
     return any(turn) and bool((steps > 0).all() or (steps < 0).all())
 

@@ -69,9 +69,10 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns world, n, method, family, metric, mean, sd, mcse, replications, rank (1 is best), lead and lead_mcse (the method's value minus
-        LocalMA's, sample by sample, and its Monte-Carlo error), adaptive_lead and adaptive_lead_mcse (the same with the adaptive LocalMA), seconds (median
-        processor time of a fit). "Hull" is an oracle and has no rank.
+        Columns world, n, method, family, metric, mean, sd, mcse, replications, rank (1 is best), lead and lead_mcse
+        (the method's value minus LocalMA's, sample by sample, and its Monte-Carlo error), adaptive_lead and
+        adaptive_lead_mcse (the same with the adaptive LocalMA), seconds (median processor time of a fit). "Hull" is an
+        oracle and has no rank.
     """
     rows = []
     for name, values in found.items():

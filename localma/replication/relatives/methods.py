@@ -130,7 +130,9 @@ METHODS = {
 
 
 def _all_classes(a, known, sample):
-    """Probabilities of all classes from those of the classes that a learner has seen; the others get what add-one smoothing gives them."""
+    """Probabilities of all classes from those of the classes that a learner has seen; the others get what add-one
+    smoothing gives them.
+    """
     n, K = len(sample.y), sample.F.shape[2]
     if len(known) == K:
         return a

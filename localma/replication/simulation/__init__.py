@@ -1,8 +1,8 @@
 """Section 4 of the paper: Tables 1-3, and the weight-function figure.
 
 The paper's regression functions and constants are lost in the text that we work from. What stands here is a calibrated
-reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched. It is the test.
-The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
+reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched.
+It is the test. The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
 """
 
 from localma.replication.simulation.adaptive import Adaptive

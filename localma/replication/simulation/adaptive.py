@@ -1,8 +1,10 @@
-"""A LocalMA that need not know which world it is in: the simulation's tables with its column, the worlds between, and its bands.
+"""A LocalMA that need not know which world it is in: the simulation's tables with its column, the worlds between, and
+its bands.
 
-Three parts. ``tables``: the cells of Tables 1-3, on the same samples and test points as the simulation's command. ``scan``: S1 with the
-slopes of its logits multiplied by t, from constant weights (t = 0) towards the paper's S1 (t = 1), beside every fixed penalty. ``bands``: how
-often the bootstrap's intervals cover the true weights of S1. The book's chapter "When global weights are right" (``book/beyond/adaptive``) reads the table.
+Three parts. ``tables``: the cells of Tables 1-3, on the same samples and test points as the simulation's command.
+``scan``: S1 with the slopes of its logits multiplied by t, from constant weights (t = 0) towards the paper's S1 (t =
+1), beside every fixed penalty. ``bands``: how often the bootstrap's intervals cover the true weights of S1. The book's
+chapter "When global weights are right" (``book/beyond/adaptive``) reads the table.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ PART = {"tables": 125, "scan": 50, "bands": 25}
 
 
 def _sample(cell: Cell, rows: slice, seed: int, part: str):
-    """Replications ``rows`` of a cell, their networks' seeds and the test points, all those of the simulation's command.
+    """Replications ``rows`` of a cell, their networks' seeds and the test points, all those of the simulation's
+    command.
 
     Scan and bands have replications of their own, which start after those that the tables can reach.
     """
@@ -79,8 +82,9 @@ def measure(
     Returns
     -------
     dict of arrays of shape (replications,)
-        Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation chose it (the last is
-        global weights, negative ones are the smaller penalties); "Adaptive, bold" takes smaller penalties without evidence of a standard error.
+        Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation
+        chose it (the last is global weights, negative ones are the smaller penalties); "Adaptive, bold" takes smaller
+        penalties without evidence of a standard error.
     """
     (X, F, y), seeds, test = _sample(cell, rows, seed, part)
     sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
@@ -102,7 +106,9 @@ def measure(
 
 
 def _bold(sample, seeds, fit, fresh, careful):
-    """Weights as ``careful``, but below the list the smallest held-out loss decides, whether it beats the list's end by a standard error or not."""
+    """Weights as ``careful``, but below the list the smallest held-out loss decides, whether it beats the list's end by
+    a standard error or not.
+    """
     cv, end = fit.cross_validation, len(SMALLER)
     rows = np.flatnonzero(cv.chosen == end)
     low = end - cv.loss[rows, end::-1].argmin(1)
@@ -116,7 +122,9 @@ def _bold(sample, seeds, fit, fresh, careful):
 
 
 def _members(sample, seeds, penalties, gw):
-    """A function that gives the mean weights of so many networks as the estimator averages, one penalty for each sample."""
+    """A function that gives the mean weights of so many networks as the estimator averages, one penalty for each
+    sample.
+    """
     rows = torch.arange(len(seeds)).repeat_interleave(MEMBERS)
     stack = fit_stack(
         *(a[rows] for a in sample),
@@ -130,7 +138,9 @@ def _members(sample, seeds, penalties, gw):
 
 
 def _bands(cell, sample, seeds, test, bootstrap):
-    """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true weights, and how wide that is."""
+    """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true
+    weights, and how wide that is.
+    """
     X, F, y = sample
     R, n = y.shape
     fit = fit_local_stack(*sample, LOSS, seeds=seeds)

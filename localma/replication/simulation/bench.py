@@ -19,7 +19,9 @@ STEPS = 100
 
 
 def plain_loop(x: torch.Tensor, f: torch.Tensor, y: torch.Tensor, *, width: int, seeds) -> list[torch.nn.Module]:
-    """What one would write first: one module and one Adam per replication; architecture, steps, schedule and data as in the stack."""
+    """What one would write first: one module and one Adam per replication; architecture, steps, schedule and data as in
+    the stack.
+    """
     networks = []
     for b in range(len(y)):
         network = mlp(x.shape[2], f.shape[2], width=width, random_state=int(seeds[b]))
@@ -58,7 +60,9 @@ def _sample(n: int, replications: int, M: int = 3):
 
 
 def flops(n: int, d: int, width: int, M: int) -> float:
-    """Multiplications and additions in the products of one fit: forward, and twice that backward (less the gradient of the inputs)."""
+    """Multiplications and additions in the products of one fit: forward, and twice that backward (less the gradient of
+    the inputs).
+    """
     return STEPS * 2.0 * n * (2 * d * width + 3 * width * M)
 
 
@@ -97,7 +101,8 @@ def run(quick: bool = False) -> None:
         rate = flops(n, 5, 16, 3) / engine
         total += engine
         print(
-            f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} {rate / 1e9:9.1f} {rate / ceiling:10.1%}"
+            f"{n:5d} {1e3 * loop:8.2f} {1e3 * engine:8.3f} {loop / engine:7.1f} "
+            f"{rate / 1e9:9.1f} {rate / ceiling:10.1%}"
         )
     print(f"8,000 fits of Tables 1-3 at this speed: {2000 * total:.0f} s\n")
 

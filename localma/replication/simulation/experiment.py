@@ -28,7 +28,8 @@ from localma.replication.simulation.scenarios import (
 )
 
 FULL, QUICK = 500, 20
-#: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by ``python -m localma.replication tuning``.
+#: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by
+#: ``python -m localma.replication tuning``.
 CONFIGURATION = asdict(Mlp()) | asdict(Training(learning_rate=0.1, epsilon=1e-8))
 
 
@@ -70,8 +71,9 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     Returns
     -------
     dict of arrays of shape (replications,)
-        ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean Euclidean distance of the weights
-        to the true ones. In Scenario 2 method "Hull" is the floor under every average, local or not.
+        ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean
+        Euclidean distance of the weights to the true ones. In Scenario 2 method "Hull" is the floor under every
+        average, local or not.
     """
     fit, (_, F, y), rng = fit_cell(cell, replications, seed=seed, chunk=chunk, device=device)
     gw = global_weights(F, y, LOSSES["squared"])

@@ -8,7 +8,8 @@ import numpy as np
 
 SIZES = (100, 300, 600, 900)
 TEST_SIZE = 2500
-# Replications that are drawn, trained and kept together: enough to fill both cores' tiles, few enough to lose little on Ctrl-C.
+# Replications that are drawn, trained and kept together: enough to fill both cores' tiles, few enough to lose little on
+# Ctrl-C.
 CHUNK = 250
 #: theta[m - 1, j - 1] = 2.5 sin(m j), the logits' slopes in S1
 THETA = 2.5 * np.sin(np.outer(np.arange(1, 4), np.arange(1, 6)))
@@ -82,7 +83,9 @@ def hull_clip(F: np.ndarray, mu: np.ndarray) -> np.ndarray:
 
 
 def generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, np.ndarray]:
-    """Random numbers of one chunk and seeds of its networks: the same whichever cells and however many replications are run."""
+    """Random numbers of one chunk and seeds of its networks: the same whichever cells and however many replications are
+    run.
+    """
     setting = ("S1", "S2", "S3", "-").index(cell.setting)
     sequence = np.random.SeedSequence(seed, spawn_key=(setting, cell.n, chunk))
     data, networks = sequence.spawn(2)

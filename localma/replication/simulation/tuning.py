@@ -1,7 +1,9 @@
-"""How LocalMA's configuration was chosen: cross-validation within pilot samples, no test point and no regression function looked at.
+"""How LocalMA's configuration was chosen: cross-validation within pilot samples, no test point and no regression
+function looked at.
 
-The pilot samples come from the simulation's cells but from random numbers of their own. Each configuration is scored by its cross-validated squared
-error, in each cell relative to the best configuration there, averaged over cells: one configuration for all.
+The pilot samples come from the simulation's cells but from random numbers of their own. Each configuration is scored by
+its cross-validated squared error, in each cell relative to the best configuration there, averaged over cells: one
+configuration for all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
 
 FOLDS = 5
 PILOTS_QUICK, PILOTS_FULL = 4, 20
-#: width (32 units cost twice the time of 16), peak learning rate, and the penalty: its value at n = 100 and the power of n with which it falls
+#: width (32 units cost twice the time of 16), peak learning rate, and the penalty: its value at n = 100 and the power
+#: of n with which it falls
 GRID = tuple(
     (width, rate, *penalty)
     for width, rate in itertools.product((8, 16), (0.05, 0.1))

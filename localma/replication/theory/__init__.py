@@ -1,4 +1,6 @@
-"""The theory part's measurements: every condition and theorem, one module of :mod:`localma.replication.theory.walks` each."""
+"""The theory part's measurements: every condition and theorem, one module of :mod:`localma.replication.theory.walks`
+each.
+"""
 
 from localma.replication.theory.experiment import Theory
 

@@ -1,11 +1,11 @@
 """Toxic or not in Hebrew and Hindi, from models of Chinese, English, French and Ukrainian: the paper's Section 5.2.
 
-Each of four companies trains a text classifier on its own language. The minority languages' sentences are split at random, again and again, into a part that
-weights (or a direct model) are learned from and a test.
+Each of four companies trains a text classifier on its own language. The minority languages' sentences are split at
+random, again and again, into a part that weights (or a direct model) are learned from and a test.
 
-``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions that it leaves;
-``tuning`` how the networks' settings were chosen.
-The book's chapter "Toxic or not" (``book/data/toxicity``) tells the story.
+``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions
+that it leaves; ``tuning`` how the networks' settings were chosen. The book's chapter "Toxic or not"
+(``book/data/toxicity``) tells the story.
 """
 
 from localma.replication.toxicity.companies import COMPANIES

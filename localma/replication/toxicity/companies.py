@@ -40,7 +40,9 @@ def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu",
 def ask_companies(
     known: dict[str, Sentences], asked: Sequence[Sentences], encoder: str, *, penalty: float, settings=None, **more
 ):
-    """Probability of toxic by each company's classifier, which is trained once: for each of the languages ``asked`` an array (n, 4)."""
+    """Probability of toxic by each company's classifier, which is trained once: for each of the languages ``asked`` an
+    array (n, 4).
+    """
     settings = settings or methods.SETTINGS["classifier"]
     columns = [
         _classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES
@@ -51,7 +53,7 @@ def ask_companies(
 def _classifier(
     known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str
 ) -> np.ndarray:
-    """Probability of toxic for the sentences ``asked``, one language after the other, by a model trained on ``known``."""
+    """Probability of toxic for the sentences ``asked``, language by language, by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
     if known.x is None:
         weights = finetune(encoder, known.data.text, np.broadcast_to(DICTATORS, (n, 2, 2)), y, seed=seed, device=device)
@@ -65,7 +67,9 @@ def _classifier(
 
 
 def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device) -> dict:
-    """The pilot's choice of penalties, the companies' predictions for every minority sentence, and their accuracy at home."""
+    """The pilot's choice of penalties, the companies' predictions for every minority sentence, and their accuracy at
+    home.
+    """
     more = {"seed": seed, "device": device}
     out: dict[str, np.ndarray] = {"penalty": np.array([0.0, 0.0])}
     frozen = known[COMPANIES[0]].x is not None
@@ -104,7 +108,7 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
 
 
 def _principal_axes(x: np.ndarray, k: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (d,) and axes (d, k) of the first principal components of variance one, from the pilot languages' sentences."""
+    """Mean (d,) and axes (d, k) of the first principal components, scaled to variance one."""
     center = x.mean(0)
     _, singular, axes = np.linalg.svd(x - center, full_matrices=False)
     return center, (axes[:k] / singular[:k, None]).T * len(x) ** 0.5

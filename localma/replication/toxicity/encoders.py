@@ -1,7 +1,9 @@
-"""Sentences to numbers: three encoders behind one function, with a cache on disk; and, for a GPU, the same encoders fine-tuned to weights.
+"""Sentences to numbers: three encoders behind one function, with a cache on disk; and, for a GPU, the same encoders
+fine-tuned to weights.
 
-``tinybert`` is the paper's network, if it can be downloaded. ``minilm`` stands in for it offline: the first four layers of an English MiniLM that a package
-of the index carries, as wide and as deep, with a word-piece vocabulary of the same size. ``ngrams`` needs no network at all: hashed character n-grams.
+``tinybert`` is the paper's network, if it can be downloaded. ``minilm`` stands in for it offline: the first four layers
+of an English MiniLM that a package of the index carries, as wide and as deep, with a word-piece vocabulary of the same
+size. ``ngrams`` needs no network at all: hashed character n-grams.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ ENCODERS = {
 TINYBERT = "huawei-noah/TinyBERT_General_4L_312D"
 #: Word pieces of a sentence that a network reads; the rest is cut off. It is what MiniLM was trained with.
 LENGTH = 128
-#: Passes over the sample, sentences per step and peak learning rate, as is usual when a network of this kind is fine-tuned.
+#: Passes over the sample, sentences per step and peak learning rate, as is usual when a network of this kind is
+#: fine-tuned.
 FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
@@ -70,7 +73,8 @@ def load_encoder(name: str):
         tokenizer, network = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
     except OSError as error:
         raise ValueError(
-            f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); choose minilm or ngrams"
+            f"encoder {name!r} could not be loaded from {source} (no network, and not in the cache?); "
+            "choose minilm or ngrams"
         ) from error
     except ImportError as error:  # a torchvision of another build than torch is enough for that
         raise ValueError(
@@ -88,7 +92,9 @@ def pooled(network: nn.Module, tokens: dict[str, Tensor]) -> Tensor:
 
 
 class TextNetwork(nn.Module):
-    """A text encoder with a linear layer on top, all of it trained: tokens to K logits. The layer starts at zero, as weight networks do."""
+    """A text encoder with a linear layer on top, all of it trained: tokens to K logits. The layer starts at zero, as
+    weight networks do.
+    """
 
     def __init__(self, network: nn.Module, outputs: int):
         super().__init__()
@@ -108,7 +114,9 @@ def batches_by_length(texts, size: int) -> list[np.ndarray]:
 
 
 def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Indices of all sentences in batches at random, each of about one length: every so many batches' worth is sorted before it is cut, as padding costs."""
+    """Indices of all sentences in batches at random, each of about one length: every so many batches' worth is sorted
+    before it is cut, as padding costs.
+    """
     length = torch.tensor([len(text) for text in texts])
     pools = torch.randperm(len(texts), generator=generator).split(16 * size)
     batches = [rows for pool in pools for rows in pool[length[pool].argsort()].split(size)]
@@ -116,7 +124,8 @@ def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tenso
 
 
 def ngrams(texts) -> np.ndarray:
-    """Hashed character 1- to 4-grams within words, (n, 512), each row of length one: no vocabulary, nothing learned, so nothing leaks.
+    """Hashed character 1- to 4-grams within words, (n, 512), each row of length one: no vocabulary, nothing learned, so
+    nothing leaks.
 
     Examples
     --------
@@ -175,7 +184,9 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
 
 
 def unknown_share(texts, tokenizer) -> tuple[float, float]:
-    """Share of a language's word pieces that the vocabulary does not know, and word pieces per sentence, from the pieces that a network reads."""
+    """Share of a language's word pieces that the vocabulary does not know, and word pieces per sentence, from the
+    pieces that a network reads.
+    """
     ids = tokenizer(list(texts), truncation=True, max_length=LENGTH, add_special_tokens=False)["input_ids"]
     flat = np.concatenate([np.asarray(row, dtype=int) for row in ids])
     return float(np.mean(flat == tokenizer.unk_token_id)), len(flat) / len(ids)
@@ -190,7 +201,8 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
         Where the training starts; ``FINETUNING`` says how it goes on.
     texts : sequence of str, length n
     F : array of shape (n, M, K)
-        Class probabilities of M candidates. For a classifier, the K "dictators" ``np.eye(K)`` for every text: each is sure of one class.
+        Class probabilities of M candidates. For a classifier, the K "dictators" ``np.eye(K)`` for every text: each is
+        sure of one class.
     y : array of shape (n,)
         Class numbers.
 

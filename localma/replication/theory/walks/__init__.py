@@ -1,8 +1,10 @@
-"""The theory part's measurements, walks: one module each, small while a chapter is read, large in ``python -m localma.replication theory``.
+"""The theory part's measurements, walks: one module each, small while a chapter is read, large in
+``python -m localma.replication theory``.
 
-A walk is a module of this package with two names. ``CELLS = {"quick": [...], "full": [...]}`` lists what is measured as tuples ``(case, size,
-replications)``: a case is a string, a size is what a rate is stated in (n, N, a number of parameters, ...).
-``measure(case, size, replications, rng)`` returns a dictionary of arrays of shape (replications,), one for each quantity. Add a file, and it is found.
+A walk is a module of this package with two names. ``CELLS = {"quick": [...], "full": [...]}`` lists what is measured as
+tuples ``(case, size, replications)``: a case is a string, a size is what a rate is stated in (n, N, a number of
+parameters, ...). ``measure(case, size, replications, rng)`` returns a dictionary of arrays of shape (replications,),
+one for each quantity. Add a file, and it is found.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95; ``load_results("theory")`` has the same.
+        Columns walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95; ``load_results("theory")``
+        has the same.
     """
     return pd.DataFrame(
         [row for cell in walk(name).CELLS[scale] for row in tabulate(name, *cell[:2], measure_cell(name, *cell, seed))]
@@ -88,14 +91,16 @@ class Slope(NamedTuple):
     estimate: float
     low: float
     high: float
-    misfit: float  #: chi-squared over degrees of freedom: near one if a straight line fits the means within their Monte-Carlo errors
+    #: Chi-squared over degrees of freedom: near one if a straight line fits the means within their Monte-Carlo errors.
+    misfit: float
 
 
 def fitted_slope(size, mean, mcse) -> Slope:
     """Weighted least squares of log mean on log size.
 
-    The weights are the Monte-Carlo precisions. Where a straight line does not fit within these errors (misfit above one), the interval is as much wider:
-    a t interval with the scale estimated from the residuals. It then says how well *a line* describes these sizes, no more.
+    The weights are the Monte-Carlo precisions. Where a straight line does not fit within these errors (misfit above
+    one), the interval is as much wider: a t interval with the scale estimated from the residuals. It then says how well
+    *a line* describes these sizes, no more.
 
     Parameters
     ----------

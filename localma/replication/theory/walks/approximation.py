@@ -1,8 +1,9 @@
 """Condition 4 at work: how near a weight network comes to a weight function, against its width.
 
-Two models, :math:`f_1 = 1` and :math:`f_2 = 0`, so that the average *is* the first weight; x is uniform on [0, 1]^d, and there is no noise.
-``interpolated``: one hidden layer that meets the logit at equally spaced knots, constructed. ``trained``: the same network, found by Adam.
-Each replication moves the weight function by a random shift, so that kinks and jumps fall between knots. All in double precision.
+Two models, :math:`f_1 = 1` and :math:`f_2 = 0`, so that the average *is* the first weight; x is uniform on [0, 1]^d,
+and there is no noise. ``interpolated``: one hidden layer that meets the logit at equally spaced knots, constructed.
+``trained``: the same network, found by Adam. Each replication moves the weight function by a random shift, so that
+kinks and jumps fall between knots. All in double precision.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from scipy.special import expit, logit
 from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 
-#: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is periodic.
+#: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is
+#: periodic.
 FUNCTIONS = {
     "smooth": lambda t: 0.5 + 0.4 * np.cos(2 * np.pi * t),
     "kink": lambda t: 0.1 + 0.8 * np.abs(t),
     "root": lambda t: 0.1 + 0.8 * np.abs(t) ** 0.5,
     "jump": lambda t: 0.1 + 0.8 * (t > 0),
 }
-#: No penalty, no part held out, and a thousand steps: on a line (1000 points) ten times the package's, all points in each of them; in the plane
-#: (45 x 45 points) seven times the package's, in its batches of 1024. What is left is the class and the optimiser.
+#: No penalty, no part held out, and a thousand steps: on a line (1000 points) ten times the package's, all points in
+#: each of them; in the plane (45 x 45 points) seven times the package's, in its batches of 1024. What is left is the
+#: class and the optimiser.
 OPTIONS = Training(steps=1000, penalty=0.0, validation_fraction=0.0, learning_rate=0.05)
 FINE = 8193  # points on which errors are measured on a line; 91 in each direction of the plane
 CELLS = {
@@ -35,7 +38,8 @@ CELLS = {
 
 
 def interpolant(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """One hidden layer of H ReLU units that equals ``values`` (H + 1,) at the knots 0, 1/H, ..., 1; its outputs at x (N,).
+    """One hidden layer of H ReLU units that equals ``values`` (H + 1,) at the knots 0, 1/H, ..., 1; its outputs at x
+    (N,).
 
     Unit j has its kink at knot j, and its output weight is the change of slope there.
 

@@ -1,10 +1,11 @@
-"""Condition 5 at work: LocalMA's excess risk against n, in few and in many dimensions, and against the number of models.
+"""Condition 5 at work: LocalMA's excess risk against n, in few and in many dimensions, and against the number of
+models.
 
-Two models, :math:`f_1 = 1` and :math:`f_2 = -1`, and noise of standard deviation 1/2. The first weight is the logistic function of a random
-smooth function of k directions: a sum of 256 cosines, near a Gaussian process whose covariance at distance r is
-:math:`4 e^{-r^2 / k}`, so that its gradient has the same size whatever k is. ``all of d``: k = d, x standard normal. ``2 of 50``: two
-directions of fifty matter. ``near a plane``: the same, and x itself lies near the plane of these two. ``models``: k = d = 2, n = 1000, and beside
-the two models further ones that are not needed.
+Two models, :math:`f_1 = 1` and :math:`f_2 = -1`, and noise of standard deviation 1/2. The first weight is the logistic
+function of a random smooth function of k directions: a sum of 256 cosines, near a Gaussian process whose covariance at
+distance r is :math:`4 e^{-r^2 / k}`, so that its gradient has the same size whatever k is. ``all of d``: k = d, x
+standard normal. ``2 of 50``: two directions of fifty matter. ``near a plane``: the same, and x itself lies near the
+plane of these two. ``models``: k = d = 2, n = 1000, and beside the two models further ones that are not needed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ CELLS = {
 
 
 def world(case: str, replications: int, rng: np.random.Generator):
-    """Functions that draw: ``draw(n)`` gives X (R, n, d) and mu (R, n), each replication with a weight function of its own."""
+    """Functions that draw: ``draw(n)`` gives X (R, n, d) and mu (R, n), each replication with a weight function of its
+    own.
+    """
     d, k, plane = CASES[case]
     frequencies = rng.standard_normal((replications, COSINES, k)) * (2 / k) ** 0.5
     phases = rng.uniform(0, 2 * np.pi, (replications, COSINES, 1))
@@ -59,7 +62,9 @@ def world(case: str, replications: int, rng: np.random.Generator):
 
 
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The out-of-sample risk of LocalMA at each width (the best that weights can do is zero), and the variance of the mean."""
+    """The out-of-sample risk of LocalMA at each width (the best that weights can do is zero), and the variance of the
+    mean.
+    """
     n, M = (1000, size) if case == "models" else (size, 2)
     draw = world("all of 2" if case == "models" else case, replications, rng)
     X, mu = draw(n)

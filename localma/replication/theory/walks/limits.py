@@ -1,6 +1,8 @@
-"""Condition 1: how fast pre-trained models tend to their limits, and what that does to the risk of an average; chapter ``book/theory/limits``.
+"""Condition 1: how fast pre-trained models tend to their limits, and what that does to the risk of an average; chapter
+``book/theory/limits``.
 
-The source's truth is :math:`x^2`, observed with noise. A size is N, the training sample of *each* model. The new task lives on [-1, 1].
+The source's truth is :math:`x^2`, observed with noise. A size is N, the training sample of *each* model. The new task
+lives on [-1, 1].
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Line(NamedTuple):
 
 
 def population_line(low: float, high: float, noise: float = NOISE) -> Line:
-    r"""The limit of least squares on x uniform on [low, high], y = x^2 + noise, and the sandwich :math:`A^{-1} B A^{-1}` of White (1982).
+    r"""The limit of least squares on x uniform on [low, high], y = x^2 + noise, and the sandwich
+    :math:`A^{-1} B A^{-1}` of White (1982).
 
     With z = (1, x) and u = y - z' beta*: A = E z z', B = E z z' u^2. Gauss's rule integrates these polynomials exactly.
 
@@ -65,14 +68,18 @@ def population_line(low: float, high: float, noise: float = NOISE) -> Line:
 
 
 def fit_lines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Intercept and slope of least squares on each sample, (..., 2) for x and y of shape (..., N): centred, so nothing cancels."""
+    """Intercept and slope of least squares on each sample, (..., 2) for x and y of shape (..., N): centred, so nothing
+    cancels.
+    """
     x0, y0 = x.mean(-1, keepdims=True), y.mean(-1, keepdims=True)
     slope = ((x - x0) * (y - y0)).sum(-1) / ((x - x0) ** 2).sum(-1)
     return np.stack([y0[..., 0] - slope * x0[..., 0], slope], -1)
 
 
 def optimal_weights(x) -> np.ndarray:
-    """Weights on the simplex with which the three limits average to 3 x^2 / 4, exactly, everywhere on [-1, 1]: (..., 3)."""
+    """Weights on the simplex with which the three limits average to 3 x^2 / 4, exactly, everywhere on [-1, 1]: (...,
+    3).
+    """
     x = np.asarray(x, dtype=float)
     return np.stack([(1 - x) * (4 - x), (1 + x) * (4 + x), 4 - 2 * x**2], -1) / 12
 
@@ -109,7 +116,8 @@ def _least_squares(size, replications, rng) -> dict[str, np.ndarray]:
 
 
 def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps: int = 500):
-    """One ReLU network per row of x and y, (B, N), by the package's engine, all observations in each step and no penalty.
+    """One ReLU network per row of x and y, (B, N), by the package's engine, all observations in each step and no
+    penalty.
 
     Returns a function of points (k,) that gives predictions (B, k).
     """
@@ -135,7 +143,8 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps:
 
 
 def infinite_sample(rows: int, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """x and x^2 at the midpoints of [0, 1], (rows, points): for a mean of squares as good as infinitely many noisy observations.
+    """x and x^2 at the midpoints of [0, 1], (rows, points): for a mean of squares as good as infinitely many noisy
+    observations.
 
     Noise adds its variance to the mean square, the same for every prediction.
     """
@@ -151,7 +160,8 @@ def _network(size, replications, rng) -> dict[str, np.ndarray]:
     seeds = rng.integers(2**31, size=replications)
     x = rng.uniform(0, 1, (replications, size))
     fitted = fit_networks(x, x**2 + NOISE * rng.standard_normal(x.shape), seeds)
-    # the limit of the recipe, its starting values included: the same network after the same steps on infinitely many observations
+    # the limit of the recipe, its starting values included: the same network after the same steps on infinitely many
+    # observations
     limit = fit_networks(*infinite_sample(replications), seeds)
     home, away, limit_away = fitted(HOME), fitted(-HOME), limit(-HOME)
     return _distances(home, limit(HOME)) | {
@@ -167,7 +177,8 @@ def _network(size, replications, rng) -> dict[str, np.ndarray]:
 def population_tree(depth: int, low: float = 0.0, high: float = 1.0) -> list[tuple[float, float, float]]:
     r"""The tree that CART grows on infinitely many observations of x^2, x uniform: its leaves (low, high, value).
 
-    On [a, b] the split c makes :math:`(c - a)(b - c)(a + b + c)^2` largest: the positive root of :math:`4 c^2 - (a + b) c - (a^2 + b^2) = 0`.
+    On [a, b] the split c makes :math:`(c - a)(b - c)(a + b + c)^2` largest: the positive root of
+    :math:`4 c^2 - (a + b) c - (a^2 + b^2) = 0`.
 
     Examples
     --------

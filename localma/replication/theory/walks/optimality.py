@@ -1,9 +1,11 @@
-"""Theorem 1 (and 2) at work: the risk of LocalMA over the best that any weights can do, for a network that grows with n.
+"""Theorem 1 (and 2) at work: the risk of LocalMA over the best that any weights can do, for a network that grows with
+n.
 
-Two worlds. ``lipschitz``: two models, :math:`f_1 = 1` and :math:`f_2 = -1`, x uniform on the square; the best weights are Lipschitz and all conditions
-hold. ``scenario 2``: three models, five covariates; the best weights jump from model to model. Designed failures: ``cauchy`` is the first world with noise
-that has no mean, ``lipschitz, width 2`` has a network that does not grow; ``scenario 2, width 16`` keeps the package's defaults whatever n is.
-All in double precision.
+Two worlds. ``lipschitz``: two models, :math:`f_1 = 1` and :math:`f_2 = -1`, x uniform on the square; the best weights
+are Lipschitz and all conditions hold. ``scenario 2``: three models, five covariates; the best weights jump from model
+to model. Designed failures: ``cauchy`` is the first world with noise that has no mean, ``lipschitz, width 2`` has a
+network that does not grow; ``scenario 2, width 16`` keeps the package's defaults whatever n is. All in double
+precision.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ def schedule(n: int) -> tuple[int, Training]:
     r"""Width and options of a network that grows with the sample: :math:`H = \lceil 2 n^{1/3} \rceil`, penalty 1/n.
 
     The number of parameters grows more slowly than n, the share of the penalty vanishes, and the number of steps,
-    :math:`300 (n / 100)^{1/3}`, grows with the width; no observation is held out, since the theorem speaks of the minimiser.
-    Pilot runs came first and changed two things: the 500 of the steps became 300, to save time, and the frequency in :func:`lipschitz_mean` was
-    lowered, since noise-free runs got stuck.
+    :math:`300 (n / 100)^{1/3}`, grows with the width; no observation is held out, since the theorem speaks of the
+    minimiser. Pilot runs came first and changed two things: the 500 of the steps became 300, to save time, and the
+    frequency in :func:`lipschitz_mean` was lowered, since noise-free runs got stuck.
 
     Examples
     --------
@@ -57,7 +59,7 @@ def lipschitz_models(X: np.ndarray) -> np.ndarray:
 
 
 def lipschitz_mean(X: np.ndarray) -> np.ndarray:
-    """mu(x) = 1.2 sin(2 x_1) + 0.8 x_2, (..., n), outside [-1, 1] on a part of the square: the best risk is not zero."""
+    """mu(x) = 1.2 sin(2 x_1) + 0.8 x_2, (..., n), outside [-1, 1] on a part of the square: no best risk of zero."""
     return 1.2 * np.sin(2 * X[..., 0]) + 0.8 * X[..., 1]
 
 
@@ -90,7 +92,9 @@ def benchmark(F: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(X, F, target, seeds, width: int, options: Training):
-    """LocalMA with squared loss on each sample of the stack; returns the function that predicts at (X, F), each with replications first."""
+    """LocalMA with squared loss on each sample of the stack; returns the function that predicts at (X, F), each with
+    replications first.
+    """
     fitted = fit_stack(
         *map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, network=Mlp(width), training=options
     )
@@ -100,8 +104,9 @@ def fit(X, F, target, seeds, width: int, options: Training):
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Ratios of risks and the terms of the decomposition over the best risk, for each replication.
 
-    ``ratio`` is in sample, ``ratio, new points`` out of sample; ``ratio, large network`` has below it the same samples' risk of a network four times as wide,
-    trained without noise and almost without penalty: the best *smooth* weights that we can reach (Scenario 2, n up to 6400).
+    ``ratio`` is in sample, ``ratio, new points`` out of sample; ``ratio, large network`` has below it the same samples'
+    risk of a network four times as wide, trained without noise and almost without penalty: the best *smooth* weights
+    that we can reach (Scenario 2, n up to 6400).
     """
     X, F, mu = world(case, replications, size, rng)
     noise = rng.standard_cauchy(mu.shape) if case == "cauchy" else rng.standard_normal(mu.shape)

@@ -1,9 +1,10 @@
 """Condition 2 at work: how the largest of N variables grows, and what noise with heavier tails costs LocalMA.
 
-Cases ``max NAME``: the size is N, the largest of N independent absolute values is drawn at once, as a quantile of the right law.
-Cases ``noise NAME``: the size is n, Scenario 1 with the weights S1, where the best risk is zero; all in double precision. The noise has variance one; the
-t distribution with 1.5 degrees of freedom has none, and is scaled to the Gaussian's quartiles instead. All sizes are trained alike: on the whole sample in
-each step, with no part held out, as the package does by itself up to n = 1000. Otherwise a change of training would pass for a change of rate.
+Cases ``max NAME``: the size is N, the largest of N independent absolute values is drawn at once, as a quantile of the
+right law. Cases ``noise NAME``: the size is n, Scenario 1 with the weights S1, where the best risk is zero; all in
+double precision. The noise has variance one; the t distribution with 1.5 degrees of freedom has none, and is scaled to
+the Gaussian's quartiles instead. All sizes are trained alike: on the whole sample in each step, with no part held out,
+as the package does by itself up to n = 1000. Otherwise a change of training would pass for a change of rate.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Condition 6 at work: how far apart the in-sample and the out-of-sample risk of one network can be, and that of the worst.
+"""Condition 6 at work: how far apart the in-sample and the out-of-sample risk of one network can be, and that of the
+worst.
 
 A finite world: x is one of 1600 points of the square, each as likely as the other, so that R is a mean and nothing is
-estimated. Models and mean are those of :mod:`localma.replication.theory.walks.optimality`. The largest :math:`|R_n - R|`
-over a class cannot be computed; networks that were trained to make it large bound it from below, and the same
-quantity over *all* weight functions, which is exact, from above. In ``width 8`` the class is the same for all n, in
-``growing`` its networks grow. In ``shift`` the sample comes from a part of the square, and new points from all of it.
+estimated. Models and mean are those of :mod:`localma.replication.theory.walks.optimality`. The largest
+:math:`|R_n - R|` over a class cannot be computed; networks that were trained to make it large bound it from below, and
+the same quantity over *all* weight functions, which is exact, from above. In ``width 8`` the class is the same for all
+n, in ``growing`` its networks grow. In ``shift`` the sample comes from a part of the square, and new points from all of
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ CELLS = {
 def start(
     H: int, networks: int, rng: np.random.Generator, *, random_output: bool
 ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-    """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the output layer at random, too."""
+    """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the
+    output layer at random, too.
+    """
     sizes = Mlp(H, 1).sizes(2, 2)
     values = torch.stack(
         [initial_values(sizes, torch.Generator().manual_seed(int(s))) for s in rng.integers(2**31, size=networks)]
@@ -101,7 +105,8 @@ def gaps(prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def supremum(counts: np.ndarray) -> np.ndarray:
-    """The largest :math:`|R_n - R|` over all weight functions, (...), exact: at each point the best or the worst prediction.
+    """The largest :math:`|R_n - R|` over all weight functions, (...), exact: at each point the best or the worst
+    prediction.
 
     Which of the two depends on whether the sample has the point too rarely or too often.
 
@@ -118,12 +123,15 @@ def supremum(counts: np.ndarray) -> np.ndarray:
 
 
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The largest :math:`|R_n - R|` of random networks, of a fitted network's path and its end, of adversaries, of all weights; or the ratios of ``shift``."""
+    """The largest :math:`|R_n - R|` of random networks, of a fitted network's path and its end, of adversaries, of all
+    weights; or the ratios of ``shift``.
+    """
     if case == "shift":
         return _shifted(size, replications, rng)
     H = 8 if case == "width 8" else optimality.schedule(size)[0]
     counts = rng.multinomial(size, np.full(len(WORLD), 1 / len(WORLD)), replications)
-    # the mean of c normal variables has variance 1 / c, so the empirical loss needs one number for each point, whatever n
+    # the mean of c normal variables has variance 1 / c, so the empirical loss needs one number for each point, whatever
+    # n
     noise = np.sqrt(counts) * rng.standard_normal(counts.shape)
     mu, c, e = (torch.as_tensor(np.array(a, dtype=float)) for a in (MU, counts / size, noise / size))
 

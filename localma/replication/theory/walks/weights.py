@@ -1,7 +1,7 @@
 """Theorem 3: Table 2 of the paper and beyond, with two distances, in double precision; chapter ``book/theory/weights``.
 
-"first": mean Euclidean distance of the weights to the true ones, what Table 2 shows. "second": to the nearest *optimal* weights,
-what the theorem is about. A size is n.
+"first": mean Euclidean distance of the weights to the true ones, what Table 2 shows. "second": to the nearest *optimal*
+weights, what the theorem is about. A size is n.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from localma.replication.simulation import scenarios
 
 TEST_SIZE = 1000
 LOSS = LOSSES["squared"]
-#: What is done to the candidates in the two cases that break identification: model 3 is the mean of the others, model 2 is model 1.
+#: What is done to the candidates in the two cases that break identification: model 3 is the mean of the others, model 2
+#: is model 1.
 CHANGES = {
     "S3 collinear": lambda F: np.stack([F[..., 0], F[..., 1], F[..., :2].mean(-1)], -1),
     "S3 twins": lambda F: np.stack([F[..., 0], F[..., 0], F[..., 2]], -1),
@@ -40,7 +41,8 @@ def support_points(points: int = 8) -> np.ndarray:
 
 
 def invisible_twin(F: np.ndarray) -> np.ndarray:
-    r"""Smooth weights (..., 3) with the same average as equal weights everywhere: :math:`1/3` plus a step along :func:`localma.theory.invisible_direction`.
+    r"""Smooth weights (..., 3) with the same average as equal weights everywhere: :math:`1/3` plus a step along
+    :func:`localma.theory.invisible_direction`.
 
     The step is :math:`q / (3 \sqrt{1 + |q|^2})`, shorter than a third, so that no weight is negative.
     """
