@@ -5,13 +5,17 @@ from __future__ import annotations
 import numbers
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
 __all__ = ["check_numeric_columns", "check_same_rows", "check_seed", "check_whole", "choose", "resolve_seed"]
+
+
+#: What makes a fit reproducible (an int) or not.
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 
 def check_seed(random_state) -> None:

@@ -187,7 +187,10 @@ def test_what_the_package_imports_is_declared():
     renamed = {"sklearn": "scikit-learn", "PIL": "pillow"}  # they import under other names
     plain, extras = PROJECT["dependencies"], PROJECT["optional-dependencies"]
     core = [name for name in MODULES if floor(name) <= floor("localma") or ".relatives" in name]
-    for modules, needs in ((core, plain), (MODULES, plain + extras["plots"] + extras["models"] + extras["test"])):
+    for modules, needs in (
+        (core, plain),
+        (MODULES, plain + extras["plots"] + extras["models"] + extras["dask"] + extras["test"]),
+    ):
         declared = {re.match(r"[\w-]+", need)[0] for need in needs}
         names = {name.split(".")[0] for module in modules for name in imported(place(module))}
         third = names - {"localma", *sys.stdlib_module_names}
@@ -215,3 +218,14 @@ def test_examples_in_docstrings_are_true(module):
 def test_every_module_says_what_it_is_for():
     modules = [importlib.import_module(name) for name in MODULES if not name.endswith("__main__")]
     assert [module.__name__ for module in modules if not inspect.getdoc(module)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_is_seen_at_one_glance(module):
+    """No module above 400 lines, no function above 80 (its docstring aside); ruff holds lines to 120 characters."""
+    text = place(module).read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node
+            assert node.end_lineno - first.lineno < 80, f"{node.name} is too long to be read at one glance"

@@ -9,7 +9,7 @@ from chapters import ROOT
 
 CLIENT = ROOT / "tests" / "typed_client.py"
 # Errors inside the package are the first test's.
-STRICT = ("--strict", "--allow-untyped-calls", "--follow-imports", "silent")
+STRICT = ("--strict", "--follow-imports", "silent")
 
 
 def mypy(*arguments):

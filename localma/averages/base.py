@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
@@ -23,6 +27,7 @@ from localma.checks import _advice, check_numeric_columns, check_same_rows, chec
 from localma.engine import Mlp, Training, first_smallest
 from localma.files import write_arrays
 from localma.losses import LOSSES, Loss, named, resolve_loss
+from localma.losses.loss import LossLike
 
 __all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
 
@@ -49,7 +54,7 @@ def predicts_probabilities(estimator) -> bool:
 class LossEstimator(BaseEstimator):
     """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
         default where that is None).
         """
@@ -128,7 +133,7 @@ class LossEstimator(BaseEstimator):
     def _decode(self, probabilities) -> np.ndarray:
         return self.classes_[first_smallest(-probabilities, 1)]
 
-    def score(self, X, y, F=None) -> float:
+    def score(self, X: ArrayLike, y: Any, F: ArrayLike | None = None) -> float:
         """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
 
         For squared loss that is R2.
@@ -167,7 +172,7 @@ class ModelAverage(LossEstimator):
         super().__init_subclass__(**more)
         KINDS[cls.__module__, cls.__name__] = cls
 
-    def __init__(self, models=None, *, loss="squared"):
+    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared") -> None:
         self.models = models
         self.loss = loss
 
@@ -203,7 +208,7 @@ class ModelAverage(LossEstimator):
         loss : Loss
         """
 
-    def fit(self, X, y, F=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None) -> Self:
         """Fit the weights; the candidate models stay as they are.
 
         Parameters
@@ -251,18 +256,18 @@ class ModelAverage(LossEstimator):
             raise
         return self
 
-    def weights(self, X) -> np.ndarray:
+    def weights(self, X: ArrayLike) -> np.ndarray:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one."""
         check_is_fitted(self)
         return self._weights(self._validate(X))
 
-    def predict(self, X, F=None) -> np.ndarray:
+    def predict(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Predicted means (n,), or class labels for cross-entropy; ``F`` as in :meth:`fit`."""
         average = self._average(X, F)
         return self._decode(average) if average.ndim == 2 else average
 
     @available_if(predicts_probabilities)
-    def predict_proba(self, X, F=None) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Class probabilities (n, K), columns in the order of ``classes_``; only with the cross_entropy loss."""
         return self._average(X, F)
 
@@ -287,7 +292,7 @@ class ModelAverage(LossEstimator):
             )
         return array, F
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no
         models.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -13,13 +15,14 @@ from torch import nn
 from tqdm import tqdm
 
 from localma.averages.base import LossEstimator, predicts_probabilities
-from localma.checks import resolve_seed
+from localma.checks import RandomState, resolve_seed
 from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype
 from localma.engine.direct import DIRECT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
+from localma.losses.loss import LossLike
 
 __all__ = ["DirectModel"]
 
@@ -52,14 +55,22 @@ class DirectModel(LossEstimator):
     array([5.])
     """
 
-    def __init__(self, learner=None, *, loss="squared", training=None, progress=True, random_state=None):
+    def __init__(
+        self,
+        learner: Any = None,
+        *,
+        loss: LossLike = "squared",
+        training: Training | None = None,
+        progress: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
         self.learner = learner
         self.loss = loss
         self.training = training
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X, y, F=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None) -> Self:
         """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
         array, target = self._validate_sample(X, y)
         loss = self._resolve_loss()
@@ -125,7 +136,7 @@ class DirectModel(LossEstimator):
         with torch.no_grad():  # in pieces, so that a large X needs no large activations
             return torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
 
-    def predict(self, X, F=None) -> np.ndarray:
+    def predict(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Predicted means (n,), or class labels for cross-entropy."""
         check_is_fitted(self, "learner_")
         loss = self._resolve_loss()
@@ -136,7 +147,7 @@ class DirectModel(LossEstimator):
         return self._mean(self._output(X)[:, 0], loss).double().numpy()
 
     @available_if(predicts_probabilities)
-    def predict_proba(self, X, F=None) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Class probabilities (n, K)."""
         check_is_fitted(self, "learner_")
         if isinstance(self.learner_, nn.Module):

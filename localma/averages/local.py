@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from tqdm import tqdm
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_other_units
 from localma.averages.packing import record
-from localma.checks import check_whole, resolve_seed
+from localma.checks import RandomState, check_whole, resolve_seed
 from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import automatic
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS
+from localma.losses.loss import LossLike
 
 __all__ = ["FitInfo", "LocalMA"]
 
@@ -120,18 +123,18 @@ class LocalMA(ModelAverage):
 
     def __init__(
         self,
-        models=None,
+        models: Sequence[Any] | None = None,
         *,
-        loss="squared",
-        network=None,
-        training=None,
-        shrinkage="auto",
-        members="auto",
-        bootstrap=0,
-        device="cpu",
-        progress=True,
-        random_state=None,
-    ):
+        loss: LossLike = "squared",
+        network: Mlp | nn.Module | Callable[[int], nn.Module] | None = None,
+        training: Training | None = None,
+        shrinkage: float | str | None = "auto",
+        members: int | str = "auto",
+        bootstrap: int = 0,
+        device: str = "cpu",
+        progress: bool = True,
+        random_state: RandomState = None,
+    ) -> None:
         self.models = models
         self.loss = loss
         self.network = network
@@ -143,7 +146,7 @@ class LocalMA(ModelAverage):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X, y, F=None, groups=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
         """Fit the weights; the candidate models stay as they are.
 
         Parameters
@@ -259,7 +262,7 @@ class LocalMA(ModelAverage):
             )
         return network, training, shrinkage, members
 
-    def weights(self, X, return_std=False):
+    def weights(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one.
 
         Parameters

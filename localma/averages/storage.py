@@ -5,22 +5,32 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from localma.averages.base import FORMAT, KINDS
+from localma.averages.base import FORMAT, KINDS, ModelAverage
 from localma.averages.candidates import name_models
 from localma.averages.packing import digest, unpack
 from localma.engine import WeightNetwork
 from localma.losses import LOSSES, named
+from localma.losses.loss import LossLike
 
 __all__ = ["load"]
 
 
-def load(path, models=None, *, network=None, loss=None):
+def load(
+    path: str | PathLike,
+    models: Sequence[Any] | None = None,
+    *,
+    network: nn.Module | Callable[[int], nn.Module] | None = None,
+    loss: LossLike | None = None,
+) -> ModelAverage:
     """Read a fitted average that ``save`` wrote.
 
     Parameters
@@ -61,7 +71,7 @@ def load(path, models=None, *, network=None, loss=None):
     if params.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
         params["device"] = "cpu"
     if "loss" in header:
-        params["loss"] = _loss(*header["loss"], loss, path)
+        params["loss"] = _loss(header["loss"], loss, path)
     if network is not None:
         params["network"] = network
     if models is not None:
@@ -132,7 +142,8 @@ def _check_names(models, names, path) -> None:
             raise ValueError(f"models[{m}] is {name!r}, but {path} was fitted with {names[m]!r} in its place; {way}")
 
 
-def _loss(name, known, given, path):
+def _loss(packed, given, path):
+    name, known = packed
     if given is not None:
         return given
     again = named(name) if known else None

@@ -37,39 +37,40 @@ class LocalStack:
     """R localized averages.
 
     ``shrinkage`` (R,) are the penalties and ``global_weights`` (R, M) what stands where that is infinite (None both
-    without shrinkage); ``stack`` are the networks of the ``local`` samples (indices), ``members`` of each, sample by
-    sample; ``resampled`` (R, bootstrap) bodies of resampled data.
+    without shrinkage); ``stack`` are the networks, ``members`` of each sample, sample by sample (None if all weights
+    are global); ``resampled`` (R, bootstrap) bodies of resampled data.
     """
 
     shrinkage: Any
     global_weights: Any
-    local: np.ndarray
     stack: Any
     members: int
     cross_validation: CrossValidation | None
     resampled: list[list[nn.Module]]
 
+    @property
+    def is_global(self) -> np.ndarray:
+        """Whose weights are the same everywhere, (R,)."""
+        return np.isinf(self.shrinkage) if self.shrinkage is not None else np.zeros(len(self.resampled), bool)
+
     def weights(self, X: Tensor) -> Tensor:
         """(R, n, M) for X of shape (R, n, d)."""
         R, n = X.shape[:2]
-        if self.global_weights is not None:
-            w = torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1).repeat(1, n, 1)
-        if self.stack is not None:
-            mine = X if len(self.local) == R else X[self.local]
-            own = sum(
-                self.stack.rows(slice(j, None, self.members)).weights(mine) / self.members for j in range(self.members)
-            )
-            if len(self.local) == R:
-                return own
-            w[self.local] = own
-        return w
+        own: Any = 0.0
+        for j in range(self.members if self.stack is not None else 0):
+            own = own + self.stack.rows(slice(j, None, self.members)).weights(X) / self.members
+        if not self.is_global.any():
+            return own
+        constant = torch.as_tensor(self.global_weights, dtype=X.dtype, device=X.device).unsqueeze(1).expand(R, n, -1)
+        if self.stack is None:
+            return constant
+        return torch.where(torch.as_tensor(self.is_global, device=X.device)[:, None, None], constant, own)
 
     def body(self, r: int, dtype: torch.dtype, device) -> nn.Module:
         """What maps x to logits in sample r."""
-        if r not in self.local:
+        if self.is_global[r]:
             return constant_body(self.global_weights[r], dtype, device)
-        at = int(np.searchsorted(self.local, r)) * self.members
-        bodies = self.stack.rows(slice(at, at + self.members)).bodies()
+        bodies = self.stack.rows(slice(r * self.members, (r + 1) * self.members)).bodies()
         return bodies[0] if self.members == 1 else Mixture(bodies)
 
 
@@ -147,24 +148,26 @@ def fit_local_stack(
         """Penalties and starting weights of networks of the samples ``rows``."""
         if not shrunk:
             return None, None
+        # samples with global weights are trained beside others (with the largest penalty): it keeps the stack whole
+        finite = np.where(np.isinf(penalty), grid(n)[-1], penalty)
         as_tensor = partial(torch.as_tensor, dtype=dtype, device=F.device)
-        return as_tensor(penalty[rows]), as_tensor(soften(w))
+        return as_tensor(finite[rows]), as_tensor(soften(w))
 
-    local = np.flatnonzero(np.isfinite(penalty)) if shrunk else np.arange(R)
-    stack, rows = None, local.repeat(members)
-    if len(rows):
-        own = [s for r in local.tolist() for s in member_seeds(int(seeds[r]), members)]
+    is_global = np.isinf(penalty) if shrunk else np.zeros(R, bool)
+    stack, rows = None, np.arange(R).repeat(members)
+    if not is_global.all():
+        own = [s for seed in seeds for s in member_seeds(int(seed), members)]
         stack = fit(sample, rows, own, *begin(rows, gw[rows] if shrunk else None))
     resampled: list[list[nn.Module]] = [[] for _ in range(R)]
     for r in range(R if bootstrap else 0):
         counts, own = _resample(n, bootstrap, int(seeds[r]), groups)
         w: Any = np.stack([start_weights(_repeat(F[r], c), _repeat(y[r], c), loss) for c in counts]) if shrunk else None
-        if r in local:
+        if is_global[r]:
+            resampled[r] = [constant_body(v, dtype, F.device) for v in w]
+        else:
             rows, weight = np.full(bootstrap, r), torch.as_tensor(counts, dtype=dtype, device=F.device)
             resampled[r] = fit(sample, rows, own, *begin(rows, w), sample_weight=weight).bodies()
-        else:
-            resampled[r] = [constant_body(v, dtype, F.device) for v in w]
-    return LocalStack(penalty, gw, local, stack, members, chosen, resampled)
+    return LocalStack(penalty, gw, stack, members, chosen, resampled)
 
 
 def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from localma.losses.domains import DOMAINS, check_domain, check_leading, check_shapes
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "LossLike"]
 
 
 class _SoftmaxAverage(torch.autograd.Function):
@@ -240,3 +241,7 @@ class Loss:
                 (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
             )
             check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
+
+
+#: What an estimator's ``loss`` may be: a name, a Loss, or a function of torch tensors ``loss(y, a)``.
+LossLike: TypeAlias = str | Loss | Callable[[Tensor, Tensor], Tensor]

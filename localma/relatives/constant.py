@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from localma.averages.constant import _Constant
-from localma.checks import check_whole, choose, resolve_seed
+from localma.checks import RandomState, check_whole, choose, resolve_seed
 from localma.engine import first_smallest
+from localma.losses.loss import LossLike
 from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, softmax, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
@@ -47,7 +52,9 @@ class BatesGranger(_Constant):
     array([0.8, 0.2])
     """
 
-    def __init__(self, models=None, *, loss="squared", covariance="full"):
+    def __init__(
+        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", covariance: str = "full"
+    ) -> None:
         super().__init__(models, loss=loss)
         self.covariance = covariance
 
@@ -107,7 +114,15 @@ class InformationWeights(_Constant):
     array([0.6, 0.4])
     """
 
-    def __init__(self, models=None, *, loss="squared", criterion="bic", n_parameters=0, prior=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        criterion: str = "bic",
+        n_parameters: ArrayLike = 0,
+        prior: ArrayLike | None = None,
+    ) -> None:
         super().__init__(models, loss=loss)
         self.criterion = criterion
         self.n_parameters = n_parameters
@@ -177,7 +192,14 @@ class AdaptiveMixing(_Constant):
     True
     """
 
-    def __init__(self, models=None, *, loss="squared", splits=50, random_state=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        splits: int = 50,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(models, loss=loss)
         self.splits = splits
         self.random_state = random_state
@@ -269,7 +291,7 @@ class GreedySelection(_Constant):
     (array([0, 1, 0]), array([0.667, 0.333]))
     """
 
-    def __init__(self, models=None, *, loss="squared", rounds=50):
+    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", rounds: int = 50) -> None:
         super().__init__(models, loss=loss)
         self.rounds = rounds
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 
-from localma.checks import choose, resolve_seed
+from localma.checks import RandomState, choose, resolve_seed
 from localma.engine import first_smallest, one_thread
+from localma.losses.loss import LossLike
 from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood, softmax
 from localma.relatives.local import Local, linear_basis
 
@@ -143,7 +147,15 @@ class MixtureOfExperts(_Gate):
            [0., 1.]])
     """
 
-    def __init__(self, models=None, *, loss="squared", objective="cooperative", penalty="cv", random_state=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        objective: str = "cooperative",
+        penalty: float | str = "cv",
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(models, loss=loss)
         self.objective = objective
         self.penalty = penalty
@@ -204,7 +216,14 @@ class HierarchicalStacking(_Gate):
     True
     """
 
-    def __init__(self, models=None, *, loss="squared", penalty="cv", random_state=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        penalty: float | str = "cv",
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(models, loss=loss)
         self.penalty = penalty
         self.random_state = random_state

@@ -4,6 +4,9 @@ classifier.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -13,6 +16,7 @@ from localma.averages import ModelAverage
 from localma.averages.packing import record
 from localma.engine import first_smallest
 from localma.engine.tiles import standardization
+from localma.losses.loss import LossLike
 from localma.relatives.common import losses_of_models, need_squared
 
 __all__ = ["FeatureStacking", "RightProbability"]
@@ -140,7 +144,9 @@ class RightProbability(Local):
            [0., 1.]])
     """
 
-    def __init__(self, models=None, *, loss="squared", classifier=None):
+    def __init__(
+        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", classifier: Any = None
+    ) -> None:
         super().__init__(models, loss=loss)
         self.classifier = classifier
 

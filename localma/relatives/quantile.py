@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
-from localma.checks import check_whole, resolve_seed
+from localma.checks import RandomState, check_whole, resolve_seed
 from localma.engine import simplex_lp
 from localma.losses import pinball
 from localma.relatives.local import Local
@@ -59,7 +62,14 @@ class QuantileAverage(Local):
     True
     """
 
-    def __init__(self, models=None, *, level=0.5, cells="cv", random_state=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        level: float = 0.5,
+        cells: int | str = "cv",
+        random_state: RandomState = None,
+    ) -> None:
         self.models = models
         self.level = level
         self.cells = cells

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KDTree
 
 from localma.averages.packing import record
-from localma.checks import check_whole, choose, resolve_seed
+from localma.checks import RandomState, check_whole, choose, resolve_seed
 from localma.engine import first_smallest
+from localma.losses.loss import LossLike
 from localma.relatives.common import losses_of_models
 from localma.relatives.local import Local
 
@@ -61,7 +65,15 @@ class LocalSelection(Local):
            [0., 1.]])
     """
 
-    def __init__(self, models=None, *, loss="squared", form="neighbours", size="cv", random_state=None):
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        form: str = "neighbours",
+        size: int | str = "cv",
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(models, loss=loss)
         self.form = form
         self.size = size
