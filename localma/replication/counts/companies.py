@@ -14,6 +14,8 @@ from sklearn.ensemble import RandomForestRegressor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from localma.replication.lab.sample import stacked
+
 COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
 #: What never changes over a person's years in the table.
 FIXED = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea")
@@ -223,4 +225,4 @@ def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], *
     draws = [
         sample(n, generator(r, seed), **more) for r in tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)
     ]
-    return Draw(*map(np.stack, zip(*draws, strict=True)))
+    return stacked(draws)

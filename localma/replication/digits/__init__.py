@@ -6,7 +6,7 @@ images anew: 600 for the companies, 600 that the weights may be learned from, 59
 overlap, so that the companies' models are fixed functions, independent of the sample, as the theory asks.
 """
 
-from localma.replication.digits.companies import OWN, Repetitions, repeat, split, train_companies
+from localma.replication.digits.companies import OWN, repeat, split, train_companies
 from localma.replication.digits.findings import verdicts
 from localma.replication.digits.methods import METHODS, SIZES, compare_methods
 
@@ -14,7 +14,6 @@ __all__ = [
     "METHODS",
     "OWN",
     "SIZES",
-    "Repetitions",
     "compare_methods",
     "repeat",
     "split",

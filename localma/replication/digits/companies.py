@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
+
+from localma.replication.lab.sample import Sample, stacked
 
 #: The classes of each company, as in the paper: four each, the neighbours share two.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
@@ -44,21 +44,14 @@ def train_companies(X: np.ndarray, y: np.ndarray, *, others: int = 1) -> list[tu
     return models
 
 
-class Repetitions(NamedTuple):
-    """What R repetitions share: a sample of n = 600 to learn from and a test of 597 images each, with the four models'
-    predictions.
+def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Sample:
+    """Cut the images, train the companies and store what they predict, for seeds ``seed``, ``seed + 1``, ...
+
+    Returns
+    -------
+    Sample
+        Of R repetitions: 600 images to learn from and 597 for the test, pixels between 0 and 1; F of (R, 600, 4, 10).
     """
-
-    X: np.ndarray  #: (R, 600, 64), pixels between 0 and 1
-    y: np.ndarray  #: (R, 600)
-    F: np.ndarray  #: (R, 600, 4, 10), class probabilities
-    X_test: np.ndarray  #: (R, 597, 64)
-    y_test: np.ndarray
-    F_test: np.ndarray
-
-
-def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Repetitions:
-    """Cut the images, train the companies and store what they predict, for seeds ``seed``, ``seed + 1``, ..."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     rows = []
@@ -67,5 +60,5 @@ def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Repetiti
             first, sample, test = split(r)
             models = train_companies(X[first], y[first], others=others)
             F, F_test = (np.stack([model.predict_proba(X[part]) for _, model in models], 1) for part in (sample, test))
-            rows.append((X[sample], y[sample], F, X[test], y[test], F_test))
-    return Repetitions(*map(np.stack, zip(*rows, strict=True)))
+            rows.append(Sample(X[sample], y[sample], F, X[test], y[test], F_test))
+    return stacked(rows)

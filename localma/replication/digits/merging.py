@@ -121,7 +121,7 @@ def train(net: Net, x: Tensor, y: Tensor, share: Tensor, stops) -> list[Net]:
 
 
 def draw(repetitions: int, companies: int, *, seed: int = 0) -> Net:
-    """Random starting values (R, M, ...): normal weights of variance one over the number of inputs, no biases."""
+    """Random starting values (R, M, ...): normal weights of variance one over the number of inputs, biases zero."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):

@@ -11,19 +11,19 @@ from tqdm import tqdm
 
 from localma.engine import fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.digits.companies import Repetitions
+from localma.replication.lab.sample import Sample
 
 #: Sizes of the sample from which weights (or a direct model) are learned.
 SIZES = (25, 50, 100, 200, 400, 600)
 METHODS = ("LocalMA", "GW", "EWMA", "BestModel", "DirectModel")
 
 
-def compare_methods(data: Repetitions, sizes=SIZES, *, seed: int = 0) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
+def compare_methods(data: Sample, sizes=SIZES, *, seed: int = 0) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
     """Test accuracy of every method for every n; all weight networks of one n are trained as one stack.
 
     Parameters
     ----------
-    data : Repetitions
+    data : Sample
     sizes : sequence of int
         Each n takes the first n images of the 600.
     seed : int

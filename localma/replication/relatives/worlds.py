@@ -45,12 +45,11 @@ def _cut(world, replication, seed):
     if world == "digits":
         return Sample(*(a[0] for a in repeat(1, seed=1000 * seed + replication)))
     cut = insurers.sample(max(WORLDS["counts"].sizes), insurers.generator(replication, seed))
-    return Sample(cut.X, cut.y, cut.F, cut.X_test, cut.y_test, cut.F_test)
+    return Sample(*cut[: len(Sample._fields)])
 
 
 def _real(world, n, replication, seed):
-    cut = _cut(world, replication, seed)
-    return cut._replace(X=cut.X[:n], y=cut.y[:n], F=cut.F[:n])
+    return _cut(world, replication, seed).first(n)
 
 
 #: The worlds by name, in the order of the table.

@@ -59,7 +59,7 @@ def lipschitz_models(X: np.ndarray) -> np.ndarray:
 
 
 def lipschitz_mean(X: np.ndarray) -> np.ndarray:
-    """mu(x) = 1.2 sin(2 x_1) + 0.8 x_2, (..., n), outside [-1, 1] on a part of the square: no best risk of zero."""
+    """mu(x) = 1.2 sin(2 x_1) + 0.8 x_2, (..., n), outside [-1, 1] in places: the best risk is not zero."""
     return 1.2 * np.sin(2 * X[..., 0]) + 0.8 * X[..., 1]
 
 
