@@ -152,7 +152,7 @@ class LocalMA(ModelAverage):
         Parameters
         ----------
         X, y, F
-            As in every average: see :meth:`localma.GlobalMA.fit`.
+            As in every average: see :meth:`localma.averages.ModelAverage.fit`.
         groups : array of shape (n,), optional
             Which observations belong together, such as the rows of one person: cross-validation holds them out
             together, and ``bootstrap`` draws them together. Without it, rows that resemble each other make local
