@@ -76,11 +76,10 @@ def test_a_round_trip_is_bit_equal(average, target, candidates, tmp_path):
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_a_changed_file_and_other_models_are_refused(kind, tmp_path):
     make(kind).fit(X, y, F=pd.DataFrame(F, columns=["a", "b", "c"])).save(tmp_path / "average")
-    data = bytearray((tmp_path / "average").read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    (tmp_path / "flipped").write_bytes(data)
+    data = (tmp_path / "average").read_bytes()
+    (tmp_path / "half").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="damaged"):
-        load(tmp_path / "flipped")
+        load(tmp_path / "half")
     with pytest.raises(ValueError, match=r"models\[2\] is 'd', but .* was fitted with 'c'"):
         load(tmp_path / "average", [(name, len) for name in "abd"])
 
