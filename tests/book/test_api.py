@@ -38,10 +38,3 @@ def test_what_is_shared_stands_once():
     assert "ModelAverage" in average
     assert "set_fit_request" in base
     assert "exclude-members: name, value" in "\n".join(exports.entry("localma", "Loss"))
-
-
-def test_built_page_has_an_anchor_for_every_name(book_html):
-    from test_book import parsed
-
-    anchors = parsed(book_html / f"{exports.PAGE}.html").anchors
-    assert {f"{door}.{name}" for door, names in DOORS.items() for name in names} - anchors == set()

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import exports
 import lint
 import pytest
 import yaml
@@ -285,3 +286,9 @@ def test_search_works_offline(book_html, browser):
         page.wait_for_selector("#search-results li a", timeout=10_000)
     finally:
         context.close()
+
+
+def test_api_page_has_an_anchor_for_every_export(book_html):
+    anchors = parsed(book_html / f"{exports.PAGE}.html").anchors
+    names = {f"{door}.{name}" for door, names in exports.exports().items() for name in names}
+    assert names - anchors == set()
