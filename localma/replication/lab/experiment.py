@@ -195,7 +195,7 @@ class Experiment:
         """As :meth:`run`, where joblib was told to compute."""
         with ExitStack() as stack:
             folder = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory()))
-            refuse_to_replace(folder / f"{self.label}.json", self.full)
+            refuse_to_replace(folder / f"{self.label}.json", self.configuration(), self.full)
             parts = self.parts_folder(folder) / self.key()
             found, seconds = {}, 0.0
             while missing := {key: cell for key, cell in self.cells(found).items() if key not in found}:
@@ -234,16 +234,29 @@ class Experiment:
             write_results("-".join(filter(None, (self.label, suffix))), tables[suffix], folder, about)
 
 
-def refuse_to_replace(place: Path, full: bool) -> None:
-    """Hours of work are not replaced by a look; what says nothing of its scale may be."""
-    scale = None
-    with suppress(OSError, ValueError):
-        scale = json.loads(place.read_text()).get("scale")
-    if scale == "full" and not full:
+def refuse_to_replace(place: Path, configuration: dict[str, Any], full: bool) -> None:
+    """Hours of work are not replaced by a look, by fewer repetitions or by a part of the cells.
+
+    Provenance that says nothing of its scale counts as full.
+    """
+    try:
+        there = json.loads(place.read_text())
+    except (OSError, ValueError):
+        return
+    if there.get("scale", "full") == "full" and not full:
         raise ValueError(
             f"{place} is of a full run, which a quick one would replace: "
             "give another folder with --out, or --scale full"
         )
+    planned = json.loads(json.dumps(configuration))
+    for name, was in there.get("configuration", {}).items():
+        now = planned.get(name)
+        fewer = name in ("replications", "repetitions") and isinstance(now, int) and isinstance(was, int) and now < was
+        part = isinstance(was, list) and isinstance(now, list) and len(now) < len(was) and all(x in was for x in now)
+        if fewer or part:
+            raise ValueError(
+                f"{place} has {name} = {was}, this run {now}, which is less: give another folder with --out"
+            )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from localma import replication
 from localma.replication import __main__ as command
 from localma.replication.__main__ import experiments, main
+from localma.replication.lab.experiment import refuse_to_replace
 
 COINS = '''"""How often coins show heads."""
 
@@ -105,8 +106,9 @@ def test_a_quick_run_does_not_replace_a_full_one(coins, capsys):
         return status, json.loads((coins / "coins.json").read_text()).get("scale")
 
     coins.mkdir()
-    (coins / "coins.json").write_text("{}")  # of before scales were written
     assert scale() == (0, "quick")
+    (coins / "coins.json").write_text("{}")  # of before scales were written: it may have been full
+    assert scale() == (2, None)
     assert scale("--scale", "full") == (0, "full")
     assert scale() == (2, "full")
     assert re.search(r"coins.json is of a full run.*--out", capsys.readouterr().err)
@@ -222,3 +224,13 @@ def test_a_missing_file_is_explained_in_words_of_the_command_line(tmp_path, monk
     said = capsys.readouterr().err
     assert f"looked for {tmp_path / 'data'}" in said
     assert "(on the command line: --data DIR or --synthetic)" in said
+
+
+def test_less_does_not_replace_more(tmp_path):
+    place = tmp_path / "a.json"
+    place.write_text('{"scale": "quick", "configuration": {"replications": 20, "cases": ["he", "hi"], "seed": 3}}')
+    for less, words in (({"replications": 19}, "replications = 20, this run 19"), ({"cases": ("he",)}, "cases = ")):
+        with pytest.raises(ValueError, match=f"a.json has {words}.*give another folder with --out"):
+            refuse_to_replace(place, less, full=False)
+    refuse_to_replace(place, {"replications": 20, "cases": ["hi", "he", "hin"], "seed": 2}, full=False)
+    refuse_to_replace(tmp_path / "b.json", {"replications": 1}, full=False)
