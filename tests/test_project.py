@@ -229,3 +229,8 @@ def test_a_room_is_seen_at_one_glance(module):
         if isinstance(node, ast.FunctionDef):
             first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node
             assert node.end_lineno - first.lineno < 80, f"{node.name} is too long to be read at one glance"
+
+
+def test_a_row_of_a_table_of_cases_still_fits_a_screen():
+    lines = [line for path in (ROOT / "tests").rglob("*.py") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert max(map(len, lines)) <= 160

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -53,7 +54,7 @@ def made_up():
 
 
 @dataclass(kw_only=True)
-class Experiment:
+class Experiment(ABC):
     """An experiment: a subclass is a dataclass, and its fields are its options.
 
     It gives ``cells`` and ``measure``, and ``tables`` from what was measured. Resuming, processes side by side, files
@@ -113,7 +114,7 @@ class Experiment:
             if (value := getattr(self, one.name)) and one.metadata.get("word"):
                 yield one.metadata["word"].format(value)
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 (most have nothing to prepare)
         """Check the options, replace those left open, and read the data."""
 
     def scaled(self, **sizes: tuple[int, int]) -> None:
@@ -128,20 +129,20 @@ class Experiment:
         """All that decides the numbers, ready for JSON; default: the options."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "full"}
 
+    @abstractmethod
     def cells(self, found: dict[str, Part]) -> dict[str, tuple]:
         """Arguments of ``measure`` by key, of all cells that can be measured knowing ``found``.
 
         It is asked again until there is nothing new, so that later cells may depend on earlier ones.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, *cell) -> Part:
         """The arrays of one cell; its random numbers come from the cell and the configuration alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tables(self, found: dict[str, Part]) -> dict[str, pd.DataFrame]:
         """Tidy tables: "" is the experiment's, another key is added to the file's name."""
-        raise NotImplementedError
 
     def predictions(self, found: dict[str, Part]) -> dict[str, np.ndarray]:
         """Arrays for ``NAME-predictions.npz``, so that averages can be computed again; default none."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from localma.engine import automatic_penalty, global_weights
+from localma.engine import Training, automatic_penalty, global_weights
 from localma.losses import LOSSES
 from localma.replication import compare, load_results, printed, simulation
 from localma.replication.__main__ import main
@@ -133,7 +133,7 @@ def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
 def test_the_plain_loop_of_the_benchmark_trains_the_same_networks():
     x, f, y = bench._sample(100, 3)
     loop = bench.plain_loop(x, f, y, width=16, seeds=range(3))
-    from localma.engine import Training, fit_stack
+    from localma.engine import fit_stack
 
     fit = fit_stack(x, f, y, LOSSES["squared"], seeds=range(3), training=Training(steps=bench.STEPS), standardize=False)
     stacked = fit.weights(x)
@@ -148,7 +148,7 @@ def test_committed_results_are_complete_and_of_this_configuration():
     assert list(table.columns) == COLUMNS
     assert (table["replications"] == experiment.FULL).all()
     assert len(table) == 12 * (3 + 3) + 4 * 4
-    assert provenance["configuration"]["LocalMA"].items() <= simulation.CONFIGURATION.items()
+    assert provenance["configuration"]["LocalMA"] | {"dtype": "auto"} == simulation.CONFIGURATION
     with pytest.raises(ValueError, match="simulation"):
         load_results("nothing")
 
@@ -157,7 +157,7 @@ def test_committed_configuration_is_the_tuned_one():
     table, _ = load_results("tuning")
     best = table.sort_values("score").iloc[0]
     assert best["width"] == simulation.CONFIGURATION["width"]
-    assert best["learning_rate"] == simulation.CONFIGURATION["learning_rate"]
+    assert best["learning_rate"] == simulation.CONFIGURATION["learning_rate"] == Training().resolve(100).learning_rate
 
     for n in (100, 900):
         assert automatic_penalty(n) == pytest.approx(best["penalty"] * (100 / n) ** best["power"])
