@@ -232,9 +232,9 @@ def _fit_tile(x, f, target, sizes, seeds, penalties, start, share, standardize, 
     d = x.shape[2]
     mean, scale = standardization(x) if standardize else (x.new_zeros(len(x), d), x.new_ones(len(x), d))
     inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
-    criterion, targets = _criterion(f, target, share, loss)
     stack = MLPStack(values, sizes)
-    history = train(stack, inputs, criterion, targets, training, generators, progress, penalties)
+    targets = _targets(f, target, share, loss)
+    history = train(stack, inputs, _Criterion(loss), targets, training, generators, progress, penalties)
     return StackFit(stack.values(), sizes, mean, scale, history.best_step, list(seeds), history)
 
 
@@ -253,21 +253,29 @@ def _fit_modules(X, F, y, network, seeds, penalties, start, share, loss, trainin
         check_output("network", whole, x[0], M, "one logit per model")
         if start is not None:
             start_at(bodies, start)
-        criterion, targets = _criterion(F, y, share, loss)
         stack = ModuleStack(bodies)
         generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
-        history = train(stack, x, criterion, targets, training, generators, progress, penalties)
+        targets = _targets(F, y, share, loss)
+        history = train(stack, x, _Criterion(loss), targets, training, generators, progress, penalties)
     return ModulesFit(stack.unstack(), history)
 
 
-def _criterion(F, y, share, loss):
-    """The loss of each observation in units of its scale, as a function of logits and targets; and these targets."""
+@dataclass(frozen=True)
+class _Criterion:
+    """The loss of each observation for weights ``softmax(logits)``, times its ``share``."""
+
+    loss: Loss
+
+    def __call__(self, logits: Tensor, G: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        return self.loss.of_logits(logits, G, y) * share
+
+    def with_gradient(self, logits: Tensor, G: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.loss.with_gradient(logits, G, y)
+        return value * share, gradient.mul_(share.unsqueeze(-2))
+
+
+def _targets(F: Tensor, y: Tensor, share: Tensor | None, loss: Loss) -> list[Tensor]:
+    """What :class:`_Criterion` compares logits with; shares are in units of the loss's scale."""
     G = loss.candidates(y, F.movedim(1, -1)).contiguous()
-    targets = [G, y] if share is None else [G, y, share]
-    unit = loss.scale(*targets).unsqueeze(1)
-
-    def criterion(logits, G, y, *share):
-        value = loss.of_logits(logits, G, y) / unit
-        return value * share[0] if share else value
-
-    return criterion, targets
+    unit = loss.scale(G, y, *([] if share is None else [share])).unsqueeze(1)
+    return [G, y, (torch.ones_like(y) if share is None else share) / unit]

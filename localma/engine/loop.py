@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from localma.engine.stacks import Stack
+from localma.engine.stacks import Criterion, Stack
 from localma.engine.training import Training
 
 __all__ = ["History", "one_cycle", "train"]
@@ -35,7 +35,7 @@ class History:
 def train(
     stack: Stack,
     inputs: Tensor,
-    criterion: Callable[..., Tensor],
+    criterion: Criterion,
     targets: Sequence[Tensor],
     training: Training,
     generators: Sequence[torch.Generator],
@@ -50,7 +50,7 @@ def train(
     stack : Stack
     inputs : Tensor
         In the stack's layout, B first.
-    criterion : callable
+    criterion : Criterion
         ``criterion(outputs, *targets)`` gives the loss of each observation, (B, n).
     targets : sequence of Tensor
         B first, n last.
@@ -80,12 +80,9 @@ def train(
     stack.train(True)
     for step in range(1, how.steps + 1):
         x, t = next(feed)
-        adam.forget_gradients()
-        loss = criterion(stack(x), *t).mean(-1)
-        loss.sum().backward()
+        curve.append(stack.differentiate(criterion, x, t))
         _add_penalty(stack, how.penalty, penalties)
         adam.step(how.learning_rate * schedule(step))
-        curve.append(loss.detach())
         if progress is not None:
             progress.update(B)
         if best is not None and (step % every == 0 or step == how.steps) and best.look(step):
@@ -175,10 +172,6 @@ class Adam:
     def __init__(self, parameters: list[Tensor], epsilon: float):
         self.parameters, self.epsilon = parameters, epsilon
         self.state = [(torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device)) for p in parameters]
-
-    def forget_gradients(self) -> None:
-        for p in self.parameters:
-            p.grad = None
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:

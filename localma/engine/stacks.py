@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -10,10 +11,27 @@ from torch import Tensor, nn
 
 from localma.engine.networks import split_parameters
 
-__all__ = ["MLPStack", "ModuleStack", "Stack"]
+__all__ = ["Criterion", "MLPStack", "ModuleStack", "Stack"]
 
 # What torch.vmap says of a module that it cannot batch; any other error is the module's own.
 NO_BATCHED_FORM = ("Batching rule not implemented", "vmap:")
+
+
+class Criterion(Protocol):
+    """What is minimised; a criterion that knows its derivative has a method ``with_gradient`` that gives both."""
+
+    def __call__(self, outputs: Tensor, *targets: Tensor) -> Tensor:
+        """The loss of each observation, (B, n), for outputs (B, M, n)."""
+
+
+def with_gradient(criterion: Criterion, outputs: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The criterion (B, n) and its derivative in the outputs (B, M, n)."""
+    known = getattr(criterion, "with_gradient", None)
+    if known is not None:
+        return known(outputs, *targets)
+    outputs.requires_grad_()
+    value = criterion(outputs, *targets)
+    return value.detach(), torch.autograd.grad(value.sum(), outputs)[0]
 
 
 class Stack(Protocol):
@@ -29,6 +47,9 @@ class Stack(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (B, M, n) for inputs in the stack's layout, B first."""
+
+    def differentiate(self, criterion: Criterion, x: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """The mean of the criterion for each network, (B,); its derivatives become the parameters' ``grad``."""
 
     def take(self, x: Tensor, index: Tensor) -> Tensor:
         """Observations ``index`` (B, k) of inputs."""
@@ -54,7 +75,8 @@ class MLPStack:
     product.
 
     Observations are the last axis, ``(B, features, n)``: the products are then wide, and the elementwise work runs
-    along memory.
+    along memory. Derivatives are the chain rule by hand, into memory that is allocated once: memory traffic is what a
+    stack of small networks spends its time on, and new memory costs most.
 
     Parameters
     ----------
@@ -70,6 +92,7 @@ class MLPStack:
             (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
             for w, b in split_parameters(values, sizes)
         ]
+        self._memory: list[tuple[Tensor, Tensor]] = []
 
     @property
     def weights(self) -> list[Tensor]:
@@ -86,12 +109,36 @@ class MLPStack:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, M, n) for inputs (B, d, n)."""
         for depth, (weight, bias) in enumerate(self.layers):
-            if depth:
-                x = torch.relu_(
-                    x
-                )  # in place: the product before it needs its own inputs for the gradient, not its output
-            x = torch.baddbmm(bias, weight, x)
+            # in place: the product before it needs its own inputs for the derivative, not its output
+            x = torch.baddbmm(bias, weight, x if depth == 0 else torch.relu_(x))
         return x
+
+    @torch.no_grad()
+    def differentiate(self, criterion: Criterion, x: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        memory = self._activations(x)
+        inputs = [x, *(unit for unit, _ in memory[:-1])]
+        for (weight, bias), a, (out, _) in zip(self.layers, inputs, memory, strict=True):
+            torch.baddbmm(bias, weight, a if a is x else a.relu_(), out=out)
+        with torch.enable_grad():
+            value, slope = with_gradient(criterion, memory[-1][0].detach(), targets)
+        slope = slope / x.shape[-1]
+        for depth in reversed(range(len(self.layers))):
+            (weight, bias), a = self.layers[depth], inputs[depth]
+            torch.bmm(slope, a.transpose(1, 2), out=weight.grad)
+            torch.sum(slope, -1, keepdim=True, out=bias.grad)
+            if depth:
+                below = torch.bmm(weight.transpose(1, 2), slope, out=memory[depth - 1][1])
+                slope = torch.ops.aten.threshold_backward.grad_input(below, a, 0, grad_input=below)
+        return value.mean(-1)
+
+    def _activations(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Memory for each layer's outputs and the derivatives in them, kept from step to step."""
+        if not self._memory or self._memory[0][0].shape[-1] != x.shape[-1]:
+            shapes = [(*w.shape[:2], x.shape[-1]) for w, _ in self.layers]
+            self._memory = [(x.new_empty(shape), x.new_empty(shape)) for shape in shapes]
+            for p in self.parameters:
+                p.grad = torch.empty_like(p)
+        return self._memory
 
     @staticmethod
     def take(x: Tensor, index: Tensor) -> Tensor:
@@ -156,6 +203,13 @@ class ModuleStack:
             for b in range(len(x))
         ]
         return torch.stack([self._one(*row, part) for row, part in zip(rows, x, strict=True)]).transpose(-2, -1)
+
+    def differentiate(self, criterion: Criterion, x: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        for p in self.parameters:
+            p.grad = None
+        loss = criterion(self(x), *targets).mean(-1)
+        loss.sum().backward()
+        return loss.detach()
 
     def _one(self, values, buffers, x):
         return torch.func.functional_call(self.skeleton, (values, buffers), (x,))

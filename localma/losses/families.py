@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from localma.losses.domains import advice_on_probabilities, check_leading, check_shapes
 from localma.losses.loss import Loss, _tensors, not_negative
@@ -17,25 +16,6 @@ __all__ = ["LOSSES", "PROBABILITY_FLOOR", "named", "pinball", "resolve_loss", "t
 #: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights
 #: can repair that.
 PROBABILITY_FLOOR = 1e-12
-
-
-class _LogSoftmaxAverage(torch.autograd.Function):
-    """``log sum_m softmax(logits)_m exp(G_m)`` over dimension -2; its gradient is posterior weights minus prior
-    weights.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, G: Tensor) -> Tensor:
-        joint = logits + G
-        value = torch.logsumexp(joint, -2) - torch.logsumexp(logits, -2)
-        ctx.save_for_backward(logits, joint)
-        return value
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        logits, joint = ctx.saved_tensors
-        return (torch.softmax(joint, -2) - torch.softmax(logits, -2)).mul_(grad.unsqueeze(-2)), None
 
 
 class _CrossEntropy(Loss):
@@ -71,8 +51,10 @@ class _CrossEntropy(Loss):
         index = y.long().unsqueeze(-2).unsqueeze(-2).expand(*F.shape[:-2], 1, F.shape[-1])
         return F.gather(-2, index).squeeze(-2).clamp_min(PROBABILITY_FLOOR).log()
 
-    def of_logits(self, logits, G, y):
-        return -_LogSoftmaxAverage.apply(logits, G)
+    def with_gradient(self, logits, G, y):
+        joint = logits + G  # the derivative is prior weights minus those given what happened
+        value = torch.logsumexp(logits, -2) - torch.logsumexp(joint, -2)
+        return value, torch.softmax(logits, -2).sub_(torch.softmax(joint, -2))
 
     def of_weights(self, w, G, y):
         return -torch.logsumexp(w.log() + G, -2)

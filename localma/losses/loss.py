@@ -15,26 +15,19 @@ from localma.losses.domains import DOMAINS, check_domain, check_leading, check_s
 __all__ = ["Loss", "LossLike"]
 
 
-class _SoftmaxAverage(torch.autograd.Function):
-    """``sum_m softmax(logits)_m F_m`` over dimension -2, with its three-line gradient.
-
-    Autograd's own chain (softmax, product, sum) reads and writes the (M, n) arrays six times; this one does so twice,
-    and memory traffic is what a stack of small networks spends its time on.
-    """
+class _OfLogits(torch.autograd.Function):
+    """:meth:`Loss.of_logits` with the derivative that the loss itself knows."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, F: Tensor) -> Tensor:
-        w = torch.softmax(logits, dim=-2)
-        a = (w * F).sum(-2)
-        ctx.save_for_backward(w, F, a)
-        return a
+    def forward(ctx, logits: Tensor, G: Tensor, y: Tensor, loss: Loss) -> Tensor:
+        value, gradient = loss.with_gradient(logits, G, y)
+        ctx.save_for_backward(gradient)
+        return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
-        w, F, a = ctx.saved_tensors
-        # d a / d logit_m = w_m (f_m - a): a model gains weight where it errs on the right side of the average.
-        return (F - a.unsqueeze(-2)).mul_(w).mul_(grad.unsqueeze(-2)), None
+        return ctx.saved_tensors[0] * grad.unsqueeze(-2), None, None, None
 
 
 def _tensors(*arrays):
@@ -157,8 +150,17 @@ class Loss:
         return F
 
     def of_logits(self, logits: Tensor, G: Tensor, y: Tensor) -> Tensor:
-        """Loss of each observation for weights ``softmax(logits)``: (..., M, n), (..., M, n), (..., n) -> (..., n)."""
-        return self.value(y, _SoftmaxAverage.apply(logits, G))
+        """Loss of each observation for weights ``softmax(logits)``: (..., M, n), (..., M, n), (..., n) -> (..., n);
+        differentiable in the logits.
+        """
+        return _OfLogits.apply(logits, G, y, self)
+
+    def with_gradient(self, logits: Tensor, G: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and its derivative in the logits, (..., M, n)."""
+        w = torch.softmax(logits, -2)
+        a = (w * G).sum(-2)
+        # d a / d logit_m = w_m (f_m - a): a model gains weight where it errs on the right side of the average.
+        return self.value(y, a), (G - a.unsqueeze(-2)).mul_(w).mul_(self.slope(y, a).unsqueeze(-2))
 
     def of_weights(self, w: Tensor, G: Tensor, y: Tensor) -> Tensor:
         """The same for weights on the simplex, where some may be exactly zero."""
@@ -168,8 +170,26 @@ class Loss:
         """Candidates on the scale on which an average is linear in its weights."""
         return G
 
+    def slope(self, y: Tensor, a: Tensor) -> Tensor:
+        """Derivative of the loss in the (linear-scale) average ``a``, (..., n): by a formula where a field says enough,
+        else by automatic differentiation.
+        """
+        if self.power is not None:
+            return 2 * (a - y) * a**-self.power if self.power else 2 * (a - y)
+        if self.slopes is not None:
+            under, over = self.slopes
+            return (over - under + (over + under) * (a - y).sign()) / 2
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            return torch.autograd.grad(self.value(y, a).sum(), a)[0]
+
     def derivatives(self, y: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second derivative of the loss in the (linear-scale) average ``a``, both of shape (..., n)."""
+        """First and second derivative of the loss in ``a``, both of shape (..., n)."""
+        if self.slopes is not None:
+            return self.slope(y, a), torch.zeros_like(a)
+        if self.power is not None:
+            curvature = (a + self.power * (y - a)) * a ** -(self.power + 1) if self.power else torch.ones_like(a)
+            return self.slope(y, a), 2 * curvature
         with torch.enable_grad():
             a = a.detach().requires_grad_()
             first = torch.autograd.grad(self.value(y, a).sum(), a, create_graph=True)[0]
@@ -177,12 +197,6 @@ class Loss:
                 return first.detach(), torch.zeros_like(a)
             second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
         return first.detach(), torch.zeros_like(a) if second is None else second
-
-    def slope(self, y: Tensor, a: Tensor) -> Tensor:
-        """The first of the two alone, in a third of the time."""
-        with torch.enable_grad():
-            a = a.detach().requires_grad_()
-            return torch.autograd.grad(self.value(y, a).sum(), a)[0]
 
     def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         """How much the loss can move when weights move: half curvature times variance between models, at equal weights;

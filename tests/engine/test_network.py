@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from localma import WeightNetwork, mlp
+from localma import LOSSES, Loss, WeightNetwork, mlp, pinball
+from localma.engine.local import _Criterion, _targets
 from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, module_input, split_parameters
 from localma.engine.stacks import MLPStack
 
@@ -98,6 +99,31 @@ def test_stack_equals_its_networks_values_and_gradients(depth):
         torch.testing.assert_close(gradients[b], torch.cat([p.grad.flatten() for p in alone.parameters()]))
         torch.testing.assert_close(stack.gradient_norm()[b], gradients[b].norm())
     torch.testing.assert_close(stack.values(), values)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize(
+    "loss", [*LOSSES.values(), pinball(0.3), Loss("own", lambda y, a: (y - a) ** 4)], ids=lambda loss: loss.name
+)
+def test_derivatives_by_hand_equal_automatic_ones(depth, loss):
+    """Of every loss, of networks of every depth; a second call into the same memory adds nothing up."""
+    sizes, g = Mlp(6, depth).sizes(5, 3), torch.Generator().manual_seed(0)
+    values = 0.3 * torch.randn(4, sum((i + 1) * o for i, o in sizes), generator=g, dtype=torch.float64)
+    x = torch.randn(4, 5, 11, generator=g, dtype=torch.float64)
+    y = torch.randint(1, 3, (4, 11), generator=g).double()
+    F = torch.rand(4, 11, 3, *([4] if loss.is_classification else []), generator=g, dtype=torch.float64) + 0.1
+    targets = _targets(F, y, torch.rand(4, 11, generator=g, dtype=torch.float64), loss)
+    stack, plain = MLPStack(values, sizes), MLPStack(values, sizes)
+    criterion = _Criterion(loss)
+    value = criterion(plain(x), *targets).mean(-1)
+    value.sum().backward()
+    for _ in range(2):
+        torch.testing.assert_close(stack.differentiate(criterion, x, targets), value.detach())
+        for p, q in zip(stack.parameters, plain.parameters, strict=True):
+            torch.testing.assert_close(p.grad, q.grad)
+    torch.testing.assert_close(stack.differentiate(criterion.__call__, x, targets), value.detach())  # knows none
+    for p, q in zip(stack.parameters, plain.parameters, strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
 
 
 def test_stack_keeps_rows_separately():

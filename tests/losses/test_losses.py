@@ -1,6 +1,7 @@
 """Losses against independent implementations, their theory, their domains and their gradients."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,6 @@ from sklearn.metrics import (
 
 from localma import LOSSES, GlobalMA, LocalMA, Loss, pinball, tweedie
 from localma.losses import named, resolve_loss
-from localma.losses.families import _LogSoftmaxAverage
-from localma.losses.loss import _SoftmaxAverage
 from localma.theory import in_sample_risk, oracle_risk
 
 REGRESSION = [
@@ -140,17 +139,6 @@ def test_derivatives_agree_with_finite_differences(loss):
     torch.testing.assert_close(second, (slopes[0] - slopes[1]) / (2 * h), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("function", [_SoftmaxAverage, _LogSoftmaxAverage])
-def test_gradient_of_the_custom_functions(function):
-    g = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 5, generator=g, dtype=torch.float64, requires_grad=True)
-    F = torch.randn(2, 3, 5, generator=g, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda z: function.apply(z, F), (logits,))
-    w = torch.softmax(logits, -2)
-    plain = (w * F).sum(-2) if function is _SoftmaxAverage else (w * F.exp()).sum(-2).log()
-    torch.testing.assert_close(function.apply(logits, F), plain)
-
-
 @pytest.mark.parametrize("loss", [*REGRESSION, LOSSES["cross_entropy"]], ids=[*IDS, "cross_entropy"])
 def test_of_logits_its_gradient_and_of_weights(loss):
     rng = np.random.default_rng(0)
@@ -167,6 +155,10 @@ def test_of_logits_its_gradient_and_of_weights(loss):
     average = (w.unsqueeze(2) * F).sum(1).transpose(1, 2) if loss.is_classification else (w * F).sum(1)
     torch.testing.assert_close(loss.of_logits(logits.detach(), G, y), loss(y, average))
     torch.testing.assert_close(loss.of_weights(w, G, y), loss(y, average))
+    value, gradient = loss.with_gradient(logits.detach(), G, y)
+    torch.testing.assert_close(value, loss(y, average))
+    plain = loss.of_weights(torch.softmax(logits, -2), G, y)
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain.sum(), logits)[0])
     shifted = logits.detach() + torch.randn(2, 1, 6, dtype=torch.float64)
     torch.testing.assert_close(loss.of_logits(shifted, G, y), loss.of_logits(logits.detach(), G, y))
 
@@ -346,6 +338,8 @@ def test_fields_say_what_the_derivatives_say(loss):
         y, a = (torch.tensor(v) for v in sample(loss, 400))
         first, second = loss.derivatives(y, a)
         torch.testing.assert_close(loss.slope(y, a), first, rtol=0, atol=0)
+        free = replace(loss, power=None, slopes=None).derivatives(y, a)  # by automatic differentiation
+        torch.testing.assert_close((first, second), free)
         assert bool(loss.quadratic) == (second.std() == 0 < second.mean())
     assert bool(loss.convex) == bool((second >= 0).all())
     if loss.power is not None:  # of a deviance the slope is 2 (a - y) / a^p
