@@ -18,7 +18,6 @@ from localma.averages.base import LossEstimator, predicts_probabilities
 from localma.checks import RandomState, resolve_seed
 from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype
-from localma.engine.direct import DIRECT
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
@@ -89,7 +88,7 @@ class DirectModel(LossEstimator):
     def _fit_module(self, X, y, loss):
         if not isinstance(self.training, (Training, type(None))):
             raise TypeError(f"training must be a localma.Training or None, not {type(self.training).__name__}")
-        training = (self.training or Training()).resolve(len(y), **DIRECT)
+        training = (self.training or Training()).resolve(len(y), careful=True)
         seed = resolve_seed(self.random_state)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         learner = copy.deepcopy(self.learner).to(dtype)

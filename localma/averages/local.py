@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from tqdm import tqdm
 
@@ -20,7 +22,7 @@ from localma.averages.packing import record
 from localma.checks import RandomState, check_whole, resolve_seed
 from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
-from localma.engine.local import automatic
+from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS
@@ -30,6 +32,9 @@ __all__ = ["FitInfo", "LocalMA"]
 
 #: Parameters of a network that one thread evaluates faster than several.
 SMALL = 2**16
+
+#: A larger share of the loss's fall in the second half of training says that it has not ended.
+LATE = 0.02
 
 
 @record
@@ -189,7 +194,7 @@ class LocalMA(ModelAverage):
         network, training, shrinkage, members = self._settings(n)
         seed, dtype = resolve_seed(self.random_state), resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         warn_of_other_units(self.model_names_, F, y, loss)
-        resolved = training.resolve(n, shrunk=shrinkage is not None, **automatic(network))
+        resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
@@ -217,6 +222,14 @@ class LocalMA(ModelAverage):
         if self.bootstrap:
             self.bootstrap_ = Mixture(fit.resampled[0]).eval()
         self.network_ = WeightNetwork(body, zero_output=False).eval()
+        if isinstance(fit.stack, ModulesFit) and (late := float(fit.stack.history.late_fall()[0])) > LATE:
+            warnings.warn(
+                f"the network is not trained to its end: in the second half of {resolved.steps} steps the loss fell by"
+                f" {late:.0%} of its whole fall; give training=Training(steps=..., learning_rate=...), more or a"
+                " higher one",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
         self.fit_info_ = _fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)

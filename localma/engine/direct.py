@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +14,7 @@ from localma.engine.stacks import MLPStack
 from localma.engine.tiles import tile_rows, train_tiles
 from localma.engine.training import Training
 
-__all__ = ["DIRECT", "DirectStack", "fit_direct_stack"]
-
-#: Automatic settings of a directly trained network that differ from :meth:`Training.resolve`'s.
-DIRECT: dict[str, Any] = {"learning_rate": 0.01, "steps": 500}
+__all__ = ["DirectStack", "fit_direct_stack"]
 
 
 @dataclass
@@ -117,7 +113,7 @@ def fit_direct_stack(
     if training.validation_fraction not in ("auto", 0):
         raise ValueError("training.validation_fraction: direct models hold nothing out; leave it at 'auto' or 0")
     penalties = torch.tensor([training.resolve(int(k)).penalty for k in real], dtype=X.dtype, device=X.device)
-    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(most, **DIRECT)
+    training = replace(training, batch_size=n, validation_fraction=0.0, patience=None).resolve(most, careful=True)
     sizes = network.sizes(d, 1)
     cpu = X.device.type == "cpu"
     order = torch.argsort(real, stable=True)

@@ -168,7 +168,7 @@ def fit_stack(
     """
     B, n = X.shape[:2]
     _check_stack(X, F, y, seeds, penalties, start, sample_weight)
-    training = training.resolve(n, **automatic(network))
+    training = training.resolve(n, careful=not isinstance(network, Mlp))
     share = None if sample_weight is None else sample_weight / sample_weight.mean(1, keepdim=True)
     given = (loss, training, progress)
     if not isinstance(network, Mlp):
@@ -193,11 +193,6 @@ def fit_stack(
         torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step")
     )
     return StackFit(values, sizes, mean, scale, best_step, [int(s) for s in seeds], parts[0].history)
-
-
-def automatic(network) -> dict:
-    """Automatic settings of this kind of network that differ from :meth:`Training.resolve`'s."""
-    return {} if isinstance(network, Mlp) else {"learning_rate": 1e-3}
 
 
 def _check_stack(X, F, y, seeds, penalties, start, sample_weight) -> None:

@@ -31,6 +31,20 @@ class History:
     best_step: Tensor  # (B,)
     gradient_norm: Tensor  # (B,), of the last step
 
+    def late_fall(self) -> Tensor:
+        """Share of its whole fall by which the criterion fell in the second half of the steps, beyond the noise of
+        batches, (B,).
+        """
+        steps = len(self.train_loss)
+        if steps < 4:
+            return torch.zeros_like(self.gradient_norm)
+        width = max(2, steps // 10)
+        parts = [self.train_loss[at : at + width] for at in (0, (steps - width) // 2, steps - width)]
+        first, middle, last = (part.mean(0) for part in parts)
+        noise = sum(part.var(0) / width for part in parts[1:]) ** 0.5
+        late = torch.where(middle - last > 3 * noise, middle - last, 0.0)
+        return late / (first - last).clamp_min(torch.finfo(late.dtype).tiny)
+
 
 def train(
     stack: Stack,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from localma.engine.local import automatic, fit_stack
+from localma.engine.local import fit_stack
 from localma.engine.networks import Mixture, Mlp, constant_body
 from localma.engine.simplex import soften, start_weights
 from localma.engine.training import Training
@@ -120,15 +120,16 @@ def fit_local_stack(
     R, n = y.shape
     dtype = training.floating(F.dtype)
     sample = X, F.to(dtype), y.to(dtype)
-    shrunk = shrinkage is not None
+    shrunk, careful = shrinkage is not None, not isinstance(network, Mlp)
     if progress is not None:
+        steps = training.resolve(n, shrunk=shrunk, careful=careful).steps
         networks = members + bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
-        progress.total = max(progress.total or 0, progress.n + training.resolve(n, shrunk=shrunk).steps * R * networks)
+        progress.total = max(progress.total or 0, progress.n + steps * R * networks)
 
     def fit(data, rows, seeds, penalties, start, sample_weight=None):
         """Networks of ``data``'s samples ``rows``."""
         x, f, target = (_of_samples(a, rows) for a in data)
-        how = training.resolve(x.shape[1], shrunk=shrunk, **automatic(network))
+        how = training.resolve(x.shape[1], shrunk=shrunk, careful=careful)
         if progress is not None:  # smaller penalties, too, may be tried
             progress.total = max(progress.total, progress.n + how.steps * len(seeds))
         more = {"penalties": penalties, "start": start, "sample_weight": sample_weight}

@@ -42,12 +42,12 @@ class Training(Settings):
     Parameters
     ----------
     steps : int or "auto"
-        Adam steps, one full cycle of the learning rate. Auto: 100, and 100 sqrt(n / 1000) for n above 1000; 500 for a
-        directly trained network.
+        Adam steps, one full cycle of the learning rate. Auto: 100, and 100 sqrt(n / 1000) for n above 1000; at least
+        500 for a directly trained network and for weights from a module of your own.
     batch_size : int or "auto"
         Observations per step. Auto: all up to n = 1024, mini-batches of 1024 above.
     learning_rate : float or "auto"
-        Peak of the one-cycle schedule (Smith & Topin 2019). Auto: 0.1; 0.01 for a directly trained network, 0.001 for
+        Peak of the one-cycle schedule (Smith & Topin 2019). Auto: 0.1; 0.01 for a directly trained network and for
         weights from a module of your own.
     penalty : float or "auto"
         lambda in ``criterion + lambda * sum of squared weights`` (not biases); the criterion is the loss divided by
@@ -83,20 +83,21 @@ class Training(Settings):
     epsilon: float | str = "auto"
     dtype: str = "auto"
 
-    def resolve(self, n: int, *, shrunk: bool = False, **auto) -> Training:
+    def resolve(self, n: int, *, shrunk: bool = False, careful: bool = False) -> Training:
         """The same with every "auto" (but dtype's) replaced, checked for ``n`` observations.
 
-        ``shrunk`` says that weights are shrunk towards global ones; ``auto`` are other automatic values, by name.
+        ``shrunk`` says that weights are shrunk towards global ones; ``careful`` asks for smaller steps, and more of
+        them: of networks that predict directly, and of modules of one's own, of which nothing is known.
         """
-        penalty = automatic_penalty(n)
+        penalty, steps = automatic_penalty(n), round(100 * max(1.0, n / 1000) ** 0.5)
         auto = {
-            "steps": round(100 * max(1.0, n / 1000) ** 0.5),
+            "steps": max(500, steps) if careful else steps,
             "batch_size": min(n, 1024),
-            "learning_rate": 0.1,
+            "learning_rate": 0.01 if careful else 0.1,
             "penalty": penalty,
             "validation_fraction": 0.0,
             "epsilon": 0.1 * penalty if shrunk else 1e-8,
-        } | auto
+        }
         chosen = replace(self, **{name: value for name, value in auto.items() if _is_auto(getattr(self, name))})
         chosen._check(n)
         return chosen

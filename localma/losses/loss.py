@@ -170,26 +170,30 @@ class Loss:
         """Candidates on the scale on which an average is linear in its weights."""
         return G
 
-    def slope(self, y: Tensor, a: Tensor) -> Tensor:
-        """Derivative of the loss in the (linear-scale) average ``a``, (..., n): by a formula where a field says enough,
-        else by automatic differentiation.
-        """
+    def _known_slope(self, y: Tensor, a: Tensor) -> Tensor | None:
+        """The slope by a formula, where a field says enough for one."""
         if self.power is not None:
             return 2 * (a - y) * a**-self.power if self.power else 2 * (a - y)
         if self.slopes is not None:
             under, over = self.slopes
             return (over - under + (over + under) * (a - y).sign()) / 2
+        return None
+
+    def slope(self, y: Tensor, a: Tensor) -> Tensor:
+        """Derivative of the loss in the (linear-scale) average ``a``, (..., n)."""
+        known = self._known_slope(y, a)
+        if known is not None:
+            return known
         with torch.enable_grad():
             a = a.detach().requires_grad_()
             return torch.autograd.grad(self.value(y, a).sum(), a)[0]
 
     def derivatives(self, y: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         """First and second derivative of the loss in ``a``, both of shape (..., n)."""
-        if self.slopes is not None:
-            return self.slope(y, a), torch.zeros_like(a)
-        if self.power is not None:
-            curvature = (a + self.power * (y - a)) * a ** -(self.power + 1) if self.power else torch.ones_like(a)
-            return self.slope(y, a), 2 * curvature
+        known, p = self._known_slope(y, a), self.power
+        if known is not None:
+            curvature = 2 * (a + p * (y - a)) * a ** -(p + 1) if p else torch.full_like(a, 2 if p == 0 else 0)
+            return known, curvature
         with torch.enable_grad():
             a = a.detach().requires_grad_()
             first = torch.autograd.grad(self.value(y, a).sum(), a, create_graph=True)[0]

@@ -10,7 +10,7 @@ import sklearn
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -555,15 +555,30 @@ def test_linear_gate_on_whole_numbers_and_as_a_weight_network():
     )
     np.testing.assert_array_equal(gate.weights(whole), gate.weights(whole.astype(float)))
     assert gate.weights(whole).std() > 0.05
-    wrapped = LocalMA(
-        network=WeightNetwork(mlp(2, 3)), random_state=0, training=Training(steps=50, learning_rate=0.05)
-    ).fit(X, y, F=F)
-    plain = LocalMA(network=mlp(2, 3), random_state=0, training=Training(steps=50, learning_rate=0.05)).fit(X, y, F=F)
+    how = {"random_state": 0, "training": Training(steps=100, learning_rate=0.05)}
+    wrapped = LocalMA(network=WeightNetwork(mlp(2, 3)), **how).fit(X, y, F=F)
+    plain = LocalMA(network=mlp(2, 3), **how).fit(X, y, F=F)
     np.testing.assert_array_equal(wrapped.weights(X), plain.weights(X))
     torch.manual_seed(0)
     start = WeightNetwork(nn.Linear(2, 3), zero_output=False)
     kept = LocalMA(network=start, training=Training(steps=0)).fit(X, y, F=F)
     np.testing.assert_allclose(kept.weights(X), start(torch.tensor(X).float()).detach(), atol=1e-6)
+
+
+def test_a_module_of_ones_own_is_trained_to_its_end_or_the_user_is_told():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (1400, 3))
+    y, F = X[:, 0] ** 2 + 0.1 * rng.normal(size=1400), np.column_stack([-X[:, 0], X[:, 0]]) - 1 / 6
+    train, new = slice(400), slice(400, None)
+
+    def score(**how):
+        fit = LocalMA(shrinkage=None, random_state=0, **how).fit(X[train], y[train], F=F[train])
+        return fit.score(X[new], y[new], F=F[new])
+
+    assert score(network=lambda M: mlp(3, M)) > score() - 0.02
+    with pytest.warns(ConvergenceWarning, match=r"second half of 500 steps the loss fell by \d% of its whole"):
+        early = score(network=nn.Linear(3, 2))
+    assert score(network=nn.Linear(3, 2), training=Training(learning_rate=0.3)) > early + 0.1  # what the warning says
 
 
 # --- DirectModel ------------------------------------------------------------
