@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import statistics
+import subprocess
 import sys
 import time
 
 import numpy as np
 import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, RidgeCV
 
+from localma import GlobalMA, LocalMA
 from localma.engine import Mlp, Training, automatic_penalty, fit_stack, mlp
 from localma.engine.loop import one_cycle
 from localma.losses import LOSSES
-from localma.replication.simulation.scenarios import CELLS, CHUNK, SIZES, draw
+from localma.replication.simulation.scenarios import (
+    CELLS,
+    CHUNK,
+    SIZES,
+    TEST_SIZE,
+    Cell,
+    candidate_models,
+    draw,
+    true_mean,
+)
 
 STEPS = 100
 
@@ -80,15 +93,8 @@ def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3
     )
 
 
-def run(quick: bool = False) -> None:
-    """Print all tables."""
-    repeats = 2 if quick else 5
+def _engine_against_a_loop(quick: bool, repeats: int, ceiling: float) -> None:
     threads = torch.get_num_threads()
-    print(f"{threads} threads, {STEPS} full-batch Adam steps, width 16, M = 3, d = 5\n")
-    a = torch.randn(2048, 2048)
-    ceiling = 2 * 2048**3 / _median_seconds(lambda: a @ a, 5)
-    print(f"large matrix product (2048): {ceiling / 1e9:.0f} GFLOP/s\n")
-
     print("engine against a plain loop (one module and one Adam per replication), milliseconds per fit")
     print(f"{'n':>5} {'loop':>8} {'engine':>8} {'ratio':>7} {'GFLOP/s':>9} {'of product':>11}")
     total = 0.0
@@ -106,6 +112,8 @@ def run(quick: bool = False) -> None:
         )
     print(f"8,000 fits of Tables 1-3 at this speed: {2000 * total:.0f} s\n")
 
+
+def _cost_of_doubling(repeats: int) -> None:
     print("what doubling costs, milliseconds per fit (for replications: seconds in all)")
     base = {"n": 300, "replications": CHUNK, "width": 16, "M": 3}
     reference = _engine(**base, repeats=repeats)
@@ -116,8 +124,102 @@ def run(quick: bool = False) -> None:
             print(f"{name + ' x 2':>14} {2 * CHUNK * cost:8.3f}   ratio {2 * cost / reference:.2f} in all")
         else:
             print(f"{name + ' x 2':>14} {1e3 * cost:8.3f}   ratio {cost / reference:.2f}")
-    unit = 2**20 if sys.platform != "darwin" else 2**30
-    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.2f} GiB")
+
+
+#: What one would try instead, given the models' answers as columns beside the covariates or alone.
+RIVALS = {
+    "least squares on F": (LinearRegression, False),
+    "ridge on [F, X]": (RidgeCV, True),
+    "boosting on [F, X]": (HistGradientBoostingRegressor, True),
+}
+
+
+def _fits_and_risks(quick: bool) -> None:
+    """The default fit beside its rivals: seconds, and mean squared distance of predictions from the mean."""
+    print("\na default fit and what one would try instead: milliseconds / risk, means over samples")
+    names = ["LocalMA()", "GlobalMA()", *RIVALS]
+    print(f"{'world':>8} {'n':>5} " + " ".join(f"{name:>20}" for name in names))
+    for scenario, setting in ((1, "S1"), (1, "S2"), (2, "-")):
+        for n in (100, 300) if quick else (100, 300, 1000):
+            cell, rng = Cell(scenario, setting, n), np.random.default_rng(0)
+            X, F, y = draw(cell, 2 if quick else 10, rng)
+            new = rng.standard_normal((TEST_SIZE, 5))
+            G, mu = candidate_models(new), true_mean(new, cell)
+            found = {name: np.zeros(2) for name in names}
+            for x, f, target in zip(X, F, y, strict=True):
+                for name in names:
+                    start = time.perf_counter()
+                    if name in RIVALS:
+                        regressor, passthrough = RIVALS[name]
+                        both = [np.hstack([a, b]) if passthrough else a for a, b in ((f, x), (G, new))]
+                        fit = regressor().fit(both[0], target)
+                        seconds, answer = time.perf_counter() - start, fit.predict(both[1])
+                    else:
+                        average = LocalMA(random_state=0, progress=False) if name == "LocalMA()" else GlobalMA()
+                        fit = average.fit(x, target, F=f)
+                        seconds, answer = time.perf_counter() - start, fit.predict(new, F=G)
+                    found[name] += np.array([1e3 * seconds, np.square(answer - mu).mean()]) / len(y)
+            row = " ".join(f"{f'{ms:.1f} / {risk:.3f}':>20}" for ms, risk in found.values())
+            print(f"{setting if scenario == 1 else 'Sc. 2':>8} {n:5d} {row}")
+
+
+#: CPU seconds and peak memory of a program, in a process of its own.
+CHILD = """
+import resource, sys, time
+{}
+use = resource.getrusage(resource.RUSAGE_SELF)
+print(use.ru_utime + use.ru_stime, use.ru_maxrss / (2**10 if sys.platform != "darwin" else 2**20))
+"""
+
+FIT = """
+import numpy as np
+from localma import LocalMA
+rng = np.random.default_rng(0)
+X = rng.standard_normal(({n}, 10), dtype=np.float32)
+F = X[:, :5] + rng.standard_normal(({n}, 5), dtype=np.float32)
+y = F[:, 0] + rng.standard_normal({n}, dtype=np.float32)
+if {fit}:
+    LocalMA(random_state=0, progress=False).fit(X, y, F=F).predict(X, F=F)
+"""
+
+
+def _child(program: str) -> tuple[float, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD.format(program)], capture_output=True, text=True, check=True, env=os.environ
+    )
+    seconds, memory = done.stdout.split()
+    return float(seconds), float(memory)
+
+
+def _start_up_and_memory(quick: bool) -> None:
+    base, _ = _child("import torch")
+    print("\nstart-up, CPU seconds, and as a multiple of torch's import")
+    for name, program in (
+        ("import torch", "import torch"),
+        ("... and sklearn.base", "import torch, sklearn.base"),
+        ("import localma", "import localma"),
+        ("one fit, n = 300", FIT.format(n=300, fit=True)),
+    ):
+        seconds, _ = _child(program)
+        print(f"{name:>22} {seconds:6.2f}   ratio {seconds / base:.2f}")
+    print("\npeak memory of fit and predict above that of the data (float32, d = 10, M = 5), MiB")
+    for n in (10**4, 10**5) if quick else (10**5, 10**6, 10**7):
+        (_, without), (_, peak) = _child(FIT.format(n=n, fit=False)), _child(FIT.format(n=n, fit=True))
+        data = n * 16 * 4 / 2**20
+        print(f"{n:>10,} {peak - without:8.0f}   {(peak - without) / data:.1f} times the data's {data:.0f}")
+
+
+def run(quick: bool = False) -> None:
+    """Print all tables."""
+    repeats = 2 if quick else 5
+    print(f"{torch.get_num_threads()} threads, {STEPS} full-batch Adam steps, width 16, M = 3, d = 5\n")
+    a = torch.randn(2048, 2048)
+    ceiling = 2 * 2048**3 / _median_seconds(lambda: a @ a, 5)
+    print(f"large matrix product (2048): {ceiling / 1e9:.0f} GFLOP/s\n")
+    _engine_against_a_loop(quick, repeats, ceiling)
+    _cost_of_doubling(repeats)
+    _fits_and_risks(quick)
+    _start_up_and_memory(quick)
 
 
 if __name__ == "__main__":
