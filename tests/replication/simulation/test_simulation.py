@@ -130,6 +130,11 @@ def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(resumed["mean"], whole["mean"], rtol=1e-5)
 
 
+def test_the_benchmark_sees_what_a_program_takes():
+    (_, without), (_, held) = (bench._child(f"x = b'1' * {size} * 2**20") for size in (0, 64))
+    assert 60 < held - without < 70
+
+
 def test_the_plain_loop_of_the_benchmark_trains_the_same_networks():
     x, f, y = bench._sample(100, 3)
     loop = bench.plain_loop(x, f, y, width=16, seeds=range(3))
