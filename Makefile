@@ -58,7 +58,7 @@ notebooks: $(BOOK)  ## Bring every .ipynb in step with its .md, outputs included
 results: $(BOOK)  ## Run every experiment at full scale into localma/replication/results
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
 
-bench: $(BOOK)  ## Measure the batched engine against a plain loop
+bench: $(BOOK)  ## Measure the engine: against a loop, beside rivals, start-up, memory
 	$(BIN)/python -m localma.replication.simulation.bench
 
 # Hours: it keeps what is done, and goes on there. ARGS="--chapters digits --shifts 5" and so on; --help lists them.

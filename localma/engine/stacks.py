@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,9 @@ __all__ = ["Criterion", "MLPStack", "ModuleStack", "Stack"]
 NO_BATCHED_FORM = ("Batching rule not implemented", "vmap:")
 
 
-class Criterion(Protocol):
-    """What is minimised; a criterion that knows its derivative has a method ``with_gradient`` that gives both."""
-
-    def __call__(self, outputs: Tensor, *targets: Tensor) -> Tensor:
-        """The loss of each observation, (B, n), for outputs (B, M, n)."""
+#: What is minimised: the loss of each observation, (B, n), for outputs (B, M, n) and targets. One that knows its
+#: derivative has a method ``with_gradient`` that gives both.
+Criterion: TypeAlias = Callable[..., Tensor]
 
 
 def with_gradient(criterion: Criterion, outputs: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
