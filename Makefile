@@ -59,7 +59,7 @@ results: $(BOOK)  ## Run every experiment at full scale into localma/replication
 	$(BIN)/python -m localma.replication all --scale full --out localma/replication/results
 
 bench: $(BOOK)  ## Measure the engine: against a loop, beside rivals, start-up, memory
-	$(BIN)/python -m localma.replication.simulation.bench
+	$(BIN)/python tests/engine/bench.py
 
 # Hours: it keeps what is done, and goes on there. ARGS="--chapters digits --shifts 5" and so on; --help lists them.
 robust: $(BOOK)  ## Run the chapters under other arithmetic, other versions, other seeds

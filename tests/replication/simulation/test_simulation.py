@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from localma.engine import Training, automatic_penalty, global_weights
 from localma.losses import LOSSES
 from localma.replication import compare, load_results, printed, simulation
 from localma.replication.__main__ import main
-from localma.replication.simulation import CELLS, Cell, bench, experiment, tuning
+from localma.replication.simulation import CELLS, Cell, experiment, tuning
 
 COLUMNS = ["scenario", "setting", "n", "method", "metric", "mean", "sd", "mcse", "replications"]
 
@@ -128,24 +127,6 @@ def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
     assert len(calls) == 5, "four cells, one of them tried twice: finished ones are not run again"
     resumed = pd.read_csv(tmp_path / "simulation.csv", keep_default_na=False)
     np.testing.assert_allclose(resumed["mean"], whole["mean"], rtol=1e-5)
-
-
-def test_the_benchmark_sees_what_a_program_takes():
-    (_, without), (_, held) = (bench._child(f"x = b'1' * {size} * 2**20") for size in (0, 64))
-    assert 60 < held - without < 70
-
-
-def test_the_plain_loop_of_the_benchmark_trains_the_same_networks():
-    x, f, y = bench._sample(100, 3)
-    loop = bench.plain_loop(x, f, y, width=16, seeds=range(3))
-    from localma.engine import fit_stack
-
-    fit = fit_stack(x, f, y, LOSSES["squared"], seeds=range(3), training=Training(steps=bench.STEPS), standardize=False)
-    stacked = fit.weights(x)
-    for b, network in enumerate(loop):
-        with torch.no_grad():
-            alone = torch.softmax(network(x[b]), 1)
-        np.testing.assert_allclose(stacked[b], alone, atol=1e-3)  # float32, 100 steps
 
 
 def test_committed_results_are_complete_and_of_this_configuration():

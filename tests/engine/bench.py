@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
 
 import numpy as np
 import torch
@@ -55,12 +56,7 @@ def plain_loop(x: torch.Tensor, f: torch.Tensor, y: torch.Tensor, *, width: int,
 
 
 def _median_seconds(function, repeats: int) -> float:
-    function()  # the first call pays for allocation and set-up
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
+    _, *times = timeit.repeat(function, number=1, repeat=repeats + 1)  # the first pays for allocation and set-up
     return statistics.median(times)
 
 
