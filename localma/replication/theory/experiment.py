@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from localma.replication.lab.experiment import Experiment
-from localma.replication.theory.walks import cell_key, measure_cell, names, tabulate, walk
+from localma.replication.theory.walks import measure_cell, names, tabulate, walk
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class Theory(Experiment):
 
     def cells(self, found):
         return {
-            cell_key(name, case, size): (name, case, size, replications)
+            f"{name}/{case}/{size}": (name, case, size, replications)
             for name, rows in self.walks.items()
             for case, size, replications in rows
         }

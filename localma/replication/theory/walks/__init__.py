@@ -10,6 +10,7 @@ one for each quantity. Add a file, and it is found.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -17,7 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
+from localma.checks import choose
+from localma.engine import fit_stack
+from localma.losses import LOSSES
 from localma.replication.lab.results import summarise
 
 
@@ -34,25 +39,16 @@ def names() -> list[str]:
 
 
 def walk(name: str) -> ModuleType:
-    if name not in names():
-        raise ValueError(f"name = {name!r} is no walk; there are {', '.join(names())}")
+    choose("name", name, names())
     return import_module(f"{__name__}.{name}")
 
 
 def measure_cell(name: str, case: str, size: int, replications: int, seed: int) -> dict[str, np.ndarray]:
     # a cell's random numbers depend on nothing but its own name and the seed
     key = (zlib.crc32(f"{name}/{case}".encode()), size)
-    found = walk(name).measure(
-        case, size, replications, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    )
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    found = walk(name).measure(case, size, replications, rng)
     return {quantity: np.asarray(values, dtype=float) for quantity, values in found.items()}
-
-
-def cell_key(name: str, case: str, size: int) -> str:
-    """Fit for a file name, whatever a case is called."""
-    return "-".join(
-        ["".join(c if c.isalnum() or c == "." else f"%{ord(c):x}" for c in part) for part in (name, case, str(size))]
-    )
 
 
 def tabulate(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> list[dict]:
@@ -62,6 +58,14 @@ def tabulate(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> l
         quantiles = {"q05": float(low), "median": float(median), "q95": float(high)}
         rows.append({"walk": name, "case": case, "size": size, "quantity": quantity} | summarise(values) | quantiles)
     return rows
+
+
+def local_weights(X, F, y, seeds, **how) -> Callable[[np.ndarray], np.ndarray]:
+    """LocalMA with squared loss on each of R samples, as :func:`localma.engine.fit_stack` takes them, in double
+    precision: a function that gives weights (R, k, M) at points (R, k, d).
+    """
+    fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, **how)
+    return lambda X: fit.weights(torch.as_tensor(X)).numpy()
 
 
 def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:

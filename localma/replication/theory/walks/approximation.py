@@ -9,11 +9,10 @@ kinks and jumps fall between knots. All in double precision.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy.special import expit, logit
 
-from localma.engine import Mlp, Training, fit_stack
-from localma.losses import LOSSES
+from localma.engine import Mlp, Training
+from localma.replication.theory.walks import local_weights
 
 #: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is
 #: periodic.
@@ -61,9 +60,8 @@ def distance(name: str, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
     apart = x - shift[:, None]
     if x.shape[-1] == 1:
         return apart[..., 0]
-    if (
-        name == "smooth"
-    ):  # (1/2 + 0.4 cos) of the distance in neither direction alone: cos(2 pi t) = cos(2 pi a) cos(2 pi b)
+    if name == "smooth":
+        # (1/2 + 0.4 cos) of the distance in neither direction alone: cos(2 pi t) = cos(2 pi a) cos(2 pi b)
         return np.arccos(np.cos(2 * np.pi * apart).prod(-1)) / (2 * np.pi)
     return np.linalg.norm(apart, axis=-1) - 0.3  # a circle
 
@@ -88,10 +86,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         y = weight(X)
         F = np.stack([np.ones_like(y), np.zeros_like(y)], -1)
         seeds = rng.integers(2**31, size=replications).tolist()
-        fit = fit_stack(
-            *map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, network=Mlp(size), training=OPTIONS
-        )
-        fitted = fit.weights(torch.as_tensor(fine)).numpy()[..., 0]
+        fitted = local_weights(X, F, y, seeds, network=Mlp(size), training=OPTIONS)(fine)[..., 0]
     error = np.abs(fitted - weight(fine))
     spread = error[:, : FINE if d == 1 else None]
     return {"sup": error.max(1), "L1": spread.mean(1), "L2": np.sqrt(np.square(spread).mean(1))}

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from localma.engine import Mlp, fit_stack
-from localma.losses import LOSSES
+from localma.engine import Mlp
+from localma.replication.theory.walks import local_weights
 
 WIDTHS = (1, 4, 16, 64)
 NOISE = 0.5
@@ -75,12 +75,12 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         two = np.ones((*X.shape[:-1], 2)) * [1.0, -1.0]
         return np.concatenate([two, 2**0.5 * np.cos(X @ tilt)], -1)
 
-    sample = [torch.as_tensor(a) for a in (X, models(X), mu + NOISE * rng.standard_normal(mu.shape))]
+    F, y = models(X), mu + NOISE * rng.standard_normal(mu.shape)
     fresh_F, seeds = models(fresh), rng.integers(2**31, size=replications).tolist()
 
     def risk(width):
-        fit = fit_stack(*sample, LOSSES["squared"], seeds=seeds, network=Mlp(width))
-        return np.square((fit.weights(torch.as_tensor(fresh)).numpy() * fresh_F).sum(-1) - fresh_mu).mean(-1)
+        w = local_weights(X, F, y, seeds, network=Mlp(width))(fresh)
+        return np.square((w * fresh_F).sum(-1) - fresh_mu).mean(-1)
 
     widths = (16,) if case == "models" else WIDTHS
     return {f"risk, width {H}": risk(H) for H in widths} | {"variance of mu": fresh_mu.var(-1)}

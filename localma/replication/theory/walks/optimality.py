@@ -11,12 +11,11 @@ precision.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from localma import theory
-from localma.engine import Mlp, Training, fit_stack
-from localma.losses import LOSSES
+from localma.engine import Mlp, Training
 from localma.replication.simulation import scenarios
+from localma.replication.theory.walks import local_weights
 
 B = 2.0  #: no prediction and no mean of the Lipschitz world is larger
 _FULL = (100, 400, 1600, 6400, 25_600, 102_400)
@@ -95,10 +94,8 @@ def fit(X, F, target, seeds, width: int, options: Training):
     """LocalMA with squared loss on each sample of the stack; returns the function that predicts at (X, F), each with
     replications first.
     """
-    fitted = fit_stack(
-        *map(torch.as_tensor, (X, F, target)), LOSSES["squared"], seeds=seeds, network=Mlp(width), training=options
-    )
-    return lambda X, F: (fitted.weights(torch.as_tensor(X)).numpy() * F).sum(-1)
+    weights = local_weights(X, F, target, seeds, network=Mlp(width), training=options)
+    return lambda X, F: (weights(X) * F).sum(-1)
 
 
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -10,13 +10,12 @@ as the package does by itself up to n = 1000. Otherwise a change of training wou
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy import stats
 
 from localma import theory
-from localma.engine import Training, fit_stack
-from localma.losses import LOSSES
+from localma.engine import Training
 from localma.replication.simulation import scenarios
+from localma.replication.theory.walks import local_weights
 
 
 def _weibull(size, rng):
@@ -56,8 +55,6 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     cell = scenarios.Cell(1, "S1", size)
     X = rng.standard_normal((replications, size, 5))
     F, mu, noise = scenarios.candidate_models(X), scenarios.true_mean(X, cell), NOISES[name]((replications, size), rng)
-    tensors = [torch.as_tensor(values) for values in (X, F, mu + noise)]
     seeds, options = rng.integers(2**31, size=replications).tolist(), Training(batch_size=size, validation_fraction=0.0)
-    fit = fit_stack(*tensors, LOSSES["squared"], seeds=seeds, training=options)
-    a = (fit.weights(tensors[0]).numpy() * F).sum(-1)
+    a = (local_weights(X, F, mu + noise, seeds, training=options)(X) * F).sum(-1)
     return {"risk": theory.in_sample_risk("squared", mu, a), "largest": np.abs(noise).max(-1)}

@@ -7,15 +7,14 @@ weights, what the theorem is about. A size is n.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from localma import theory
-from localma.engine import Mlp, Training, fit_stack, global_weights
+from localma.engine import Mlp, Training, global_weights
 from localma.losses import LOSSES
 from localma.replication.simulation import scenarios
+from localma.replication.theory.walks import local_weights
 
 TEST_SIZE = 1000
-LOSS = LOSSES["squared"]
 #: What is done to the candidates in the two cases that break identification: model 3 is the mean of the others, model 2
 #: is model 1.
 CHANGES = {
@@ -67,11 +66,11 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     y = mu + rng.standard_normal(mu.shape)
     seeds = rng.integers(2**31, size=replications).tolist()
     settings = SOFTMAX_LINEAR if case == "S1 softmax-linear" else {}
-    fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSS, seeds=seeds, **settings)
+    weights = local_weights(X, F, y, seeds, **settings)
     new, F_new, truth, mu = draw(TEST_SIZE)
-    estimates = {"LocalMA": fit.weights(torch.as_tensor(new)).numpy()}
+    estimates = {"LocalMA": weights(new)}
     if case in ("S1", "S2", "S3"):
-        estimates |= {"GW": global_weights(F, y, LOSS)[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
+        estimates |= {"GW": global_weights(F, y, LOSSES["squared"])[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
     found = {}
     for method, w in estimates.items():
         w = np.broadcast_to(w, truth.shape)
@@ -84,10 +83,8 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
             f"{method} root risk": np.sqrt((gap**2).mean(-1)),
             f"{method} bound, L2": np.sqrt((theory.distance_bound(w, F_new, mu) ** 2).mean(-1)),
         }
-    if (
-        case == "S2"
-    ):  # nature may have used the invisible twin of equal weights: the data are the same, and so is the fit
-        found["LocalMA first, twin truth"] = np.linalg.norm(estimates["LocalMA"] - invisible_twin(F_new), axis=-1).mean(
-            -1
-        )
+    if case == "S2":
+        # nature may have used the invisible twin of equal weights: the data are the same, and so is the fit
+        apart = estimates["LocalMA"] - invisible_twin(F_new)
+        found["LocalMA first, twin truth"] = np.linalg.norm(apart, axis=-1).mean(-1)
     return found
