@@ -59,11 +59,8 @@ class Cifar10:
     @property
     def banner(self) -> str:
         """What every table and figure from made-up images must show; empty for real ones."""
-        return (
-            "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
-            if self.synthetic
-            else ""
-        )
+        words = "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
+        return words if self.synthetic else ""
 
 
 def load_cifar10(*, path: str | Path | None = None, synthetic: bool = False, seed: int = 0) -> Cifar10:
@@ -115,23 +112,16 @@ def _place(path) -> Path:
 
 
 def _read_original(place: Path) -> Arrays:
-    parts = {}
+    parts = []
     with tarfile.open(place) as archive:  # a known checksum, so the pickles inside are the published ones
         for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
             file = archive.extractfile(f"cifar-10-batches-py/{name}")
             assert file is not None  # it would be for a folder
             batch = pickle.load(file, encoding="latin1")
-            parts[name] = (
-                batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
-                np.array(batch["labels"], np.uint8),
-            )
-    images, labels = zip(*[parts[f"data_batch_{k}"] for k in range(1, 6)], strict=True)
-    return (
-        np.concatenate(images),
-        np.concatenate(labels),
-        np.ascontiguousarray(parts["test_batch"][0]),
-        parts["test_batch"][1],
-    )
+            images = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            parts.append((np.ascontiguousarray(images), np.array(batch["labels"], np.uint8)))
+    images, labels = zip(*parts[:5], strict=True)
+    return np.concatenate(images), np.concatenate(labels), *parts[5]
 
 
 def _read_jpeg(place: Path) -> Arrays:
@@ -158,11 +148,8 @@ def _blobs(seed: int) -> Cifar10:
         centre = 16 + 7 * np.stack([np.cos(3 * angle), np.sin(3 * angle)], 1)[labels] + rng.normal(0, 4, (n, 2))
         square = ((grid - centre[:, :, None]) ** 2)[:, 0, :, None] + ((grid - centre[:, :, None]) ** 2)[:, 1, None, :]
         blob = np.exp(-square / 50)[..., None]
-        image = (
-            blob * colour[labels][:, None, None]
-            + (1 - blob) * rng.uniform(60, 200, (n, 1, 1, 3))
-            + rng.normal(0, 40, (n, 32, 32, 3))
-        )
+        ground, noise = rng.uniform(60, 200, (n, 1, 1, 3)), rng.normal(0, 40, (n, 32, 32, 3))
+        image = blob * colour[labels][:, None, None] + (1 - blob) * ground + noise
         return image.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)
 
     return Cifar10(*draw(2000), *draw(1000), "synthetic", "")

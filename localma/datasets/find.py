@@ -23,9 +23,8 @@ class Source:
     """One file and where it comes from."""
 
     name: str  #: path below a data folder, such as "housing/rents.csv"
-    sha256: str | None = (
-        None  #: of the file; None where there is no canonical copy, and then the loader checks the content
-    )
+    #: of the file; None where there is no canonical copy, and then the loader checks the content
+    sha256: str | None = None
     md5: str | None = None  #: instead, where the source publishes only this
     url: str | None = None  #: for a download; None where the source asks for a visit by hand
     advice: str = ""  #: where to get the file by hand, a sentence for the error message
@@ -126,15 +125,10 @@ def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tu
                 reason, failure = f"; the download from {source.url} failed: {error}", error
     except ImportError as error:
         reason = f"; {error}"
-    ways = (
-        ""
-        if path is not None
-        else " Set LOCALMA_DATA to the folder that holds it, give path=..., or ask for synthetic=True."
-    )
+    ways = " Set LOCALMA_DATA to the folder that holds it, give path=..., or ask for synthetic=True." * (path is None)
     nowhere = f"looked for {', '.join(looked)}" if looked else "LOCALMA_DATA is not set"
-    raise FileNotFoundError(
-        f"{Path(source.name).name} was not found; {nowhere}{reason}. {source.advice}{ways}"
-    ) from failure
+    words = f"{Path(source.name).name} was not found; {nowhere}{reason}. {source.advice}{ways}"
+    raise FileNotFoundError(words) from failure
 
 
 def _places(source: Source, folder: Path, *, given: bool) -> list[Path]:
@@ -187,7 +181,5 @@ def _download(source: Source, place: Path) -> Path:
     """Pooch writes to a temporary file, checks it and renames it: an interrupted download leaves nothing behind."""
     import pooch
 
-    known = next(
-        (f"{kind}:{value}" for kind in ("sha256", "md5") if (value := getattr(source, kind)) is not None), None
-    )
+    known = f"sha256:{source.sha256}" if source.sha256 else f"md5:{source.md5}" if source.md5 else None
     return Path(pooch.retrieve(source.url, known, fname=place.name, path=place.parent, progressbar=True))

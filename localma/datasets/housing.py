@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from localma.checks import choose
 from localma.datasets.find import Source, find, sha256
 from localma.datasets.tables import read_table, row_in_file
 
@@ -65,6 +66,7 @@ TABLES = {
 }
 #: Rows of a table that has no checksum, those of other cities too.
 ROWS = {"paper": 18_886}
+
 #: Columns that a table must have: ours and the file's. Covariates in the order of :attr:`Housing.features`.
 COVARIATES = {
     "lianjia2023": {
@@ -157,9 +159,8 @@ class Housing:
 
     def rows(self, keep: np.ndarray) -> Housing:
         """Some of the rows: an index or a mask."""
-        return replace(
-            self, **{name: getattr(self, name)[keep] for name in ("rent", "X", "city", "district", "coordinates")}
-        )
+        columns = ("rent", "X", "city", "district", "coordinates")
+        return replace(self, **{name: getattr(self, name)[keep] for name in columns})
 
     def only(self, city: str) -> Housing:
         """One city, without the covariates that are missing throughout it and without the rows that miss one of the
@@ -173,10 +174,8 @@ class Housing:
         (1500, {'Shanghai'})
         """
         if city not in self.city:
-            raise ValueError(
-                f"city {city!r} is not in the table {self.table!r}; there are"
-                f" {', '.join(sorted(set(self.city.tolist())))}"
-            )
+            there = ", ".join(sorted(set(self.city.tolist())))
+            raise ValueError(f"city {city!r} is not in the table {self.table!r}; there are {there}")
         here = self.rows(self.city == city)
         known = ~np.isnan(here.X).all(0)
         features = tuple(name for name, k in zip(here.features, known, strict=True) if k)
@@ -217,8 +216,7 @@ def load_housing(
     >>> data.X.shape, data.synthetic, data.features[:2]
     ((3000, 10), True, ('rooms', 'restrooms'))
     """
-    if table not in TABLES:
-        raise ValueError(f"table = {table!r} is not known; choose from {', '.join(TABLES)}")
+    choose("table", table, TABLES)
     if synthetic:
         return _made_up(seed)
     place = find(TABLES[table], path)
@@ -236,13 +234,8 @@ def load_housing(
             f"{place} has {len(frame):,} rows, but the table {table!r} has {ROWS[table]:,}: half a download or another"
             f" version; download it again. {TABLES[table].advice}"
         )
-    city = (
-        frame[others["city"]].map(_city)
-        if table == "paper"
-        else frame["city"]
-        if "city" in frame
-        else pd.Series("Shanghai", frame.index)
-    )
+    shanghai = pd.Series("Shanghai", frame.index)
+    city = frame[others["city"]].map(_city) if table == "paper" else frame.get("city", shanghai)
     rents = _numbers(frame[others["rent"]], place)
     counted = np.isfinite(rents) & (rents > 0)
     ceiling = float(np.quantile(rents[counted], 0.99)) if counted.any() else np.nan
@@ -251,8 +244,7 @@ def load_housing(
         there = ", ".join(map(str, city.unique()[:5]))
         raise ValueError(
             f"{place}, column {others.get('city', 'city')!r}: no row of Beijing or Shanghai (北京, 上海), but of"
-            f" {there}; "
-            f"is it another table? {TABLES[table].advice}"
+            f" {there}; is it another table? {TABLES[table].advice}"
         )
     frame, city = frame[kept], city[kept].to_numpy(str)
     X = np.column_stack([_numbers(frame[column], place) for column in covariates.values()])
@@ -319,25 +311,16 @@ def _made_up(seed: int) -> Housing:
     rooms = rng.integers(1, 5, n)
     area = 25.0 * rooms * rng.lognormal(0, 0.25, n)
     floors = rng.integers(3, 34, n)
-    flags = (
-        rng.random((n, 4)) < 0.2 + 0.15 * which[:, None]
-    )  # better furnished, farther out: covariates tell of the place
+    # better furnished, farther out: covariates tell of the place
+    flags = rng.random((n, 4)) < 0.2 + 0.15 * which[:, None]
     schools = rng.poisson(12 - 2 * which)
-    X = np.column_stack([rooms, rng.integers(1, 3, n), rng.integers(0, 3, n), area, floors, flags, schools]).astype(
-        float
-    )
-    slope = 0.9 - 0.12 * which
-    log_rent = (
-        5.2 - 0.15 * which + slope * np.log(area) + 0.1 * flags.sum(1) + 0.02 * schools + 0.2 * rng.standard_normal(n)
-    )
+    X = np.column_stack([rooms, rng.integers(1, 3, n), rng.integers(0, 3, n), area, floors, flags, schools])
+    of_area = (0.9 - 0.12 * which) * np.log(area)
+    log_rent = 5.2 - 0.15 * which + of_area + 0.1 * flags.sum(1) + 0.02 * schools + 0.2 * rng.standard_normal(n)
     centre = np.array([[116.4, 39.9], [121.47, 31.23]])[(city == "Shanghai").astype(int)]
     angle = 2 * np.pi * which / 5
-    place = (
-        centre
-        + 0.1 * np.column_stack([np.cos(angle), np.sin(angle)]) * which[:, None] / 2
-        + 0.02 * rng.standard_normal((n, 2))
-    )
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    place = centre + 0.1 * circle * which[:, None] / 2 + 0.02 * rng.standard_normal((n, 2))
     rent = np.exp(log_rent).round()
-    return Housing(
-        "synthetic", rent, X, tuple(COVARIATES["paper"]), city, district, place, "", float(np.quantile(rent, 0.99))
-    )
+    ceiling = float(np.quantile(rent, 0.99))
+    return Housing("synthetic", rent, X, tuple(COVARIATES["paper"]), city, district, place, "", ceiling)

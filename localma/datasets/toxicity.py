@@ -86,11 +86,8 @@ class Toxicity:
     @property
     def banner(self) -> str:
         """What every table and figure from made-up sentences must show; empty for real ones."""
-        return (
-            "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
-            if self.synthetic
-            else ""
-        )
+        words = "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
+        return words if self.synthetic else ""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -108,12 +105,9 @@ class Toxicity:
         >>> len(load_toxicity(synthetic=True).only("he"))
         400
         """
-        missing = [code for code in languages if code not in self.language]
-        if missing:
-            raise ValueError(
-                f"language {missing[0]!r} is not among the {len(self)} rows; there are"
-                f" {', '.join(pd.unique(self.language))}"
-            )
+        if missing := [code for code in languages if code not in self.language]:
+            there = ", ".join(pd.unique(self.language))
+            raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {there}")
         _check_once(languages)
         return self.take(np.concatenate([np.flatnonzero(self.language == code) for code in languages]))
 
@@ -269,14 +263,10 @@ def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicity:
     parts = [frame[frame["lang"] == code] for code in languages]
+    kinds = {"text": object, "toxic": int, "lang": object}
     frame = pd.concat(parts)
-    return Toxicity(
-        frame["text"].to_numpy(dtype=object),
-        frame["toxic"].to_numpy(dtype=int),
-        frame["lang"].to_numpy(dtype=object),
-        origin,
-        checksum,
-    )
+    text, toxic, language = (frame[name].to_numpy(dtype=kind) for name, kind in kinds.items())
+    return Toxicity(text, toxic, language, origin, checksum)
 
 
 def _nonsense(code: str, seed: int) -> pd.DataFrame:

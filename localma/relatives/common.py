@@ -8,7 +8,7 @@ import numpy as np
 
 from localma.losses import Loss
 
-__all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared", "softmax"]
+__all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared"]
 
 # A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is
 # as good.
@@ -53,9 +53,3 @@ def need_squared(method: str, loss: Loss) -> None:
         raise ValueError(
             f"loss = {loss.name!r}, but {method} is least squares; use loss='squared', or GlobalMA for other losses"
         )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis, without overflow."""
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)

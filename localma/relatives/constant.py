@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
+from scipy.special import softmax
 
 from localma.averages.constant import _Constant
 from localma.checks import RandomState, check_whole, choose, resolve_seed
 from localma.engine import first_smallest
 from localma.losses.loss import LossLike
-from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, softmax, variances
+from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, variances
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
 

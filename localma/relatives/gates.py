@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import softmax
 from sklearn.model_selection import KFold
 
 from localma.checks import RandomState, choose, resolve_seed
 from localma.engine import first_smallest, one_thread
 from localma.losses.loss import LossLike
-from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood, softmax
+from localma.relatives.common import LEAST_VARIANCE, log_likelihood, losses_of_models, need_likelihood
 from localma.relatives.local import Local, linear_basis
 
 __all__ = ["HierarchicalStacking", "MixtureOfExperts"]
@@ -87,7 +88,7 @@ def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
         value = np.zeros(len(path))
         for train, test in KFold(min(5, len(y)), shuffle=True, random_state=resolve_seed(random_state)).split(basis):
             for i, (A, _) in enumerate(fit_path(basis[train], F[train], y[train], loss, objective, path)):
-                a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A), F[test])
+                a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A, 1), F[test])
                 value[i] += loss(y[test], a).sum()
         path = path[: int(first_smallest(value)) + 1]
     *_, (A, variance) = fit_path(basis, F, y, loss, objective, path)
@@ -173,7 +174,7 @@ class MixtureOfExperts(_Gate):
         return A
 
     def _rule_weights(self, Z):
-        return softmax(linear_basis(Z) @ self.rule_)
+        return softmax(linear_basis(Z) @ self.rule_, 1)
 
 
 class HierarchicalStacking(_Gate):
@@ -241,4 +242,4 @@ class HierarchicalStacking(_Gate):
 
     def _rule_weights(self, Z):
         A, medians = self.rule_
-        return softmax(self._basis(Z, medians) @ A)
+        return softmax(self._basis(Z, medians) @ A, 1)
