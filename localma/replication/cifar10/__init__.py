@@ -10,19 +10,19 @@ predictions belong to the image, not to its augmented copies; the samples of one
 first n images of one random order.
 """
 
-from localma.replication.cifar10.companies import KNOWS, OWN, Material, material, train_companies
+from localma.replication.cifar10.companies import material
 from localma.replication.cifar10.experiment import Photographs, run
 from localma.replication.cifar10.findings import beside_the_paper, verdicts
 from localma.replication.cifar10.methods import CONFIGURATION, fit_weights
 from localma.replication.cifar10.predictions import load_predictions
 from localma.replication.cifar10.tuning import Validation
+from localma.replication.digits.companies import KNOWS, OWN
 
 __all__ = [
     "CONFIGURATION",
     "EXPERIMENTS",
     "KNOWS",
     "OWN",
-    "Material",
     "Photographs",
     "Validation",
     "beside_the_paper",
@@ -30,7 +30,6 @@ __all__ = [
     "load_predictions",
     "material",
     "run",
-    "train_companies",
     "verdicts",
 ]
 

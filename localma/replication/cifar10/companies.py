@@ -14,12 +14,10 @@ from threadpoolctl import threadpool_limits
 
 from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
 from localma.replication.cifar10.networks import FAMILIES, choose_family, features
+from localma.replication.digits.companies import OWN
 from localma.replication.lab.cache import cached
 
-#: The classes of each company, numbered as in ``CLASSES``; the paper's, in its order.
-OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
-COMPANIES = tuple(OWN)
-KNOWS = np.array([[k in own for own in OWN.values()] for k in range(10)])
+COMPANIES = tuple(OWN)  # whose classes are numbered as in ``CLASSES``
 OTHERS = 50
 #: Choices of each company's ridge penalty (C of scikit-learn), by the log loss on a tenth of its own images.
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)

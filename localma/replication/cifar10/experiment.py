@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from localma.datasets.cifar10 import CLASSES
-from localma.replication.cifar10.companies import COMPANIES, KNOWS, OTHERS, Material, material
+from localma.replication.cifar10.companies import COMPANIES, OTHERS, Material, material
 from localma.replication.cifar10.methods import CONFIGURATION, cool, repetition, scores
 from localma.replication.cifar10.networks import FAMILIES
 from localma.replication.cifar10.predictions import stored
+from localma.replication.digits.companies import KNOWS
 from localma.replication.lab.experiment import Experiment, made_up, number_of
-from localma.replication.lab.parts import chunks, joined
-from localma.replication.lab.results import summarise
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import summarise, tidy
 
 SIZES = tuple(range(1000, 10_001, 1000))
 REPETITIONS, CHUNK = 50, 5
@@ -88,8 +89,7 @@ class Photographs(Experiment):
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
     def tables(self, found):
-        cells = self.cells(found)
-        results = {n: joined(found[key] for key, cell in cells.items() if cell[0] == n) for n in self.sizes}
+        results = {n: part for (n,), part in self.by_cell(found).items()}
         return {"": tabulate(results, self.material), "weights": tabulate_weights(results)}
 
     def predictions(self, found):
@@ -101,51 +101,35 @@ run = Photographs.run
 
 def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.DataFrame:
     """One row per size, method and metric; accuracies and gains in per cent of the test images."""
-    y, F = things.data.test_labels, things.F_test
-    rows = []
-
-    def add(n, method, metric, values):
-        rows.append({"n": n, "method": method, "metric": metric} | summarise(np.atleast_1d(np.asarray(values, float))))
-
-    singles = {f"company {c}": np.eye(4)[m] for m, c in enumerate(COMPANIES)} | {"EWMA": np.full(4, 0.25)}
-    fixed = {method: scores(w, F, y) for method, w in singles.items()}
-    for method, (accuracy, loss) in fixed.items():
-        add(0, method, "accuracy", accuracy)
-        add(0, method, "log loss", loss)
-    add(0, "EWMA", "accuracy, answers cooled", scores(singles["EWMA"], cool(F), y)[0])
-    for m, company in enumerate(COMPANIES):
-        right = F[:, m].argmax(-1) == y
-        home = KNOWS[y, m]
-        add(0, f"company {company}", "accuracy at home", 100 * right[home].mean())
-        add(0, f"company {company}", "accuracy abroad", 100 * right[~home].mean())
-        right = things.F[:, m].argmax(-1) == things.data.labels
-        add(
-            0,
-            f"company {company}",
-            "accuracy at home, training images",
-            100 * right[KNOWS[things.data.labels, m]].mean(),
-        )
-    add(0, "anybody", "accuracy", 100 * (F.argmax(-1) == y[:, None]).any(1).mean())
+    y, F, labels = things.data.test_labels, things.F_test, things.data.labels
+    equal = np.full(4, 0.25)
+    fixed = {}
+    for method, w in [*((f"company {c}", np.eye(4)[m]) for m, c in enumerate(COMPANIES)), ("EWMA", equal)]:
+        fixed[f"{method}.accuracy"], fixed[f"{method}.log loss"] = scores(w, F, y)
+    fixed["EWMA.accuracy, answers cooled"] = scores(equal, cool(F), y)[0]
+    for m, c in enumerate(COMPANIES):
+        right, home = F[:, m].argmax(-1) == y, KNOWS[y, m]
+        fixed[f"company {c}.accuracy at home"] = 100 * right[home].mean()
+        fixed[f"company {c}.accuracy abroad"] = 100 * right[~home].mean()
+        right = things.F[:, m].argmax(-1) == labels
+        fixed[f"company {c}.accuracy at home, training images"] = 100 * right[KNOWS[labels, m]].mean()
+    fixed["anybody.accuracy"] = 100 * (F.argmax(-1) == y[:, None]).any(1).mean()
+    rows = tidy({"n": 0}, fixed)
+    accuracy = {n: {method: cell[method][:, 0] for method in ("LocalMA", "GW")} for n, cell in results.items()}
     for n, cell in results.items():
-        for method in ("LocalMA", "GW"):
-            add(n, method, "accuracy", cell[method][:, 0])
-            add(n, method, "log loss", cell[method][:, 1])
-            add(n, method, "accuracy, answers cooled", cell[f"{method} cooled"][:, 0])
-        add(n, "LocalMA", "gain over GW", cell["LocalMA"][:, 0] - cell["GW"][:, 0])
-        add(n, "LocalMA", "gain over EWMA", cell["LocalMA"][:, 0] - fixed["EWMA"][0])
-        add(n, "LocalMA", "weight on companies that know", cell["routed"])
-        for m, company in enumerate(COMPANIES):
-            add(n, "GW", f"weight of {company}", cell["constant"][:, m])
+        found = {}
+        for method, values in accuracy[n].items():
+            found[f"{method}.accuracy"], found[f"{method}.log loss"] = values, cell[method][:, 1]
+            found[f"{method}.accuracy, answers cooled"] = cell[f"{method} cooled"][:, 0]
+        found["LocalMA.gain over GW"] = accuracy[n]["LocalMA"] - accuracy[n]["GW"]
+        found["LocalMA.gain over EWMA"] = accuracy[n]["LocalMA"] - fixed["EWMA.accuracy"]
+        found["LocalMA.weight on companies that know"] = cell["routed"]
+        rows += tidy({"n": n}, found | {f"GW.weight of {c}": cell["constant"][:, m] for m, c in enumerate(COMPANIES)})
     # changes with n, sample by sample: the samples of one repetition are nested
     first, last = min(results), max(results)
     if first < last:
-        for method in ("LocalMA", "GW"):
-            add(
-                0,
-                method,
-                f"accuracy, n = {last} against {first}",
-                results[last][method][:, 0] - results[first][method][:, 0],
-            )
+        change = {m: accuracy[last][m] - accuracy[first][m] for m in accuracy[last]}
+        rows += tidy({"n": 0}, {f"{m}.accuracy, n = {last} against {first}": v for m, v in change.items()})
     return pd.DataFrame(rows)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from localma.averages import LocalMA
 from localma.engine import Training, global_weights, one_thread
 from localma.losses import LOSSES
-from localma.replication.cifar10.companies import KNOWS, Material
+from localma.replication.cifar10.companies import Material
 from localma.replication.cifar10.networks import weight_network
+from localma.replication.digits.companies import KNOWS
 
 TEMPERATURE = 2.0  #: of the companies' answers where a row of the table says that they were cooled
 #: LocalMA in every cell; steps and penalty are what the rule of :mod:`localma.replication.cifar10.tuning` picked.

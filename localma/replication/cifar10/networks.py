@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from localma.checks import choose
 from localma.datasets.find import Source, find
 from localma.replication.lab.cache import cached
 
@@ -71,34 +72,30 @@ def available(family: str) -> str:
     >>> isinstance(available("torchvision"), str)
     True
     """
-    if family not in FAMILIES:
-        raise ValueError(f"family = {family!r} is not known; choose from {', '.join(FAMILIES)}")
-    if family == "torchvision":
+    choose("family", family, FAMILIES)
+    if family == "tflite":
         try:
-            from torchvision.models import get_model_weights
+            import ai_edge_litert.interpreter  # noqa: F401
+
+            for name in TFLITE:
+                find(_source(name))
         except ImportError:
-            return "torchvision is not installed: pip install torchvision, of the build of your torch"
-        except RuntimeError as error:  # its compiled part is looked for on import
-            return f"torchvision does not go with this torch ({error}): install the two together, of one build"
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
-        missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
-        from_where = " ".join(address[name] for name in missing)
-        return (
-            f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}"
-            if missing
-            else ""
-        )
+            return "ai-edge-litert is not installed: pip install 'localma[models]'"
+        except (FileNotFoundError, ValueError) as error:
+            return str(error)
+        return ""
     try:
-        import ai_edge_litert.interpreter  # noqa: F401
+        from torchvision.models import get_model_weights
     except ImportError:
-        return "ai-edge-litert is not installed: pip install 'localma[models]'"
-    try:
-        for name in TFLITE:
-            find(_source(name))
-    except (FileNotFoundError, ValueError) as error:
-        return str(error)
-    return ""
+        return "torchvision is not installed: pip install torchvision, of the build of your torch"
+    except RuntimeError as error:  # its compiled part is looked for on import
+        return f"torchvision does not go with this torch ({error}): install the two together, of one build"
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
+    missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
+    from_where = " ".join(address[name] for name in missing)
+    words = f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}"
+    return words if missing else ""
 
 
 def choose_family() -> str:
@@ -183,12 +180,9 @@ def features(name: str, images: np.ndarray, *, progress: bool = True) -> np.ndar
     -------
     array of shape (n, d), float16
     """
-    family = next((f for f, names in FAMILIES.items() if name in names), None)
-    if family is None:
-        known = ", ".join(n for names in FAMILIES.values() for n in names)
-        raise ValueError(f"name = {name!r} is no network; choose from {known}")
-    network = TFLITE[name][2] if family == "tflite" else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
-    load = cache(_tflite if family == "tflite" else _torchvision)  # when it is wanted
+    choose("name", name, TFLITE | TORCHVISION)
+    network = TFLITE[name][2] if name in TFLITE else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
+    load = cache(_tflite if name in TFLITE else _torchvision)  # when it is wanted
 
     def embed(rows):
         one, size = load(name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 
+from localma.checks import choose
 from localma.replication.cifar10.companies import Material
+from localma.replication.lab.results import load_arrays
 
 
 def stored(things: Material) -> dict[str, np.ndarray]:
@@ -45,12 +45,8 @@ def load_predictions(part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     >>> cifar10.load_predictions("train")[0].shape
     (50000, 4, 10)
     """
-    if part not in ("test", "train"):
-        raise ValueError(f'part must be "test" or "train", but is {part!r}')
+    choose("part", part, ("test", "train"))
     end = "_train" * (part == "train")
-    with (
-        (files("localma.replication") / "results" / "cifar10-predictions.npz").open("rb") as file,
-        np.load(file) as arrays,
-    ):
-        F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
+    arrays = load_arrays("cifar10")
+    F, y = arrays[f"F{end}"].astype(float), arrays[f"y{end}"].astype(int)
     return F / F.sum(-1, keepdims=True), y

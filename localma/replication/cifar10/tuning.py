@@ -65,13 +65,8 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     else:
         [X] = companies.seen(family, data.images)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
-    data = replace(
-        data,
-        images=data.images[rest],
-        labels=data.labels[rest],
-        test_images=data.images[held],
-        test_labels=data.labels[held],
-    )
+    images = {"images": data.images[rest], "test_images": data.images[held]}
+    data = replace(data, **images, labels=data.labels[rest], test_labels=data.labels[held])
     return Material(data, family, F, F_held, C)
 
 
@@ -120,12 +115,10 @@ class Validation(Experiment):
         mine = np.random.default_rng([self.seed, 4, r]).permutation(len(data.labels))[:n]
         images, labels, F = data.images[mine], data.labels[mine], F[mine]
         held = data.test_images.astype(np.float32)
+        candidates = [FIXED | {"steps": steps, "penalty": penalty} for steps, penalty in GRID]
         with one_thread():
-            weights = []
-            for steps, penalty in GRID:
-                settings = FIXED | {"steps": steps, "penalty": penalty}
-                average = fit_weights(images, labels, F, seed=1000 + self.seed + r, configuration=settings)
-                weights.append(average.weights(held))
+            how = {"seed": 1000 + self.seed + r}
+            weights = [fit_weights(images, labels, F, configuration=one, **how).weights(held) for one in candidates]
             weights += [global_weights(F, labels, LOSSES["cross_entropy"]), np.full(4, 0.25)]
             return {"scores": np.array([scores(w, self.material.F_test, data.test_labels) for w in weights])}
 
@@ -146,7 +139,7 @@ class Validation(Experiment):
 run = Validation.run
 
 
-def winner(table: pd.DataFrame) -> dict[str, float]:
+def choose(table: pd.DataFrame) -> dict[str, float]:
     """The candidate that the rule picks from the table of :class:`Validation`."""
     best = table[table["method"] == "LocalMA"].sort_values(["accuracy", "log_loss"], ascending=[False, True]).iloc[0]
     return {"steps": int(best["steps"]), "penalty": float(best["penalty"])}

@@ -15,7 +15,6 @@ that nobody stands on two sides.
 from localma.replication.counts.companies import (
     COVARIATES,
     INSURERS,
-    Draw,
     clientele,
     fit_forest,
     fit_glm,
@@ -36,7 +35,6 @@ __all__ = [
     "INSURERS",
     "METHODS",
     "Counts",
-    "Draw",
     "clientele",
     "deviance",
     "fit_forest",

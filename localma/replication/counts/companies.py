@@ -14,7 +14,8 @@ from sklearn.ensemble import RandomForestRegressor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from localma.replication.lab.sample import stacked
+from localma.checks import choose
+from localma.replication.lab.sample import Sample, stacked
 
 COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
 #: What never changes over a person's years in the table.
@@ -82,8 +83,8 @@ def persons(X: np.ndarray) -> np.ndarray:
 
 
 def clientele(X: np.ndarray) -> np.ndarray:
-    """Whose customer each row was: number of the insurer in the order of ``INSURERS``, (N,)."""
-    at = dict(zip(COVARIATES, X.T, strict=True))
+    """Whose customer each row (..., 9) was: number of the insurer in the order of ``INSURERS``, (...)."""
+    at = dict(zip(COVARIATES, np.moveaxis(X, -1, 0), strict=True))
     share = np.exp(at["lncoins"]) - 1  # in per cent
     contract = np.select([at["idp"] == 1, share < 1, share < 40], [1, 0, 2], 3)
     healthy = (at["physlm"] < 0.5) & (at["hlthf"] == 0) & (at["hlthp"] == 0)
@@ -140,23 +141,7 @@ def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | Non
     return found
 
 
-class Draw(NamedTuple):
-    """One repetition: a sample to learn from, a test, and what the five frozen models predict for both. R repetitions
-    have an axis in front.
-    """
-
-    X: np.ndarray  #: (n, 9)
-    y: np.ndarray  #: (n,), visits
-    F: np.ndarray  #: (n, 5), expected visits by each insurer's model
-    X_test: np.ndarray  #: (6000, 9)
-    y_test: np.ndarray
-    F_test: np.ndarray
-    home_test: np.ndarray  #: (6000,), whose customer each row of the test was
-    person_test: np.ndarray  #: (6000,), number of the person
-    person: np.ndarray  #: (n,), the same for the sample
-
-
-def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = None, by: str = "person") -> Draw:
+def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = None, by: str = "person") -> Sample:
     """One repetition: cut the table, fit the insurers' models to their part, draw n customer-years to learn from.
 
     Parameters
@@ -172,7 +157,9 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
 
     Returns
     -------
-    Draw
+    Sample
+        X (n, 9), visits y (n,), F (n, 5), the expected visits by each insurer's model, a test of 6,000 customer-years,
+        and the persons' numbers as groups.
 
     Examples
     --------
@@ -184,8 +171,7 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
     """
     if not 1 <= n <= PARTS[1]:
         raise ValueError(f"n must lie between 1 and {PARTS[1]}, but is {n}")
-    if by not in ("person", "row"):
-        raise ValueError(f"by must be 'person' or 'row', but is {by!r}")
+    choose("by", by, ("person", "row"))
     X, y = load()
     who = persons(X)
     unit = who if by == "person" else np.arange(len(y))
@@ -202,7 +188,7 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
     with threadpool_limits(1):
         models = insurers(X[first], y[first], int(rng.integers(2**31 - len(INSURERS))), kinds)
         F, F_test = (np.stack([model.predict(X[rows]) for _, model in models], 1) for rows in (pool, test))
-    return Draw(X[pool], y[pool], F, X[test], y[test], F_test, clientele(X[test]), who[test], who[pool])
+    return Sample(X[pool], y[pool], F, X[test], y[test], F_test, who[pool], who[test])
 
 
 def generator(repetition: int, seed: int = 0) -> np.random.Generator:
@@ -210,8 +196,8 @@ def generator(repetition: int, seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(repetition,)))
 
 
-def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], **more) -> Draw:
-    """Several repetitions, stacked: every array of :class:`Draw` with an axis of repetitions in front.
+def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], **more) -> Sample:
+    """Several repetitions, stacked: every array with an axis of repetitions in front.
 
     Parameters
     ----------
@@ -222,7 +208,5 @@ def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], *
         As in :func:`sample`.
     """
     which = range(repetitions) if isinstance(repetitions, int) else repetitions
-    draws = [
-        sample(n, generator(r, seed), **more) for r in tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)
-    ]
-    return stacked(draws)
+    bar = tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)
+    return stacked(sample(n, generator(r, seed), **more) for r in bar)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 
-from localma.engine import MULTIPLES, Training, fit_local_stack, fit_stack
+from localma.engine import MULTIPLES, Training, fit_local_stack
 from localma.engine.shrinkage import MEMBERS, member_seeds
-from localma.engine.simplex import soften
 from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
-from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, Draw, repeat
-from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict, tensors
+from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, clientele, repeat
+from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict
 from localma.replication.counts.tuning import try_factors
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
-from localma.replication.lab.results import summarise
+from localma.replication.lab.results import summarise, tidy
+from localma.replication.lab.sample import Sample, fit_shrunk, tensors
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``)
 #: or over persons.
@@ -30,10 +30,19 @@ FOLD_SIZES = SIZES[::2]
 FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 8, 2, 2
 
 
-def _shares(data: Draw) -> np.ndarray:
-    """Averages over all of the test, and over each insurer's customers in it: (R, 6, 6000)."""
-    groups = np.stack([np.ones_like(data.home_test, float), *(data.home_test == m for m in range(len(INSURERS)))], 1)
-    return groups / groups.sum(2, keepdims=True)
+def _means(data: Sample):
+    """A function that averages values (R, 6000, ...) over all of the test, and over each insurer's customers in it, to
+    (R, 6, ...).
+    """
+    home = clientele(data.X_test)
+    groups = np.stack([np.ones_like(home, float), *(home == m for m in range(len(INSURERS)))], 1)
+    return partial(np.einsum, "rgn,rn...->rg...", groups / groups.sum(2, keepdims=True))
+
+
+def _judge(mean, predictions: dict[str, np.ndarray], y: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """``METHOD.deviance.n`` and ``METHOD.balance.n`` of predictions (R, 6000)."""
+    found = {f"{method}.deviance.{n}": mean(deviance(y, a)) for method, a in predictions.items()}
+    return found | {f"{method}.balance.{n}": mean(a) / mean(y) for method, a in predictions.items()}
 
 
 def replicate(
@@ -45,18 +54,11 @@ def replicate(
     weights, and ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
     """
     data = repeat(repetitions, seed=seed)
-    share = _shares(data)
-
-    def mean(a):
-        return np.einsum("rgn,rn->rg", share, a)
-
+    mean = _means(data)
     found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
     for n in sizes:
         predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
-        for method, a in predictions.items():
-            found[f"{method}.deviance.{n}"] = mean(deviance(data.y_test, a))
-            found[f"{method}.balance.{n}"] = mean(a) / mean(data.y_test)
-        found[f"weights.{n}"] = np.einsum("rgn,rnm->rgm", share, weights)
+        found |= _judge(mean, predictions, data.y_test, n) | {f"weights.{n}": mean(weights)}
     return found
 
 
@@ -69,46 +71,33 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     """
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
-    R, share = len(seeds), _shares(data)
+    R, mean = len(seeds), _means(data)
     found = {}
     for n in sizes:
-        sample, X_test = tensors(data, n), torch.as_tensor(data.X_test, dtype=torch.float32)
+        *sample, X_test = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), data.X_test)
         rows = fit_local_stack(*sample, loss, seeds=seeds)
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together
         seen = [subset(n, s) for s in seeds]
         together = [
-            cross_validate_persons(*(a[r, i] for a in sample), data.person[r, i], s)
+            cross_validate_persons(*(a[r, i] for a in sample), data.groups[r, i], s)
             for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
         ]
         judged = slice(len(SMALLER), None)  # smaller penalties are tried in some repetitions only
         difference = np.concatenate([cv.difference[:, judged] for cv in together])
         choice = np.concatenate([cv.chosen for cv in together])
-        everyone = np.arange(R)
         shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)
+
+        def fit(seeds, penalties, sample=sample, gw=rows.global_weights, X_test=X_test, data=data):
+            """Predictions (R, k, 6000) of k networks for each sample, whose seeds and penalties are (R, k)."""
+            which, many = np.arange(R).repeat(len(seeds[0])), {"seeds": np.ravel(seeds), "penalties": penalties.ravel()}
+            weights = fit_shrunk(sample, loss, gw, rows=which, **many).weights(X_test[which]).double().numpy()
+            return (weights * data.F_test[which]).sum(-1).reshape(*penalties.shape, -1)
+
         # every penalty on the whole sample: one network each for the truth, five for those that were chosen
-        L, start = len(MULTIPLES), torch.as_tensor(soften(rows.global_weights), dtype=torch.float32)
-
-        def fit(which, seeds, penalties, sample=sample, start=start, X_test=X_test, data=data):
-            stack = fit_stack(
-                *(a[which] for a in sample),
-                loss,
-                seeds=seeds,
-                penalties=torch.as_tensor(penalties, dtype=torch.float32),
-                start=start[which],
-                training=Training().resolve(sample[0].shape[1], shrunk=True),
-            )
-            return (stack.weights(X_test[which]).double().numpy() * data.F_test[which]).sum(-1)
-
-        each = everyone.repeat(L)
-        truth = fit(each, np.repeat(seeds, L), np.tile(shrinkage[judged][:-1], R)).reshape(R, L, -1)
-        members = everyone.repeat(MEMBERS)
-        finite = np.minimum(shrinkage[choice], shrinkage[-2])
-        average = (
-            fit(members, np.concatenate([member_seeds(s, MEMBERS) for s in seeds]), finite[members])
-            .reshape(R, MEMBERS, -1)
-            .mean(1)
-        )
+        L, finite = len(MULTIPLES), np.minimum(shrinkage[choice], shrinkage[-2])
+        truth = fit(np.repeat(seeds, L).reshape(R, L), np.tile(shrinkage[judged][:-1], (R, 1)))
+        average = fit([member_seeds(s, MEMBERS) for s in seeds], finite[:, None].repeat(MEMBERS, 1)).mean(1)
         predictions = {
             "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
             "CV persons": np.where(np.isinf(shrinkage[choice])[:, None], gw, average),
@@ -118,11 +107,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         found[f"test.{n}"] = np.column_stack(
             [deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)]
         )
-        for method, a in predictions.items():
-            found[f"{method}.deviance.{n}"] = np.einsum("rgn,rn->rg", share, deviance(data.y_test, a))
-            found[f"{method}.balance.{n}"] = np.einsum("rgn,rn->rg", share, a) / np.einsum(
-                "rgn,rn->rg", share, data.y_test
-            )
+        found |= _judge(mean, predictions, data.y_test, n)
     return found
 
 
@@ -130,34 +115,29 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
     """The tidy table of :func:`run` from all repetitions' arrays."""
     rows = []
     for g, group in enumerate(["all", *INSURERS]):
-        head = {"customers": group}
-        for name in INSURERS:
-            rows.append(
-                head | {"n": 0, "method": name, "metric": "deviance"} | summarise(found[f"{name}.deviance"][:, g])
-            )
+        alone = {f"{name}.deviance": found[f"{name}.deviance"][:, g] for name in INSURERS}
+        rows += tidy({"customers": group, "n": 0}, alone)
         for n in sizes:
+            value = {}
             for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
-                value = {metric: found[f"{method}.{metric}.{n}"][:, g] for metric in ("deviance", "balance")}
-                # the first repetitions, where a method has fewer
-                value["lead"] = value["deviance"] - found[f"LocalMA.deviance.{n}"][: len(value["deviance"]), g]
-                for metric, values in value.items():
-                    if (method, metric) != ("LocalMA", "lead"):
-                        rows.append(head | {"n": n, "method": method, "metric": metric} | summarise(values))
-            for m, name in enumerate(INSURERS):
-                rows.append(
-                    head | {"n": n, "method": name, "metric": "weight"} | summarise(found[f"weights.{n}"][:, g, m])
-                )
+                for metric in ("deviance", "balance"):
+                    value[f"{method}.{metric}"] = found[f"{method}.{metric}.{n}"][:, g]
+                if method != "LocalMA":
+                    own = value[f"{method}.deviance"]  # of the first repetitions, where a method has fewer
+                    value[f"{method}.lead"] = own - value["LocalMA.deviance"][: len(own)]
+            value |= {f"{name}.weight": found[f"weights.{n}"][:, g, m] for m, name in enumerate(INSURERS)}
+            rows += tidy({"customers": group, "n": n}, value)
     return pd.DataFrame(rows)
 
 
 def tabulate_folds(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame:
     """The tidy table of what each judge says of each penalty, from :func:`compare_folds`."""
-    rows = []
-    for n in sizes:
-        for judge in ("rows", "persons", "test"):
-            for factor, values in zip((*MULTIPLES, np.inf), found[f"{judge}.{n}"].T, strict=True):
-                rows.append({"n": n, "judge": judge, "factor": factor, "metric": "excess"} | summarise(values))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"n": n, "judge": judge, "factor": factor, "metric": "excess"} | summarise(values)
+        for n in sizes
+        for judge in ("rows", "persons", "test")
+        for factor, values in zip((*MULTIPLES, np.inf), found[f"{judge}.{n}"].T, strict=True)
+    )
 
 
 @dataclass(kw_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
+
+from localma.replication.lab.verdicts import better
 
 
 def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
@@ -28,10 +29,5 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     ['n', 'method', 'lead', 'mcse', 'verdict']
     """
     lead = table.query("customers == 'all' and metric == 'lead'")
-    word = np.select(
-        [lead["mean"] > z * lead["mcse"], lead["mean"] < -z * lead["mcse"]],
-        ["LocalMA better", "LocalMA worse"],
-        "cannot tell",
-    )
-    found = lead.assign(lead=lead["mean"], verdict=word)[["n", "method", "lead", "mcse", "verdict"]]
-    return found.reset_index(drop=True)
+    found = lead.assign(lead=lead["mean"], verdict=better(lead["mean"], lead["mcse"], z))
+    return found[["n", "method", "lead", "mcse", "verdict"]].reset_index(drop=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -29,7 +28,8 @@ from localma.engine import (
 )
 from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
-from localma.replication.counts.companies import Draw, fit_forest
+from localma.replication.counts.companies import clientele, fit_forest
+from localma.replication.lab.sample import Sample, tensors
 
 METHODS = (
     "LocalMA",
@@ -67,13 +67,13 @@ def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> Di
     return DirectModel(network, loss="poisson", training=options, progress=False, random_state=seed).fit(X, y)
 
 
-def local_weights(data: Draw, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
+def local_weights(data: Sample, n: int, seeds: Sequence[int], factor: float, X_new: np.ndarray) -> np.ndarray:
     """Weights (R, ..., 5) of LocalMA at ``X_new`` (R, ..., 9), learned from the first n, with ``factor`` times the
     package's own penalty.
     """
     options = Training(penalty=factor * automatic_penalty(n))
-    fit = fit_stack(*tensors(data, n), LOSSES["poisson"], seeds=seeds, training=options)
-    return fit.weights(torch.as_tensor(X_new, dtype=torch.float32)).double().numpy()
+    *sample, new = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), X_new)
+    return fit_stack(*sample, LOSSES["poisson"], seeds=seeds, training=options).weights(new).double().numpy()
 
 
 def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -83,14 +83,14 @@ def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
 
 
 def predict(
-    data: Draw, n: int, seeds: Sequence[int], factors: dict[str, float]
+    data: Sample, n: int, seeds: Sequence[int], factors: dict[str, float]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What every method predicts for the test after learning from the first n customer-years; the weight networks are
     one stack.
 
     Parameters
     ----------
-    data : Draw
+    data : Sample
         Of R repetitions, from :func:`repeat`.
     n : int
     seeds : sequence of int, length R
@@ -113,23 +113,18 @@ def predict(
         "GW": (global_weights(F, y, LOSSES["poisson"])[:, None] * data.F_test).sum(-1),
         "EWMA": data.F_test.mean(-1),
         "BestModel": data.F_test[np.arange(len(y)), :, best],
-        "OwnInsurer": np.take_along_axis(data.F_test, data.home_test[..., None], -1)[..., 0],
+        "OwnInsurer": np.take_along_axis(data.F_test, clientele(data.X_test)[..., None], -1)[..., 0],
         "OnePrice": np.broadcast_to(y.mean(1)[:, None], data.y_test.shape),
     }
     direct: dict[str, list] = {"DirectGLM": [], "DirectForest": [], "DirectModel": []}
     with threadpool_limits(1):
         for r, seed in enumerate(seeds):
-            direct["DirectGLM"].append(direct_glm(X[r], y[r], data.person[r, :n]).predict(data.X_test[r]))
+            direct["DirectGLM"].append(direct_glm(X[r], y[r], data.groups[r, :n]).predict(data.X_test[r]))
             direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
             direct["DirectModel"].append(
                 direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r])
             )
     return found | {name: np.stack(a) for name, a in direct.items()}, weights
-
-
-def tensors(data: Draw, n: int):
-    """X, F, y of the first n, as the networks take them."""
-    return tuple(torch.as_tensor(a[:, :n], dtype=torch.float32) for a in (data.X, data.F, data.y))
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:

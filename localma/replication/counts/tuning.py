@@ -35,7 +35,7 @@ def tune(pilots: int = 10, *, sizes: Sequence[int] = SIZES[:4], seed: int = 0) -
     data = repeat(which, seed=seed)
     rows = []
     for n in sizes:
-        strangers = [~np.isin(p, p[:n]) for p in data.person]
+        strangers = [~np.isin(p, p[:n]) for p in data.groups]
         gw = global_weights(data.F[:, :n], data.y[:, :n], LOSSES["poisson"])
 
         def excess(a, strangers=strangers, gw=gw):

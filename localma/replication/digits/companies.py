@@ -12,6 +12,8 @@ from localma.replication.lab.sample import Sample, stacked
 
 #: The classes of each company, as in the paper: four each, the neighbours share two.
 OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9)}
+#: Whether each class (row) is one of each company's (column).
+KNOWS = np.array([[k in own for own in OWN.values()] for k in range(10)])
 
 
 def split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
+
+from localma.replication.lab.verdicts import better
 
 
 def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
@@ -26,5 +27,4 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     gain = wide.rsub(wide["LocalMA"], axis=0).drop(columns="LocalMA")
     groups = gain.groupby("n")
     mean, error = groups.mean().stack(), (groups.std() / groups.count() ** 0.5).stack()
-    word = np.select([mean > z * error, mean < -z * error], ["LocalMA better", "LocalMA worse"], "cannot tell")
-    return pd.DataFrame({"difference": mean, "mcse": error, "verdict": word})
+    return pd.DataFrame({"difference": mean, "mcse": error, "verdict": better(mean, error, z)})

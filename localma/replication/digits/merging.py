@@ -9,7 +9,6 @@ of all repetitions are trained as one stack.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from localma.engine import fit_stack, global_weights, one_thread
 from localma.losses import LOSSES
-from localma.replication.digits.companies import OWN, split
+from localma.replication.digits.companies import KNOWS, split
+from localma.replication.lab.results import load_paper
 
 HIDDEN = 32
 LEARNING_RATE = 0.01
@@ -93,11 +93,9 @@ def load_task(repetitions: int = 20, *, seed: int = 0, others: int = 1) -> Task:
         index = np.stack(part)
         arrays += [torch.as_tensor(X[index] / 16, dtype=torch.float32), torch.as_tensor(y[index])]
     labels = arrays[1]
-    own = torch.zeros(len(OWN), 10, dtype=torch.bool)
-    for m, classes in enumerate(OWN.values()):
-        own[m, list(classes)] = True
     occurrence = torch.nn.functional.one_hot(labels, 10).cumsum(1).gather(2, labels[..., None])[..., 0]
-    seen = own[:, labels].transpose(0, 1) | (occurrence <= others).unsqueeze(1)
+    own = torch.as_tensor(KNOWS)[labels].movedim(-1, 1)
+    seen = own | (occurrence <= others).unsqueeze(1)
     return Task(*arrays, seen.float())
 
 
@@ -364,5 +362,4 @@ def neighbours() -> pd.DataFrame:
     >>> neighbours().set_index("name").loc["LocalMA", ["combines", "local", "access"]].tolist()
     ['predictions', 'yes', 'calls']
     """
-    with (files("localma.replication") / "paper" / "neighbours.csv").open() as file:
-        return pd.read_csv(file)
+    return load_paper("neighbours.csv")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from localma.engine import fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.lab.sample import Sample
+from localma.replication.lab.sample import Sample, tensors
 
 #: Sizes of the sample from which weights (or a direct model) are learned.
 SIZES = (25, 50, 100, 200, 400, 600)
@@ -46,9 +45,8 @@ def compare_methods(data: Sample, sizes=SIZES, *, seed: int = 0) -> tuple[pd.Dat
     weights, records = {}, []
     for n in tqdm(sizes, desc="methods", unit="size", delay=5, leave=False):
         X, y, F = data.X[:, :n], data.y[:, :n], data.F[:, :n]
-        tensors = (torch.as_tensor(a, dtype=torch.float32) for a in (X, F, y))
-        fit = fit_stack(*tensors, loss, seeds=range(seed, seed + R))
-        weights[n] = fit.weights(torch.as_tensor(data.X_test, dtype=torch.float32)).numpy()
+        fit = fit_stack(*tensors(X, F, y), loss, seeds=range(seed, seed + R))
+        weights[n] = fit.weights(*tensors(data.X_test)).numpy()
         constant = global_weights(F, y, loss)
         best = np.stack(
             [loss(y.ravel(), F[:, :, m].reshape(-1, 10)).reshape(R, n).mean(1) for m in range(4)], 1

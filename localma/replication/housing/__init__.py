@@ -7,32 +7,18 @@ contain neither district nor coordinates, so the weight network does not see whe
 ``coordinates`` it sees nothing else.
 """
 
-from localma.replication.housing.companies import (
-    HALVED,
-    LEAST,
-    WIDTH,
-    City,
-    Split,
-    forests,
-    networks,
-    prepare,
-    split,
-    table4,
-)
+from localma.replication.housing.companies import City, Split, prepare, split, table4
 from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
-from localma.replication.housing.methods import METHODS, ask_more, evaluate, replicate
+from localma.replication.housing.methods import METHODS, ask_more
 from localma.replication.housing.predictions import Predictions, load_predictions
 from localma.replication.housing.tuning import GRID, RentsTuning, choose, tune
 
 __all__ = [
     "EXPERIMENTS",
     "GRID",
-    "HALVED",
-    "LEAST",
     "METHODS",
     "RHOS",
-    "WIDTH",
     "City",
     "Predictions",
     "Rents",
@@ -40,12 +26,8 @@ __all__ = [
     "Split",
     "ask_more",
     "choose",
-    "evaluate",
-    "forests",
     "load_predictions",
-    "networks",
     "prepare",
-    "replicate",
     "run",
     "split",
     "table4",

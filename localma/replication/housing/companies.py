@@ -10,16 +10,18 @@ paper's own rents those above the 99th percentile of its three cities together a
 from __future__ import annotations
 
 import zlib
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.ensemble import RandomForestRegressor
+from torch.nn.utils.rnn import pad_sequence
 
 from localma.datasets.housing import TABLES, Housing, load_housing
 from localma.engine import Mlp, Training, fit_direct_stack
+from localma.replication.lab.results import load_paper
+from localma.replication.lab.sample import tensors
 
 #: Districts of which half of D2 is removed.
 HALVED = {"Beijing": ("Haidian", "Chaoyang"), "Shanghai": ("Pudong", "Minhang")}
@@ -31,25 +33,20 @@ WIDTH = 32
 DIRECT = tuple(
     {"learning_rate": rate, "steps": steps} for rate, steps in ((0.03, 100), (0.1, 100), (0.01, 300), (0.03, 300))
 )
+
+
+def settings_of(models: dict, weights: dict) -> dict[str, dict]:
+    """Of one table: the districts' networks and the direct one, which are of one class, share theirs."""
+    return {"PTM": models, "DirectModel": models, "LocalMA": weights}
+
+
 #: Of each table, chosen by :mod:`localma.replication.housing.tuning`: learning rate and steps of the districts'
 #: networks and of the direct one; learning rate and penalty of the weight network, the latter at n = 100, from where it
 #: falls with the power 3/4 of n, the package's rule.
 CONFIGURATION = {
-    "lianjia2023": {
-        "PTM": {"learning_rate": 0.03, "steps": 100},
-        "DirectModel": {"learning_rate": 0.03, "steps": 100},
-        "LocalMA": {"learning_rate": 0.3, "penalty": 0.1},
-    },
-    "lianjia2019": {
-        "PTM": {"learning_rate": 0.03, "steps": 100},
-        "DirectModel": {"learning_rate": 0.03, "steps": 100},
-        "LocalMA": {"learning_rate": 0.1, "penalty": 0.1},
-    },
-    "coordinates": {
-        "PTM": {"learning_rate": 0.03, "steps": 300},
-        "DirectModel": {"learning_rate": 0.03, "steps": 300},
-        "LocalMA": {"learning_rate": 0.1, "penalty": 0.0001},
-    },
+    "lianjia2023": settings_of({"learning_rate": 0.03, "steps": 100}, {"learning_rate": 0.3, "penalty": 0.1}),
+    "lianjia2019": settings_of({"learning_rate": 0.03, "steps": 100}, {"learning_rate": 0.1, "penalty": 0.1}),
+    "coordinates": settings_of({"learning_rate": 0.03, "steps": 300}, {"learning_rate": 0.1, "penalty": 0.0001}),
 }
 #: A table without pilots, such as the paper's own or made-up rents, takes the settings of the one that comes closest to
 #: the paper's.
@@ -87,11 +84,15 @@ class Split(NamedTuple):
     train: np.ndarray
     test: np.ndarray
 
+    @property
+    def second(self) -> np.ndarray:
+        """D2, the sample first."""
+        return np.concatenate([self.train, self.test])
+
 
 def table4() -> pd.DataFrame:
     """The paper's Table 4: flats of each district."""
-    with (files("localma.replication") / "paper" / "table4_district_counts.csv").open() as file:
-        return pd.read_csv(file)
+    return load_paper("table4_district_counts.csv")
 
 
 def prepare(data: Housing, city: str) -> City:
@@ -114,15 +115,10 @@ def prepare(data: Housing, city: str) -> City:
     ceiling = data.ceiling if data.table in ("coordinates", "paper") else np.quantile(flats.rent, 0.99)
     flats = flats.rows((flats.rent <= ceiling) & (flats.district != ""))
     names, counts = np.unique(flats.district, return_counts=True)
+    sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= LEAST}
     if data.table == "lianjia2023":
         paper = table4().query("city == @city").set_index("district")["n"]
-        sizes = {
-            str(name): int(min(count, paper[name]))
-            for name, count in zip(names, counts, strict=True)
-            if name in paper.index and count >= LEAST
-        }
-    else:
-        sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= LEAST}
+        sizes = {name: min(count, int(paper[name])) for name, count in sizes.items() if name in paper.index}
     missing = [name for name in HALVED[city] if name not in sizes]
     if missing:
         raise ValueError(
@@ -163,39 +159,35 @@ def split(city: City, rho: float, repetition: int, *, seed: int = 0) -> Split:
     return Split(first, second[: len(second) // 2], second[len(second) // 2 : 2 * (len(second) // 2)])
 
 
-def seeds_of(city: City, repetitions: range, seed: int, count: int) -> np.ndarray:
-    """Seeds of networks or forests, (repetitions, count)."""
+def seeds_of(city: City, repetitions: range, seed: int) -> np.ndarray:
+    """Seeds (R, M + 2) of networks or forests: the districts' models, a direct one, the weight network."""
+    count = len(city.districts) + 2
     return np.stack([_sequence(city, r, seed).spawn(1)[0].generate_state(count) for r in repetitions])
 
 
-def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: dict | None = None, device: str = "cpu"):
-    """A network of each district and repetition, all trained as one stack, and what they predict.
-
-    Parameters
-    ----------
-    city : City
-    splits : list of R Split
-    seeds : array of shape (R, M)
-    settings : dict, optional
-        Of ``localma.engine.Training``; default those of the city's table.
-
-    Returns
-    -------
-    Tensor of shape (R, n, M)
-        Predictions for the flats of D2, those to learn from first.
+def draw(city: City, rho: float, repetitions: range, *, seed: int = 0, device: str = "cpu"):
+    """Of R repetitions the splits, the seeds (R, M + 2), the rows of D2 (R, n), those to learn from first, how many
+    these are, and X and y of these rows.
     """
-    R, M, d = len(splits), len(city.districts), city.X.shape[1]
+    splits = [split(city, rho, r, seed=seed) for r in repetitions]
+    rows = np.stack([s.second for s in splits])
+    sample = tensors(city.X[rows], city.y[rows], device=device)
+    return splits, seeds_of(city, repetitions, seed), rows, len(splits[0].train), *sample
+
+
+def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: dict | None = None, device: str = "cpu"):
+    """A network of each district and repetition, all trained as one stack with ``settings`` (default the table's): what
+    they predict for the flats of D2, (R, n, M), those to learn from first.
+    """
+    R, M = len(splits), len(city.districts)
     rows = [part for s in splits for part in s.first]
     counts = [len(part) for part in rows]
-    X = torch.zeros(R * M, max(counts), d, device=device)
-    y = torch.zeros(R * M, max(counts), device=device)
-    for b, part in enumerate(rows):
-        X[b, : len(part)] = torch.as_tensor(city.X[part])
-        y[b, : len(part)] = torch.as_tensor(city.y[part])
+    X, y = (
+        pad_sequence(tensors(*(a[part] for part in rows), device=device), batch_first=True) for a in (city.X, city.y)
+    )
     options = Training(**(settings or city.settings["PTM"]))
-    stack = fit_direct_stack(X, y, seeds=seeds.ravel(), counts=counts, network=Mlp(WIDTH), training=options)
-    second = rows_of(splits)
-    x = torch.as_tensor(city.X[second], dtype=torch.float32, device=device)
+    stack = fit_direct_stack(X, y, seeds=seeds[:, :M].ravel(), counts=counts, network=Mlp(WIDTH), training=options)
+    [x] = tensors(city.X[np.stack([s.second for s in splits])], device=device)
     found = [stack.rows(slice(r * M, (r + 1) * M)).predict(x[r].expand(M, -1, -1)) for r in range(R)]
     return torch.stack(found).transpose(1, 2).contiguous()
 
@@ -204,20 +196,17 @@ def forests(city: City, splits: list[Split], seeds: np.ndarray) -> tuple[torch.T
     """A forest of each district and repetition: predictions (R, n, M) as :func:`networks`, and of the direct forest for
     the test, (R, n_test).
     """
-    F, direct = [], []
+    F, direct, M = [], [], len(city.districts)
     for s, row in zip(splits, seeds, strict=True):
-        second = city.X[np.concatenate([s.train, s.test])].astype(np.float32)
-        F.append(np.stack([_forest(city, part, k).predict(second) for part, k in zip(s.first, row, strict=False)], 1))
-        direct.append(_forest(city, s.train, row[-1]).predict(city.X[s.test].astype(np.float32)))
+        second = city.X[s.second].astype(np.float32)
+        parts = zip(s.first, row[:M], strict=True)
+        F.append(np.stack([_forest(city, part, k).predict(second) for part, k in parts], 1))
+        direct.append(_forest(city, s.train, row[M]).predict(city.X[s.test].astype(np.float32)))
     return torch.as_tensor(np.stack(F), dtype=torch.float32), np.stack(direct)
 
 
 def _forest(city: City, rows: np.ndarray, seed: int) -> RandomForestRegressor:
     return RandomForestRegressor(TREES, random_state=int(seed)).fit(city.X[rows].astype(np.float32), city.y[rows])
-
-
-def rows_of(splits: list[Split]) -> np.ndarray:
-    return np.stack([np.concatenate([s.train, s.test]) for s in splits])
 
 
 SMALLEST_FIRST = ("lianjia2019", "coordinates", "lianjia2023", "paper")

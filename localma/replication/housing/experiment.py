@@ -14,8 +14,8 @@ from localma.replication.housing.companies import WIDTH, City, load_tables, prep
 from localma.replication.housing.methods import METHODS, TOLD, ask_more, replicate
 from localma.replication.housing.predictions import stored
 from localma.replication.lab.experiment import Experiment, made_up, number_of
-from localma.replication.lab.parts import chunks, joined
-from localma.replication.lab.results import summarise
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import summarise, tidy
 
 #: Shares of D2, the flats that weights are learned from and tested on.
 RHOS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -87,32 +87,31 @@ class Rents(Experiment):
 
     def cells(self, found):
         return {
-            f"{key}-{kind}-{rho:g}-{rows.start}": (kind, city, rho, rows)
+            f"{key}-{kind}-{rho:g}-{rows.start}": (key, kind, rho, rows)
             for kind, total in self.repetitions.items()
-            for key, city in self.cities.items()
+            for key in self.cities
             for rho in self.rhos
             for rows in chunks(total, CHUNK[kind])
         }
 
-    def measure(self, kind, city, rho, rows):
-        how = {"seed": self.seed, "device": self.device}
+    def measure(self, key, kind, rho, rows):
+        city, how = self.cities[key], {"seed": self.seed, "device": self.device}
         return ask_more(city, rho, rows, **how) if kind == "more" else replicate(city, kind, rho, rows, **how)
 
     def tables(self, found):
-        parts: dict[tuple, list] = {}
-        for key, (kind, city, rho, _) in self.cells(found).items():
-            parts.setdefault((city.key, kind, rho), []).append(found[key])
+        parts = self.by_cell(found)
         tables: dict[str, list] = {"": [], "weights": [], "more": []}
         for (key, city), kind, rho in product(self.cities.items(), KINDS, self.rhos):
             cell = {"table": city.table, "city": city.name, "ptm": kind, "rho": rho}
-            if of_cell := parts.get((key, kind, rho)):
-                tables[""] += tabulate(cell, of_cell)
+            if errors := parts.get((key, kind, rho)):
+                sizes, weights = errors.pop("sizes")[:3].astype(int).tolist(), errors.pop("weights")
+                head = cell | dict(zip(("n_ptm", "n_train", "n_test"), sizes, strict=True))
+                tables[""] += tabulate(head, errors, dict.fromkeys(METHODS, "LocalMA"))
                 if rho == self.rhos[len(self.rhos) // 2]:
-                    tables["weights"] += tabulate_weights(
-                        cell, city, np.concatenate([part["weights"] for part in of_cell])
-                    )
-            if kind == "network" and "more" in self.repetitions:
-                tables["more"] += tabulate_more(cell, joined(parts[key, "more", rho]))
+                    tables["weights"] += tabulate_weights(cell, city, weights)
+            if kind == "network" and (errors := parts.get((key, "more", rho))):
+                told = {method: TOLD if method == "OwnDistrict" or method.endswith(TOLD) else "" for method in errors}
+                tables["more"] += tabulate(cell, errors, {m: f"AdaptiveLocalMA{words}" for m, words in told.items()})
         return {suffix: pd.DataFrame(rows) for suffix, rows in tables.items() if rows}
 
     def predictions(self, found):
@@ -132,29 +131,16 @@ def _twins(data: Housing) -> float:
     return round(float(rows.duplicated(keep=False).mean()), 3)
 
 
-def tabulate(cell: dict, found: list[dict[str, np.ndarray]]) -> list[dict]:
-    """Rows of the table for one cell, from its parts."""
-    rows = []
-    sizes = dict(zip(("n_ptm", "n_train", "n_test"), found[0]["sizes"].astype(int).tolist(), strict=True))
-    errors = {method: np.concatenate([part[method] for part in found]) for method in METHODS}
-    for method in METHODS:
-        row = cell | sizes | {"method": method}
-        rows.append(row | {"metric": "mspe"} | summarise(errors[method]))
-        if method != "LocalMA":
-            rows.append(row | {"metric": "excess"} | summarise(errors[method] - errors["LocalMA"]))
-    return rows
-
-
-def tabulate_more(cell: dict, errors: dict[str, np.ndarray]) -> list[dict]:
-    """As :func:`tabulate`; "excess" is over the adaptive LocalMA that knows as much."""
-    rows = []
+def tabulate(head: dict, errors: dict[str, np.ndarray], rival: dict[str, str]) -> list[dict]:
+    """Rows of the table for one cell; "excess" is over a method's rival: LocalMA, or the adaptive one that knows as
+    much.
+    """
+    found = {}
     for method, error in errors.items():
-        row = cell | {"method": method}
-        rows.append(row | {"metric": "mspe"} | summarise(error))
-        told = TOLD if method == "OwnDistrict" or method.endswith(TOLD) else ""
-        if method != (best := f"AdaptiveLocalMA{told}"):
-            rows.append(row | {"metric": "excess"} | summarise(error - errors[best]))
-    return rows
+        found[f"{method}.mspe"] = error
+        if method != rival[method]:
+            found[f"{method}.excess"] = error - errors[rival[method]]
+    return tidy(head, found)
 
 
 def tabulate_weights(cell: dict, city: City, weights: np.ndarray) -> list[dict]:

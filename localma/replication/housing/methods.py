@@ -7,7 +7,7 @@ import torch
 
 from localma.engine import Mlp, Training, fit_direct_stack, fit_local_stack, fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.housing.companies import DIRECT, WIDTH, City, forests, networks, rows_of, seeds_of, split
+from localma.replication.housing.companies import DIRECT, WIDTH, City, draw, forests, networks
 
 METHODS = ("LocalMA", "GW", "EWMA", "DirectModel", "BestPTM")
 TOLD = " told the district"
@@ -54,10 +54,8 @@ def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> t
         "DirectModel": direct,
     }
     errors = {name: np.square(a - target).mean(-1) for name, a in predictions.items()}
-    errors["BestPTM"] = (
-        np.square(test - target[..., None]).mean(1).min(-1)
-    )  # the best on the test, as in the paper: an oracle
-    return errors, weights
+    # the best on the test, as in the paper: an oracle
+    return errors | {"BestPTM": np.square(test - target[..., None]).mean(1).min(-1)}, weights
 
 
 def replicate(
@@ -67,15 +65,12 @@ def replicate(
     each district's model.
     """
     M = len(city.districts)
-    splits = [split(city, rho, r, seed=seed) for r in repetitions]
-    seeds = seeds_of(city, repetitions, seed, M + 2)
-    second, n = rows_of(splits), len(splits[0].train)
-    X, y = (torch.as_tensor(a[second], dtype=torch.float32, device=device) for a in (city.X, city.y))
+    splits, seeds, second, n, X, y = draw(city, rho, repetitions, seed=seed, device=device)
     if kind == "network":
-        F = networks(city, splits, seeds[:, :M], device=device)
+        F = networks(city, splits, seeds, device=device)
         direct = direct_networks(X, y, n, seeds[:, M], city.settings["DirectModel"])
     else:
-        F, direct = forests(city, splits, seeds[:, : M + 1])
+        F, direct = forests(city, splits, seeds)
         F = F.to(device)
     errors, weights = evaluate(X, F, y, n, direct, seeds[:, M + 1], settings=city.settings["LocalMA"])
     home = np.eye(M)[city.which[second[:, n:]]]  # (R, n_test, M)
@@ -94,11 +89,8 @@ def ask_more(
     ``OwnDistrict`` asks for each flat the model of its own district, with nothing learned at all.
     """
     M = len(city.districts)
-    splits = [split(city, rho, r, seed=seed) for r in repetitions]
-    seeds = seeds_of(city, repetitions, seed, M + 2)
-    second, n = rows_of(splits), len(splits[0].train)
-    X, y = (torch.as_tensor(a[second], dtype=torch.float32, device=device) for a in (city.X, city.y))
-    F = networks(city, splits, seeds[:, :M], device=device)
+    splits, seeds, second, n, X, y = draw(city, rho, repetitions, seed=seed, device=device)
+    F = networks(city, splits, seeds, device=device)
     district = torch.as_tensor(city.which[second], device=device)
     told = torch.cat([X, torch.nn.functional.one_hot(district, M).to(X)], -1)
     own = F.gather(-1, district.unsqueeze(-1)).squeeze(-1)

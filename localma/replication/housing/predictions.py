@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 
-from localma.replication.housing.companies import City, networks, rows_of, seeds_of, split
+from localma.replication.housing.companies import City, draw, networks
+from localma.replication.lab.results import load_arrays
 
 
 class Predictions(NamedTuple):
@@ -26,10 +26,8 @@ def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0
     Arrays of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a
     rent or less near the centre.
     """
-    splits = [split(city, rho, r, seed=seed) for r in range(repetitions)]
-    seeds = seeds_of(city, range(repetitions), seed, len(city.districts) + 2)
-    F = networks(city, splits, seeds[:, :-2]).numpy()
-    second = rows_of(splits)
+    splits, seeds, second, n, *_ = draw(city, rho, range(repetitions), seed=seed)
+    F = networks(city, splits, seeds).numpy()
     centre = round(float(city.y.mean()), 2)
     return {
         "F": (F - centre).astype(np.float16),
@@ -37,7 +35,7 @@ def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0
         "which": city.which[second].astype(np.int8),
         "districts": np.array(city.districts),
         "centre": np.array(centre),
-        "n_train": np.array(len(splits[0].train)),
+        "n_train": np.array(n),
     }
 
 
@@ -51,10 +49,6 @@ def load_predictions() -> Predictions:
     >>> housing.load_predictions().F.shape
     (10, 1856, 13)
     """
-    with (
-        (files("localma.replication") / "results" / "housing-predictions.npz").open("rb") as file,
-        np.load(file) as stored,
-    ):
-        centre = float(stored["centre"])
-        F, y = (stored[name].astype(float) + centre for name in ("F", "y"))
-        return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))
+    stored = load_arrays("housing")
+    F, y = (stored[name].astype(float) + float(stored["centre"]) for name in ("F", "y"))
+    return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
 from localma.replication.housing.companies import (
     CLOSEST,
@@ -20,10 +19,12 @@ from localma.replication.housing.companies import (
     networks,
     prepare_all,
     seeds_of,
+    settings_of,
     split,
 )
 from localma.replication.housing.methods import direct_networks, evaluate
 from localma.replication.lab.experiment import Experiment, made_up
+from localma.replication.lab.sample import tensors
 
 GRID = {
     "PTM": DIRECT,
@@ -56,19 +57,19 @@ def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: 
     (['PTM', 'DirectModel', 'LocalMA'], (4,), 1.0)
     """
     M, repetitions = len(city.districts), range(PILOT, PILOT + pilots)
-    seeds = seeds_of(city, repetitions, seed, M + 2)
+    seeds = seeds_of(city, repetitions, seed)
     whole = [split(city, rho, r, seed=seed) for r in repetitions]
     n = len(whole[0].train) * 3 // 4
     train = np.stack([s.train for s in whole])
-    X, y = (torch.as_tensor(a[train], dtype=torch.float32, device=device) for a in (city.X, city.y))
-    F = networks(city, [Split(s.first, s.train, s.test[:0]) for s in whole], seeds[:, :M], device=device)
+    X, y = tensors(city.X[train], city.y[train], device=device)
+    F = networks(city, [Split(s.first, s.train, s.test[:0]) for s in whole], seeds, device=device)
 
     def of_districts(settings):
         error = []
-        for s, row in zip(whole, seeds[:, :M], strict=True):
-            cuts = [max(1, len(part) * 3 // 4) for part in s.first]
-            held = np.concatenate([part[c:] for part, c in zip(s.first, cuts, strict=True)])
-            few = Split([part[:c] for part, c in zip(s.first, cuts, strict=True)], held, held[:0])
+        for s, row in zip(whole, seeds, strict=True):
+            parts = [np.split(part, [max(1, len(part) * 3 // 4)]) for part in s.first]
+            held = np.concatenate([last for _, last in parts])
+            few = Split([first for first, _ in parts], held, held[:0])
             predicted = networks(city, [few], row[None], settings=settings, device=device)[0].cpu().numpy()
             error.append(np.square(predicted[np.arange(len(held)), city.which[held]] - city.y[held]).mean())
         return np.mean(error)
@@ -176,9 +177,5 @@ def choose(found: pd.DataFrame) -> dict[str, dict]:
             score.drop("LocalMA").groupby(["learning_rate", "steps", "penalty"], dropna=False).mean().idxmin()
         )
         models = {"learning_rate": float(rate_of_models), "steps": int(steps)}
-        choice[table] = {
-            "PTM": models,
-            "DirectModel": models,
-            "LocalMA": {"learning_rate": float(rate), "penalty": float(penalty)},
-        }
+        choice[table] = settings_of(models, {"learning_rate": float(rate), "penalty": float(penalty)})
     return choice

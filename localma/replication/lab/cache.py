@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from joblib import Memory
@@ -29,8 +30,13 @@ def cached(name: str, compute: Callable[[], Any], *key) -> Any:
     42
     """
     # asked for first: without a cache it warns before the work, not after
-    memory = Memory(cache_folder() / name, compress=1, verbose=0)
-    return memory.cache(_call, ignore=["compute"], verbose=0)(key, compute)
+    return keeper(cache_folder() / name)(key, compute)
+
+
+def keeper(folder: Path) -> Any:
+    """A function of a key and of what computes its value, which keeps values in the folder: :class:`joblib.Memory`."""
+    # compressed, so that a bit that fell over is noticed
+    return Memory(folder, compress=1, verbose=0).cache(_call, ignore=["compute"], verbose=0)
 
 
 def _call(key: tuple, compute: Callable[[], Any]) -> Any:

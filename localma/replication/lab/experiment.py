@@ -18,7 +18,7 @@ import pandas as pd
 from joblib import parallel_config
 
 from localma.files import write_arrays
-from localma.replication.lab.parts import Part, code_digest, compute_parts
+from localma.replication.lab.parts import Part, code_digest, compute_parts, joined
 from localma.replication.lab.results import provenance, versions, write_results
 
 
@@ -135,6 +135,13 @@ class Experiment(ABC):
 
         It is asked again until there is nothing new, so that later cells may depend on earlier ones.
         """
+
+    def by_cell(self, found: dict[str, Part]) -> dict[tuple, Part]:
+        """The parts by the arguments of ``measure`` but the last: of cells that differ in that alone, all rows."""
+        parts: dict[tuple, list] = {}
+        for key, (*cell, _) in self.cells(found).items():
+            parts.setdefault(tuple(cell), []).append(found[key])
+        return {cell: joined(some) for cell, some in parts.items()}
 
     @abstractmethod
     def measure(self, *cell) -> Part:

@@ -11,8 +11,10 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 import numpy as np
-from joblib import Memory, Parallel, delayed
+from joblib import Parallel, delayed
 from tqdm import tqdm
+
+from localma.replication.lab.cache import keeper
 
 Part = dict[str, np.ndarray]
 
@@ -61,8 +63,7 @@ def compute_parts(
     """
     modules = tuple(modules)
     code = code_digest(*modules)
-    # compressed, so that a bit that fell over is noticed
-    keep = Memory(folder, compress=1, verbose=0).cache(_keep, ignore=["compute"], verbose=0)
+    keep = keeper(folder)
     missing = [key for key in cells if not keep.check_call_in_cache(key, None)]
     with tqdm(total=len(cells), initial=len(cells) - len(missing), desc=name, unit="part", smoothing=0.1) as bar:
         workers = Parallel(batch_size=1, return_as="generator_unordered")
@@ -72,10 +73,6 @@ def compute_parts(
     # a part that cannot be read is computed again, here
     parts = {key: keep(key, lambda key=key: _compute(key, measure, cells[key], modules, code)[1]) for key in cells}
     return parts, sum(float(part.pop("seconds")) for part in parts.values())
-
-
-def _keep(key: str, compute: Callable[[], Part]) -> Part:
-    return compute()
 
 
 def _compute(

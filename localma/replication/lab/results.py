@@ -25,8 +25,26 @@ PACKAGES = (
 
 def summarise(values: np.ndarray) -> dict[str, float]:
     """Mean, standard deviation and Monte-Carlo standard error over replications."""
+    values = np.atleast_1d(values)
     sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     return {"mean": float(values.mean()), "sd": sd, "mcse": sd / len(values) ** 0.5, "replications": len(values)}
+
+
+def tidy(head: dict, found: dict[str, np.ndarray]) -> list[dict]:
+    """Rows of a tidy table, one for each array ``METHOD.METRIC`` of replications: the head, method, metric and what
+    :func:`summarise` says.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication.lab.results import tidy
+    >>> tidy({"n": 10}, {"GW.mse": np.array([1.0, 3.0])})
+    [{'n': 10, 'method': 'GW', 'metric': 'mse', 'mean': 2.0, 'sd': 1.4142135623730951, 'mcse': 1.0, 'replications': 2}]
+    """
+    return [
+        head | dict(zip(("method", "metric"), name.rsplit(".", 1), strict=True)) | summarise(values)
+        for name, values in found.items()
+    ]
 
 
 def write_results(name: str, table: pd.DataFrame, out: Path, about: dict) -> None:
@@ -71,6 +89,22 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
+def _shipped(*names: str):
+    return files("localma.replication").joinpath(*names)
+
+
+def load_paper(name: str, **options) -> pd.DataFrame:
+    """A table that is shipped beside the results; options of :func:`pandas.read_csv`."""
+    with _shipped("paper", name).open() as file:
+        return pd.read_csv(file, **options)
+
+
+def load_arrays(name: str) -> dict[str, np.ndarray]:
+    """What a committed full run left in ``NAME-predictions.npz``."""
+    with _shipped("results", f"{name}-predictions.npz").open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
+
+
 def load_results(name: str) -> tuple[pd.DataFrame, dict]:
     """Table and provenance of a committed full run.
 
@@ -86,7 +120,7 @@ def load_results(name: str) -> tuple[pd.DataFrame, dict]:
     >>> list(table.columns)
     ['scenario', 'setting', 'n', 'method', 'metric', 'mean', 'sd', 'mcse', 'replications']
     """
-    folder = files("localma.replication") / "results"
+    folder = _shipped("results")
     if not (folder / f"{name}.csv").is_file():
         known = sorted(p.name.removesuffix(".csv") for p in folder.iterdir() if p.name.endswith(".csv"))
         raise ValueError(f"name = {name!r} has no committed results; there are {', '.join(known) or 'none'}")

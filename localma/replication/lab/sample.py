@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
-Arrays = TypeVar("Arrays", bound=tuple)
+from localma.engine import StackFit, Training, fit_stack
+from localma.engine.simplex import soften
+from localma.losses import Loss
 
 
 class Sample(NamedTuple):
@@ -19,13 +22,46 @@ class Sample(NamedTuple):
     X_test: np.ndarray
     y_test: np.ndarray  #: responses, or the true means where a simulation knows them
     F_test: np.ndarray
+    groups: np.ndarray | None = None  #: (n,), which rows belong together, such as those of a person
+    groups_test: np.ndarray | None = None
 
     def first(self, n: int) -> Sample:
         """The same with the first n rows to learn from."""
-        return self._replace(X=self.X[:n], y=self.y[:n], F=self.F[:n])
+        rows = {name: getattr(self, name) for name in ("X", "y", "F", "groups")}
+        return self._replace(**{name: a if a is None else a[:n] for name, a in rows.items()})
+
+    def one(self, r: int) -> Sample:
+        """Replication r of R."""
+        return Sample(*(a if a is None else a[r] for a in self))
 
 
-def stacked(samples: Iterable[Arrays]) -> Arrays:
+def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
+    """As networks take them, in single precision."""
+    return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
+
+
+def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=slice(None), **more) -> StackFit:
+    """Networks of some of R samples, trained as the estimator trains them once the penalty is chosen.
+
+    Parameters
+    ----------
+    sample : X, F, y
+        As :func:`localma.engine.fit_stack` takes them, which takes ``more`` as well.
+    loss : Loss
+    gw : array of shape (R, M)
+        Global weights, where the networks start.
+    seeds, penalties : of length B
+        Of each network.
+    rows : array of shape (B,)
+        Number of each network's sample; default all once.
+    """
+    x, f, y = (a[rows] for a in sample)
+    penalty, start = tensors(penalties, soften(gw)[rows], device=y.device)
+    how = Training().resolve(x.shape[1], shrunk=True)
+    return fit_stack(x, f, y, loss, seeds=seeds, penalties=penalty, start=start, training=how, **more)
+
+
+def stacked(samples: Iterable[Sample]) -> Sample:
     """Samples of one shape, every array with an axis of replications in front.
 
     Examples
@@ -35,5 +71,4 @@ def stacked(samples: Iterable[Arrays]) -> Arrays:
     >>> stacked([Sample(*np.zeros((6, 5)))] * 3).X.shape
     (3, 5)
     """
-    kind, *_ = samples = list(samples)
-    return type(kind)(*map(np.stack, zip(*samples, strict=True)))
+    return Sample(*(None if parts[0] is None else np.stack(parts) for parts in zip(*samples, strict=True)))

@@ -8,10 +8,11 @@ table lacks what a claim speaks of; "by design" where it could not fail.
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 import pandas as pd
+
+from localma.checks import choose
+from localma.replication.lab.results import load_paper
 
 TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv", 5: "table5.csv"}
 PRINTED_REPLICATIONS = 500
@@ -38,10 +39,8 @@ def printed(table: int) -> pd.DataFrame:
          n   method  mean    sd  rounding
     0  100  LocalMA  5.61  1.27     0.005
     """
-    if table not in TABLES:
-        raise ValueError(f"table = {table!r} is not here; choose from {sorted(TABLES)}")
-    with (files("localma.replication") / "paper" / TABLES[table]).open() as file:
-        frame = pd.read_csv(file, dtype=str)
+    choose("table", table, TABLES)
+    frame = load_paper(TABLES[table], dtype=str)
     digits = frame["mean"].str.partition(".")[2].str.len()
     frame = frame.rename(columns={"se": "sd"}).assign(rounding=0.5 * 10.0**-digits)
     if "method" not in frame:  # Table 2
@@ -95,6 +94,11 @@ def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) ->
 
 def judge(agrees, differs) -> str:
     return "agrees" if agrees else "differs" if differs else "cannot tell"
+
+
+def better(lead, error, z: float) -> np.ndarray:
+    """Of each of LocalMA's leads."""
+    return np.select([lead > z * error, lead < -z * error], ["LocalMA better", "LocalMA worse"], "cannot tell")
 
 
 def positive(mean, error, z: float) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from localma.checks import choose
 from localma.replication.lab.experiment import Experiment, number_of
-from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.parts import chunks
 from localma.replication.lab.results import summarise
 from localma.replication.relatives.methods import METHODS, score
 from localma.replication.relatives.worlds import CHUNK, WORLDS
@@ -41,8 +42,7 @@ def compare(
     >>> found["EWMA.risk"].round(9)  # right, in this world
     array([0., 0., 0.])
     """
-    if world not in WORLDS:
-        raise ValueError(f"world = {world!r} is unknown; choose one of {', '.join(map(repr, WORLDS))}")
+    choose("world", world, WORLDS)
     stage = WORLDS[world]
     able = [name for name, method in METHODS.items() if stage.loss in method.losses]
     methods = able if methods is None else list(methods)
@@ -134,7 +134,7 @@ class Relatives(Experiment):
 
     def cells(self, found):
         return {
-            f"{WORLDS[name].key(n)}-from-{which.start}": (name, n, which)
+            f"{name}-n{n}-from-{which.start}": (name, n, which)
             for which in chunks(self.replications, CHUNK)
             for name, sizes in self.worlds.items()
             for n in sizes
@@ -144,10 +144,7 @@ class Relatives(Experiment):
         return compare(world, n, which, seed=self.seed)
 
     def tables(self, found):
-        by_cell: dict[tuple, list] = {}
-        for key, (*cell, _) in self.cells(found).items():
-            by_cell.setdefault(tuple(cell), []).append(found[key])
-        tables = [tabulate(*cell, joined(parts)) for cell, parts in by_cell.items()]
+        tables = [tabulate(*cell, part) for cell, part in self.by_cell(found).items()]
         return {"": pd.concat(tables, ignore_index=True)}
 
 

@@ -108,9 +108,8 @@ METHODS = {
     "LocalMA adaptive": Method(_of(LocalMA, progress=False, shrinkage="cv"), "local"),
     "Hierarchical": Method(_of(kin.HierarchicalStacking), "local"),
     "MoE": Method(_of(kin.MixtureOfExperts), "local"),
-    "MoE competitive": Method(
-        _of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS
-    ),  # for classes they are the same
+    # for classes it is the same
+    "MoE competitive": Method(_of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS),
     "Feature stacking": Method(_of(kin.FeatureStacking), "local", ("squared",)),
     "Pan": Method(_of(kin.RightProbability), "local"),
     "Yang neighbours": Method(_of(kin.LocalSelection), "local"),

@@ -27,9 +27,6 @@ class World:
     sizes: tuple[int, ...]
     draw: Callable[[int, int, int], Sample] = field(repr=False)
 
-    def key(self, n: int) -> str:
-        return f"{self.name.replace(' ', '')}-n{n}"
-
 
 def _simulated(scenario, setting, n, replication, seed):
     number = ("S1", "S2", "S3", "-").index(setting)
@@ -43,9 +40,8 @@ def _simulated(scenario, setting, n, replication, seed):
 @lru_cache(CHUNK)  # the sizes of one world take the first rows of the same cut
 def _cut(world, replication, seed):
     if world == "digits":
-        return Sample(*(a[0] for a in repeat(1, seed=1000 * seed + replication)))
-    cut = insurers.sample(max(WORLDS["counts"].sizes), insurers.generator(replication, seed))
-    return Sample(*cut[: len(Sample._fields)])
+        return repeat(1, seed=1000 * seed + replication).one(0)
+    return insurers.sample(max(WORLDS["counts"].sizes), insurers.generator(replication, seed))
 
 
 def _real(world, n, replication, seed):

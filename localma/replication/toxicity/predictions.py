@@ -5,11 +5,12 @@ its letters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from localma.replication.lab.results import load_arrays
 
 
 class Predictions(NamedTuple):
@@ -50,15 +51,14 @@ def load_predictions(encoder: str = "minilm") -> Predictions:
     >>> toxicity.load_predictions("minilm").only("he").probability.shape
     (1990, 4)
     """
-    place = files("localma.replication") / "results" / "toxicity-predictions.npz"
-    with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        known = sorted(name.removesuffix("-probability") for name in arrays.files if name.endswith("-probability"))
-        if encoder not in known:
-            raise ValueError(f"encoder = {encoder!r} has no committed predictions; there are {', '.join(known)}")
-        probability = arrays[f"{encoder}-probability"].astype(np.float64)
-        summary = arrays[f"{encoder}-summary"].astype(np.float32) / 32
-        masked = np.array([mask(lengths) for lengths in arrays["letters"]])
-        return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary, masked)
+    arrays = load_arrays("toxicity")
+    known = sorted(name.removesuffix("-probability") for name in arrays if name.endswith("-probability"))
+    if encoder not in known:
+        raise ValueError(f"encoder = {encoder!r} has no committed predictions; there are {', '.join(known)}")
+    probability = arrays[f"{encoder}-probability"].astype(np.float64)
+    summary = arrays[f"{encoder}-summary"].astype(np.float32) / 32
+    masked = np.array([mask(lengths) for lengths in arrays["letters"]])
+    return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary, masked)
 
 
 def letters(text: str, words: int = 9) -> np.ndarray:

@@ -14,34 +14,26 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from localma import checks
 from localma.datasets import load_toxicity
 from localma.engine import one_thread
 from localma.replication.lab.experiment import Experiment, made_up, option
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.companies import COMPANIES, PILOT, ask_companies, read_sentences
-from localma.replication.toxicity.encoders import ENCODERS, check_encoder
+from localma.replication.toxicity.encoders import ENCODERS
 from localma.replication.toxicity.methods import pilot
 
-
-def _candidates(*lists) -> tuple[dict, ...]:
-    return tuple(
-        dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True)) for one in product(*lists)
-    )
-
-
 #: Settings of each candidate, of either role; each is tried with every penalty of ``methods.GRID``.
-GRID = _candidates((16, 64), (50, 100, 200, 400), (128, 512), (0.003, 0.01, 0.03, 0.1))
+GRID = tuple(
+    dict(zip(("width", "steps", "batch_size", "learning_rate"), one, strict=True))
+    for one in product((16, 64), (50, 100, 200, 400), (128, 512), (0.003, 0.01, 0.03, 0.1))
+)
 #: For each role, one step further than its winner wherever that lies at the end of a list. These are not eligible: they
 #: show what stopping there costs.
+FURTHER = {"width": 256, "steps": 800, "batch_size": 2048, "learning_rate": 0.001}
 BEYOND = {
-    "classifier": tuple(
-        {"width": 64, "steps": 400, "batch_size": 512, "learning_rate": 0.003} | further
-        for further in ({"width": 256}, {"steps": 800}, {"batch_size": 2048}, {"learning_rate": 0.001})
-    ),
-    "weights": tuple(
-        {"width": 64, "steps": 100, "batch_size": 512, "learning_rate": 0.003} | further
-        for further in ({"width": 256}, {"batch_size": 2048}, {"learning_rate": 0.001})
-    ),
+    role: tuple(methods.SETTINGS[role] | {name: FURTHER[name]} for name in names)
+    for role, names in (("classifier", list(FURTHER)), ("weights", ["width", "batch_size", "learning_rate"]))
 }
 
 
@@ -73,7 +65,7 @@ class CommentsTuning(Experiment):
 
     def prepare(self):
         self.encoder = self.encoder or ("minilm" if self.full and not self.synthetic else "ngrams")
-        check_encoder(self.encoder)
+        checks.choose("encoder", self.encoder, ENCODERS)
         self.repetitions = 5 if self.full else 2
         self.candidates = {role: GRID + BEYOND[role] if self.full else GRID[::9] for role in methods.ROLES}
         self.data = load_toxicity([*COMPANIES, *PILOT], synthetic=self.synthetic, seed=self.seed)
@@ -146,11 +138,7 @@ def _table(role: str, candidates, scores) -> pd.DataFrame:
     loss = np.stack([one["log_loss"] for one in scores]).reshape(-1, scores[0]["log_loss"].shape[1])
     accuracy = np.stack([one["accuracy"] for one in scores]).reshape(loss.shape)
     rows = pd.DataFrame(
-        [
-            {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]}
-            for one in candidates
-            for c in methods.GRID
-        ]
+        {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]} for one in candidates for c in methods.GRID
     )
     behind = loss - loss[np.where(rows["beyond"], np.inf, loss.mean(1)).argmin()]
     error = behind.std(1, ddof=1) / behind.shape[1] ** 0.5
@@ -167,9 +155,5 @@ def choose(table: pd.DataFrame) -> dict[str, dict]:
     >>> chosen["weights"]["width"] == toxicity.SETTINGS["weights"]["width"]
     True
     """
-    choice = {}
-    for role, rows in table[~table["beyond"]].groupby("role", sort=False):
-        best = rows.loc[rows["log_loss"].idxmin()]
-        choice[role] = {"width": int(best["width"]), "steps": int(best["steps"]), "batch_size": int(best["batch_size"])}
-        choice[role] |= {"learning_rate": float(best["learning_rate"]), "penalty": float(best["penalty"])}
-    return choice
+    best = table.loc[table[~table["beyond"]].groupby("role", sort=False)["log_loss"].idxmin()].set_index("role")
+    return best[[*GRID[0], "penalty"]].to_dict("index")

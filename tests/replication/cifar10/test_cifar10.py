@@ -21,12 +21,11 @@ from localma.replication.cifar10 import (
     experiment,
     methods,
     networks,
-    predictions,
     tuning,
 )
 from localma.replication.cifar10.companies import company_images, train_companies
 from localma.replication.cifar10.networks import Augment
-from localma.replication.lab import cache
+from localma.replication.lab import cache, results
 
 RESULTS = files("localma.replication") / "results"
 
@@ -153,7 +152,7 @@ def test_features_are_kept_and_an_interrupted_computation_goes_on(tmp_path, monk
     np.testing.assert_allclose(found, images.reshape(10, -1)[:, :3] / 2)
     networks.features("MobileNetV1 0.25", images, progress=False)
     assert len(seen) == 12
-    with pytest.raises(ValueError, match="no network"):
+    with pytest.raises(ValueError, match=r"name must be one of .*, but is 'MobileNetV9'"):
         networks.features("MobileNetV9", images)
 
 
@@ -234,7 +233,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_was_interrupted(tmp_path, monk
 def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monkeypatch):
     """Global weights, from the training rows in their order, and each company, up to half precision."""
     table, out = tried
-    monkeypatch.setattr(predictions, "files", lambda package: out)
+    monkeypatch.setattr(results, "files", lambda package: out)
     (out / "results").mkdir(exist_ok=True)
     stored = out / "results" / "cifar10-predictions.npz"
     stored.write_bytes((out / "cifar10-synthetic-predictions.npz").read_bytes())
@@ -256,7 +255,7 @@ def test_the_table_can_be_computed_again_from_the_stored_predictions(tried, monk
         assert found[0, f"company {company}", "log loss"] == pytest.approx(
             methods.scores(np.eye(4)[m], F_test, y_test)[1], rel=1e-3
         )
-    with pytest.raises(ValueError, match='part must be "test" or "train", but is \'validation\''):
+    with pytest.raises(ValueError, match="part must be one of 'test', 'train', but is 'validation'"):
         cifar10.load_predictions("validation")
 
 
@@ -348,10 +347,10 @@ def test_the_rule_picks_the_most_accurate_and_then_the_lower_loss(tmp_path, monk
     np.testing.assert_allclose(sizes.mean(axis=1), table["accuracy"])
     assert {p.name for p in tmp_path.iterdir()} == {"cifar10-tuning-synthetic.csv", "cifar10-tuning-synthetic.json"}
     table.loc[:, "accuracy"] = [60.0, 70.0, 90.0, 90.0]  # a baseline is no candidate
-    assert tuning.winner(table) == {"steps": 3, "penalty": 1.0}
+    assert tuning.choose(table) == {"steps": 3, "penalty": 1.0}
     table.loc[:1, "accuracy"] = 70.0
     table.loc[:1, "log_loss"] = [1.0, 1.1]
-    assert tuning.winner(table) == {"steps": 2, "penalty": 1.0}
+    assert tuning.choose(table) == {"steps": 2, "penalty": 1.0}
 
 
 def test_cooling_keeps_the_choice_and_the_sum():
@@ -368,7 +367,7 @@ def test_cooling_keeps_the_choice_and_the_sum():
 
 def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation():
     table = pd.read_csv(committed("cifar10-tuning.csv"))
-    chosen = tuning.FIXED | tuning.winner(table)
+    chosen = tuning.FIXED | tuning.choose(table)
     assert chosen == CONFIGURATION
     candidates = table[table["method"] == "LocalMA"]
     assert list(zip(candidates["steps"], candidates["penalty"], strict=True)) == list(tuning.GRID)

@@ -32,7 +32,7 @@ def test_a_persons_years_stand_together_and_nobody_stands_on_two_sides(table, mo
         companies, "insurers", lambda X, y, seed, kinds: (seen.update(first=(X, y)), fit(X, y, seed, kinds))[1]
     )
     whole = counts.sample(6000, np.random.default_rng(3))
-    first, test = seen["first"], set(whole.person_test)
+    first, test = seen["first"], set(whole.groups_test)
 
     def persons_of(X_part, y_part):
         """Persons that hold at least one row like these; a person is known by a fingerprint of covariates that nobody else has."""
@@ -46,7 +46,7 @@ def test_a_persons_years_stand_together_and_nobody_stands_on_two_sides(table, mo
     assert min(len(a), len(b)) > 500
     assert not (a & b) | (a & test) | (b & test)
     by_row = counts.sample(6000, np.random.default_rng(3), by="row")
-    assert persons_of(by_row.X, by_row.y) & set(by_row.person_test)
+    assert persons_of(by_row.X, by_row.y) & set(by_row.groups_test)
 
 
 def test_smaller_samples_are_the_first_rows_of_larger_ones():
@@ -98,7 +98,7 @@ def test_glm_is_that_of_scikit_learn(table):
     [
         ({"n": 0}, "n must lie between 1 and 6000"),
         ({"n": 6001}, "n must lie between 1 and 6000"),
-        ({"n": 10, "by": "family"}, "by must be 'person' or 'row'"),
+        ({"n": 10, "by": "family"}, "by must be one of 'person', 'row'"),
         ({"n": 10, "kinds": ["glm"] * 4}, "for each of the 5 insurers"),
         ({"n": 10, "kinds": ["tree"] * 5}, "'glm' or 'forest'"),
     ],
@@ -137,7 +137,7 @@ def test_the_stack_is_the_estimators_fit():
 
 def test_parts_add_up_to_the_whole(small):
     data = counts.repeat(2)
-    share = np.stack([np.bincount(h, minlength=5) for h in data.home_test]) / 6000
+    share = np.stack([np.bincount(h, minlength=5) for h in counts.clientele(data.X_test)]) / 6000
     for method in counts.METHODS:
         value = small[f"{method}.deviance.80"]
         assert np.allclose((value[:, 1:] * share).sum(1), value[:, 0]), method
@@ -157,7 +157,7 @@ def test_folds_hold_out_persons(monkeypatch):
         methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1]
     )
     X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
-    person = data.person // 40  # many rows of each
+    person = data.groups // 40  # many rows of each
     cv = methods.cross_validate_persons(X, F, y, person, seed=1)
     assert np.isinf(cv.shrinkage[-1])
     assert cv.difference[0, :-1].any()

@@ -159,7 +159,7 @@ def test_command_line_names_the_bad_argument(arguments, words, coins, capsys):
         (["housing", "--repetitions", "0"], "repetitions must be at least 1"),
         (["housing", "--tune", "--repetitions", "3"], "repetitions has no meaning here: leave it out"),
         (["toxicity", "--tune", "--share", "0.5"], "shares has no meaning here: leave it out"),
-        (["toxicity", "--encoder", "bert"], "encoder = 'bert' is not known; choose from tinybert, minilm, ngrams"),
+        (["toxicity", "--encoder", "bert"], "encoder must be one of 'tinybert', 'minilm', 'ngrams', but is 'bert'"),
         (["toxicity", "--case", "yi"], "cases contains 'yi'; choose from he, hi"),
         (["counts", "--tune"], "counts does not know --tune"),
     ],

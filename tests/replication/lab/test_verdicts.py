@@ -13,7 +13,7 @@ def test_printed_tables_know_their_rounding():
     one = printed(1).set_index(["setting", "n", "method"])
     assert one.loc[("S2", 600, "GW"), "rounding"] == pytest.approx(0.0005)
     assert one.loc[("S1", 100, "GW"), "rounding"] == pytest.approx(0.005)
-    with pytest.raises(ValueError, match="table = 9"):
+    with pytest.raises(ValueError, match="table must be one of 1, 2, 3, 5, but is 9"):
         printed(9)
 
 
