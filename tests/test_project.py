@@ -44,6 +44,16 @@ def test_readme_links_lead_somewhere():
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+def test_every_committed_result_has_its_terms_in_the_data_licences():
+    """Whose data are in it, and what can be read from it; the wheel carries the page."""
+    page = (ROOT / "DATA-LICENCES.md").read_text()
+    named = set(re.findall(r"^\| (`.+?`) \|", page.split("## Files")[1], re.M))
+    named = {name for cell in named for name in re.findall(r"`(.+?)`", cell)}
+    results = {p.name if p.suffix == ".npz" else p.stem for p in (ROOT / "localma/replication/results").iterdir()}
+    assert named == results
+    assert "DATA-LICENCES.md" in PROJECT["license-files"]
+
+
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"] == localma.__version__

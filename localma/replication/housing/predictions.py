@@ -1,4 +1,8 @@
-"""What the districts' networks predict, for whoever has no rents: averages can be learned and scored again from it."""
+"""What the districts' networks predict, for whoever has no rents: averages can be learned and scored again from it.
+
+The rents are others' and have no stated licence. So nothing is stored from which one could be computed: predictions and
+log rents less the mean of the predictions, which no average's error depends on, in a unit that is not stored either.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from localma.replication.lab.results import load_arrays
 class Predictions(NamedTuple):
     """What the full run stored: R repetitions of one cell, whose average can be rerun without the rents' source."""
 
-    F: np.ndarray  #: (R, n, M), predicted log rents
-    y: np.ndarray  #: (R, n), log rents
+    F: np.ndarray  #: (R, n, M), predicted log rents less their mean over the M networks
+    y: np.ndarray  #: (R, n), log rents less the same mean, in a unit in which their mean square is one
     which: np.ndarray  #: (R, n), number of each flat's district
     districts: list[str]
     n_train: int  #: so many flats, the first ones, are learned from; the others are the test
@@ -23,18 +27,18 @@ class Predictions(NamedTuple):
 def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0) -> dict[str, np.ndarray]:
     """What the districts' networks predict for the flats of D2.
 
-    Arrays of :class:`Predictions`, log rents as float16 after ``centre`` is subtracted: rounded to a thousandth of a
-    rent or less near the centre.
+    Arrays of :class:`Predictions`, rounded to half precision.
     """
     splits, seeds, second, n, *_ = draw(city, rho, range(repetitions), seed=seed)
     F = networks(city, splits, seeds).numpy()
-    centre = round(float(city.y.mean()), 2)
+    mean = F.mean(-1)
+    F, y = F - mean[..., None], city.y[second] - mean
+    unit = np.sqrt(np.square(y).mean())
     return {
-        "F": (F - centre).astype(np.float16),
-        "y": (city.y[second] - centre).astype(np.float16),
+        "F": (F / unit).astype(np.float16),
+        "y": (y / unit).astype(np.float16),
         "which": city.which[second].astype(np.int8),
         "districts": np.array(city.districts),
-        "centre": np.array(centre),
         "n_train": np.array(n),
     }
 
@@ -50,5 +54,5 @@ def load_predictions() -> Predictions:
     (10, 1856, 13)
     """
     stored = load_arrays("housing")
-    F, y = (stored[name].astype(float) + float(stored["centre"]) for name in ("F", "y"))
+    F, y = (stored[name].astype(float) for name in ("F", "y"))
     return Predictions(F, y, stored["which"].astype(int), stored["districts"].tolist(), int(stored["n_train"]))

@@ -42,7 +42,9 @@ def test_stack_equals_estimators_alone(data):
         alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5 + r).fit(
             data.X[r, :80], data.y[r, :80], F=data.F[r, :80]
         )
-        np.testing.assert_allclose(weights[80][r], alone.weights(data.X_test[r]), atol=1e-4)
+        # rounding in single precision grows over a hundred steps; another replication's weights are far away
+        np.testing.assert_allclose(weights[80][r], alone.weights(data.X_test[r]), atol=1e-3)
+        assert np.abs(weights[80][(r + 1) % 3] - alone.weights(data.X_test[(r + 1) % 3])).max() > 0.1
         accuracy = np.mean(alone.predict(data.X_test[r], F=data.F_test[r]) == data.y_test[r])
         assert table.query("method == 'LocalMA' and repetition == @r").accuracy.item() == pytest.approx(
             accuracy, abs=0.002
