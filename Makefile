@@ -34,12 +34,11 @@ book: $(BOOK)  ## Run the chapters and build the HTML; a second build takes seco
 serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-# Two workers with one thread each for everything but the chapters, which run one after the other on all cores,
-# because their time is compared with the one that their header cards promise.
+# Two workers with one thread each; who has nothing left takes over from the other. The chapters come last, one by one, the longest first.
 test: $(TEST)  ## Run every test: package, notebooks, book, project
-	@status=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not chapter" || status=1; \
-	$(BIN)/python -m pytest -q -m chapter || status=1; \
+	@status=0; export OMP_NUM_THREADS=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chapter" || status=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist load --maxschedchunk 1 -m chapter || status=1; \
 	exit $$status
 
 lint: $(TEST)  ## Check the code and the text of the book

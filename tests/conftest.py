@@ -18,16 +18,23 @@ sys.path[:0] = [str(ROOT / "book" / folder) for folder in ("_tools", "_ext")]
 
 
 @pytest.fixture(scope="session")
-def book_html():
-    """The folder of the built pages. Built by what `make book` calls, which takes its own lock."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "book" / "_tools" / "build.py"],
-        capture_output=True,
-        text=True,
-        # The chapters of the build may use all cores, whatever this test process was given.
-        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+def shared(tmp_path_factory):
+    """A folder for all workers of this run, and none of the next run's, whose package may be another."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def book_html(shared):
+    """The folder of the built pages. Built once, by what `make book` calls."""
+    fault = shared / "book.txt"
+    with FileLock(fault.with_suffix(".lock")):
+        if not fault.exists():
+            done = subprocess.run(
+                [sys.executable, ROOT / "book" / "_tools" / "build.py"], capture_output=True, text=True
+            )
+            fault.write_text(done.stdout[-4000:] + done.stderr[-8000:] if done.returncode else "")
+    assert fault.read_text() == ""
     return ROOT / "_build" / "html"
 
 
@@ -69,15 +76,13 @@ def torchvision():
 
 
 @pytest.fixture(scope="session")
-def wheel_python(tmp_path_factory):
+def wheel_python(shared):
     """The Python of a new environment that holds the built wheel, beside the test environment's packages.
 
     These come in by a .pth line. Python does not follow the .pth files inside such a folder, so the editable install
     of the working tree stays hidden and `import localma` finds the wheel or nothing.
     """
-    # One for all workers of this run, and none for the next run, whose package may be another.
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
+    folder = shared / "wheel"
     folder.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         environment = folder / "env"

@@ -1,18 +1,30 @@
 """Build the book: `make book` and the tests of the pages call this.
 
-Chapters run once and are cached by their code. The cache knows nothing of the package that the chapters import, so it
-is dropped when the package has changed. A failed build is repeated from the sources: Sphinx reports the warnings of a
-page only when it reads that page, and a second build would otherwise pass. Where a chapter fails, all other pages are
-built, and the chapter is run once more to say in one line what failed and what the numbers are on this machine.
+Chapters run once, one on each core, and are cached by their code, where Sphinx finds them. The cache knows nothing of
+the package that the chapters import, so it is dropped when the package has changed. A failed build is repeated from the
+sources: Sphinx reports the warnings of a page only when it reads that page, and a second build would otherwise pass.
+Where a chapter fails, all other pages are built, and the chapter is run once more to say in one line what failed and
+what the numbers are on this machine.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
 
-from chapters import ROOT, chapters, fingerprint
+import yaml
+from chapters import ROOT, chapters, fingerprint, seconds
 from filelock import FileLock
+from joblib import Parallel, cpu_count, delayed
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import single_nb_execution
+from myst_nb.core.read import myst_nb_reader_plugin
+from tqdm import tqdm
+
+#: So many chapters run side by side: more would wait for the longest one, and each takes about a gigabyte.
+MOST = 8
 
 
 def build(root=ROOT):
@@ -27,6 +39,7 @@ def build(root=ROOT):
             rmtree(out / ".jupyter_cache", ignore_errors=True)
             good.unlink(missing_ok=True)
         stamp.write_text(now)
+        execute(root)
 
         program = Path(sys.executable).with_name("jupyter-book")
         command = [str(program), "build", str(root), "-W", "--keep-going", "-q"]
@@ -53,6 +66,35 @@ def build(root=ROOT):
         return 0
 
 
+def execute(root):
+    """Run the chapters that the cache lacks, each in an empty folder, the longest first. Joblib gives each its share of
+    the cores. What fails is not kept: Sphinx runs it again, and reports it.
+    """
+    cache, missing = get_cache(root / "_build" / ".jupyter_cache"), {}
+    settings = {
+        "timeout": yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["execute"].get("timeout", 30),
+        "allow_errors": False,
+        "extra_arguments": ["--log-level=ERROR"],  # that kernels talk over local TCP alarms a reader
+    }
+    with TemporaryDirectory() as empty:
+        for path in sorted(chapters(root / "book"), key=seconds, reverse=True):
+            notebook = myst_nb_reader_plugin(path)
+            try:
+                cache.merge_match_into_notebook(notebook)
+            except (KeyError, ValueError):  # it is not there, or a build was stopped as it was written
+                folder = Path(empty, str(len(missing)))
+                folder.mkdir()
+                missing[str(folder)] = path, notebook
+        runs = Parallel(min(cpu_count(), MOST), return_as="generator_unordered")(
+            delayed(single_nb_execution)(notebook, folder, **settings) for folder, (_, notebook) in missing.items()
+        )
+        # None: where nobody looks on, there is no bar
+        for run in tqdm(runs, "Chapters", len(missing), unit="chapter", disable=None if missing else True):
+            if not run.err:
+                bundle = CacheBundleIn(run.nb, str(missing[run.cwd][0]), data={"execution_seconds": run.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
 def failures(path):
     """What fails in a chapter here: line of the text, assert, numbers."""
     from robust import HERE, placed, run
@@ -61,4 +103,7 @@ def failures(path):
 
 
 if __name__ == "__main__":
-    sys.exit(build())
+    try:
+        sys.exit(build())
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The chapters that were finished are kept.")

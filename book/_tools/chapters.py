@@ -39,6 +39,12 @@ def text_of(path):
     return path.read_text(encoding="utf-8").split("\n---\n", 1)[1].strip() + "\n"
 
 
+def seconds(path):
+    """The run time that a chapter's header card promises; 0 without a card."""
+    card = CARD.match(text_of(path))
+    return int(card["seconds"]) if card else 0
+
+
 def needed(path):
     """The chapters that a chapter's header card links to as its needs."""
     links = re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import build
 import pytest
 import robust
 from chapters import ROOT, chapters
@@ -60,31 +59,6 @@ def test_failures_are_noted_with_line_and_numbers_and_the_rest_goes_on(chapter):
     assert [(f["line"], f["one"]) for f in found] == [(32, False), (33, False)]
     assert found[0]["text"] == "assert k < 2: too many: 2"
     assert found[1]["text"].startswith("ZeroDivisionError: ")
-
-
-def test_a_failed_build_says_line_and_numbers(chapter):
-    assert build.failures(chapter) == ["32: assert k < 2: too many: 2", "33: ZeroDivisionError: division by zero"]
-
-
-@pytest.mark.slow
-def test_a_failed_build_makes_all_other_pages_and_ends_with_an_error(tmp_path, capfd):
-    (tmp_path / "_config.yml").write_text(
-        "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n"
-    )
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/good\nchapters: [{file: book/bad}]\n")
-    (tmp_path / "book").mkdir()
-    head, *_, last = CHAPTER.split("```{code-cell} ipython3\n")
-    for name, cell in (("bad", last), ("good", "print(6 * 7)\n```\n")):
-        (tmp_path / "book" / f"{name}.md").write_text(head + "```{code-cell} ipython3\n" + cell)
-    for attempt in range(2):  # the second one must not pass because the first has read the page already
-        assert build.build(tmp_path) != 0
-        said = capfd.readouterr().err
-        lines = "book/bad.md:16: assert k < 2: too many: 2\nbook/bad.md:17: ZeroDivisionError: division by zero"
-        assert f"\n{lines}\n" in said, attempt
-        assert "The book is not in order" in said
-    pages = tmp_path / "_build" / "html" / "book"
-    assert "42" in (pages / "good.html").read_text()
-    assert (pages / "bad.html").exists()
 
 
 def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
@@ -167,7 +141,7 @@ def test_first_lines_point_at_the_code():
 
 
 @pytest.mark.chapter
-@pytest.mark.parametrize("name", ["two_companies", "losses", "scenario2", "lipschitz", "digits", "neighbourhood"])
+@pytest.mark.parametrize("name", ["neighbourhood", "scenario2", "digits", "two_companies", "losses", "lipschitz"])
 def test_one_chapter_of_each_part_stands_under_plain_arithmetic(name):
     (path,) = [path for path in chapters() if path.stem == name]
     (generic,) = [condition for condition in robust.ARITHMETICS if condition.name == "generic"]
