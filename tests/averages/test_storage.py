@@ -166,7 +166,7 @@ def test_losses_of_ones_own(tmp_path, monkeypatch):
     def poisson(y, a):  # a user's function with the name of another loss
         return (y - a).abs()
 
-    average = make(LocalMA, loss=poisson).fit(X, y, F=F)
+    average = make(LocalMA, loss=poisson, shrinkage=0.01).fit(X, y, F=F)
     average.save(tmp_path / "a")
     with pytest.raises(ValueError, match=r"loss 'poisson'.*loss="):
         load(tmp_path / "a")
@@ -176,7 +176,7 @@ def test_losses_of_ones_own(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"which is not in LOSSES; give it as loss="):
             load(tmp_path / "a")
     monkeypatch.setitem(LOSSES, "mine", Loss("something", poisson))
-    make(LocalMA, loss="mine").fit(X, y, F=F).save(tmp_path / "b")
+    make(LocalMA, loss="mine", shrinkage=0.01).fit(X, y, F=F).save(tmp_path / "b")
     assert load(tmp_path / "b").loss == "mine"
     monkeypatch.delitem(LOSSES, "mine")
     with pytest.raises(ValueError, match="mine"):

@@ -316,8 +316,9 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     assert "LOCALMA_DATA" in capsys.readouterr().err
     monkeypatch.setattr(companies, "TREES", 3)
     quick = dict(experiment.REPETITIONS)
-    assert main(["housing", "--synthetic", "--out", str(tmp_path)]) == 0
+    assert main(["housing", "--synthetic", "--repetitions", "2", "--out", str(tmp_path)]) == 0
     assert "SYNTHETIC" in capsys.readouterr().out
+    assert experiment.Rents(synthetic=True).repetitions == {"network": 10, "forest": 2, "more": 4}
     assert quick == experiment.REPETITIONS
     names = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
     assert names == [
@@ -327,7 +328,7 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
     table = pd.read_csv(tmp_path / "housing-synthetic.csv")
     assert set(table["table"]) == {"synthetic"}
     assert set(table["ptm"]) == {"network", "forest"}
-    assert (table.query("ptm == 'network'")["replications"] == 10).all()
+    assert (table["replications"] == 2).all()
     wide = table.query("metric == 'mspe'").pivot(index=["city", "ptm", "rho"], columns="method", values="mean")
     gap = table.query("metric == 'excess' and method == 'GW'").set_index(["city", "ptm", "rho"])["mean"]
     np.testing.assert_allclose(gap, wide["GW"].loc[gap.index] - wide["LocalMA"].loc[gap.index], atol=1e-5)

@@ -1,5 +1,6 @@
 """Shrinkage towards global weights, its cross-validation, averages of networks, and bands from resampled data."""
 
+import functools
 import math
 
 import numpy as np
@@ -220,6 +221,7 @@ def test_held_out_losses_are_those_of_a_plain_loop():
     np.testing.assert_allclose(result.standard_error[0], paired.std(1) / 50**0.5, rtol=1e-4, atol=1e-9)
 
 
+@functools.cache
 def perturbed(setting, **options):
     """Choices (2, 100) before and after predictions changed by a millionth, and the relative change of the finite
     penalties' held-out losses.
