@@ -23,8 +23,8 @@ from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import myst_nb_reader_plugin
 from tqdm import tqdm
 
-#: So many chapters run side by side: more would wait for the longest one, and each takes about a gigabyte.
-MOST = 8
+#: So many chapters run side by side, however many cores there are: each takes up to 1.5 GB of memory.
+MOST = 4
 
 
 def build(root=ROOT):
