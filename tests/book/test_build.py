@@ -26,7 +26,9 @@ kernelspec:
 # A chapter
 
 """
-CONFIG = "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true}\n"
+CONFIG = (
+    "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true, timeout: 600}\n"
+)
 
 
 @pytest.fixture
@@ -119,11 +121,13 @@ def test_a_stopped_build_leaves_no_kernel_and_keeps_what_is_finished(book, tmp_p
     with subprocess.Popen(
         [sys.executable, "-c", BUILD, root], cwd=ROOT / "book" / "_tools", start_new_session=True
     ) as process:
-        end = time.monotonic() + 60
-        while not ((noted / "slow").exists() and list(kept.glob("*/*.ipynb"))):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
+        try:
+            end = time.monotonic() + 60
+            while not ((noted / "slow").exists() and list(kept.glob("*/*.ipynb"))):
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) != 0
     with FileLock(noted / "lock-slow", timeout=10):
         (noted / "go").touch()
