@@ -45,8 +45,7 @@ def check_numeric_columns(X: Any) -> None:
         ]
         if words:
             raise ValueError(
-                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder),"
-                " and if the models need them as they are, pass the models' predictions as F"
+                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder)"
             )
 
 

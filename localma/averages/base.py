@@ -18,10 +18,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 from torch import nn
 
 from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.features import learn_features, read_features
 from localma.averages.packing import digest, pack
 from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
 from localma.engine import Mlp, Training, first_smallest
@@ -81,22 +82,20 @@ class LossEstimator(BaseEstimator):
             return self._resolve_loss()
         return None
 
-    def _validate(self, X, F=None) -> np.ndarray:
-        """X as a finite array, F having its rows; the models themselves get X as the user gave it."""
-        check_same_rows(X=X, F=F)
+    def _read(self, X, reset: bool = False) -> np.ndarray:
+        """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
         check_numeric_columns(X)
         with _advice():
-            return validate_data(self, X, reset=False, allow_nd=True, dtype="numeric")
+            return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
 
-    def _validate_sample(self, X, y, F=None) -> tuple[np.ndarray, np.ndarray]:
-        """X and y of a fit as finite arrays of one length, y in the loss's domain, F having their rows."""
+    def _response(self, X, y, F=None) -> np.ndarray:
+        """y of a sample as a finite array in the loss's domain, X and F having its rows."""
         loss = self._resolve_loss()
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row"
                 " of X"
             )
-        check_numeric_columns(X)
         check_same_rows(X=X, y=y, F=F)
         given = np.ravel(np.asarray(y))
         if given.dtype.kind in "mM":
@@ -111,13 +110,14 @@ class LossEstimator(BaseEstimator):
                 " loss='cross_entropy'"
             )
         with _advice():
-            X, y = validate_data(self, X, y, y_numeric=not loss.is_classification, allow_nd=True, dtype="numeric")
+            y = _check_y(y, y_numeric=not loss.is_classification, estimator=self)
+            check_consistent_length(X, y)
         if loss.is_classification:
             check_classification_targets(y)
         else:
             y = y.astype(float)
         loss.check_response(y)
-        return X, y
+        return y
 
     def _encode(self, y) -> np.ndarray:
         """Labels as positions in ``classes_``."""
@@ -168,6 +168,10 @@ class ModelAverage(LossEstimator):
     writes. A subclass with settings checks them in ``_check``.
     """
 
+    #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
+    features: Any = None
+    features_: Any = None  #: as a fit has learned it; None: X as it is
+
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
         KINDS[cls.__module__, cls.__name__] = cls
@@ -195,6 +199,21 @@ class ModelAverage(LossEstimator):
     def _forget(self) -> None:
         for name in self._learned():
             delattr(self, name)
+
+    def _read(self, X, reset=False):
+        if reset:
+            self.features_ = learn_features(self.features, X)
+        if self.features_ is not None:
+            Z = read_features(self.features_, X)
+            try:
+                return super()._read(Z, reset)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"of what features made of X: {error}") from error
+        try:
+            return super()._read(X, reset)
+        except (ValueError, TypeError) as error:
+            way = " Or say by features= what the weights shall read; the models get X as it is." if reset else ""
+            raise type(error)(f"{error}{way}") from error
 
     def _check(self, X, y, M: int, loss: Loss) -> None:
         """Raise ValueError or TypeError for a setting that cannot be; ``fit`` calls it before it asks any model.
@@ -239,7 +258,8 @@ class ModelAverage(LossEstimator):
         self._forget()
         try:
             loss = self._resolve_loss()
-            array, y = self._validate_sample(X, y, F)
+            y = self._response(X, y, F)
+            array = self._read(X, reset=True)
             names, models, F = name_candidates(self.models, F, len(array), loss)
             if not loss.is_classification:
                 loss.check_value(y[:2], np.full(len(y[:2]), 0.5))  # which lies in every domain
@@ -259,7 +279,7 @@ class ModelAverage(LossEstimator):
     def weights(self, X: ArrayLike) -> np.ndarray:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one."""
         check_is_fitted(self)
-        return self._weights(self._validate(X))
+        return self._weights(self._read(X))
 
     def predict(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Predicted means (n,), or class labels for cross-entropy; ``F`` as in :meth:`fit`."""
@@ -282,7 +302,8 @@ class ModelAverage(LossEstimator):
     def _predictions(self, X, F) -> tuple[np.ndarray, np.ndarray]:
         """X as an array and the candidates' predictions, both as in the fit."""
         check_is_fitted(self)
-        array, loss, classes = self._validate(X, F), self._resolve_loss(), getattr(self, "classes_", None)
+        check_same_rows(X=X, F=F)
+        array, loss, classes = self._read(X), self._resolve_loss(), getattr(self, "classes_", None)
         names, models, F = name_candidates(self.models, F, len(array), loss, self.model_names_)
         F, _ = candidate_predictions(names, models, F, X, len(array), loss, classes)
         if F.shape[1] != self.n_models_ or (classes is not None and F.shape[2] != len(classes)):
@@ -308,10 +329,14 @@ class ModelAverage(LossEstimator):
             if key not in ("models", "loss") and not isinstance(value, nn.Module):
                 with suppress(TypeError):  # what is code is given to ``load`` again, or takes its default
                     params[key] = pack(value, arrays, key)
-        try:
-            learned = {key: pack(getattr(self, key), arrays, key) for key in self._learned()}
-        except TypeError as error:
-            raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
+        learned = {}
+        for key in self._learned():
+            try:
+                learned[key] = pack(getattr(self, key), arrays, key)
+            except TypeError as error:
+                if key != "features_":  # which ``load`` is given again, as it is a network's code
+                    raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
+                learned[key] = {"code": key}
         header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
         header |= {"params": params, "learned": learned}
         if "loss" in given:

@@ -5,6 +5,7 @@ single model.
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 from localma.averages.base import ModelAverage
 from localma.engine import first_smallest, global_weights
@@ -13,7 +14,19 @@ __all__ = ["BestModel", "EqualWeights", "GlobalMA"]
 
 
 class _Constant(ModelAverage):
-    """Averages whose weights are the same everywhere: ``weights_`` of shape (M,)."""
+    """Averages whose weights are the same everywhere: ``weights_`` of shape (M,). They count the rows of X and read
+    nothing in them.
+    """
+
+    def _read(self, X, reset=False):
+        if not _num_samples(X):
+            raise ValueError("X has 0 samples; give one row at least")
+        return np.empty((_num_samples(X), 0))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.no_validation = tags.input_tags.sparse = True
+        return tags
 
     def _weights(self, X):
         return np.broadcast_to(self.weights_, (len(X), self.n_models_)).copy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -71,19 +72,31 @@ class DirectModel(LossEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None) -> Self:
         """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
-        array, target = self._validate_sample(X, y)
+        target = self._response(X, y)
         loss = self._resolve_loss()
         if loss.is_classification:
             self.classes_ = np.unique(target)
         if isinstance(self.learner, nn.Module):
-            self._fit_module(array, self._encode(target) if loss.is_classification else target, loss)
+            self._fit_module(
+                self._read(X, reset=True), self._encode(target) if loss.is_classification else target, loss
+            )
         elif hasattr(self.learner, "fit"):
-            self.learner_ = clone(self.learner).fit(X, target)
+            self.learner_ = clone(self.learner).fit(X, target)  # and reads X itself: words, or gaps, are its business
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)  # of an earlier fit
+                if hasattr(self.learner_, name):
+                    setattr(self, name, getattr(self.learner_, name))
         else:
             raise TypeError(
                 f"learner must be a scikit-learn estimator or a torch.nn.Module, not {type(self.learner).__name__}"
             )
         return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if hasattr(self.learner, "__sklearn_tags__"):
+            tags.input_tags = get_tags(self.learner).input_tags
+        return tags
 
     def _fit_module(self, X, y, loss):
         if not isinstance(self.training, (Training, type(None))):
@@ -131,7 +144,7 @@ class DirectModel(LossEstimator):
         return a.exp() if loss.prediction == "positive" else a
 
     def _output(self, X):
-        x = self._standardize(module_input(self.learner_, self._validate(X)))
+        x = self._standardize(module_input(self.learner_, self._read(X)))
         with torch.no_grad():  # in pieces, so that a large X needs no large activations
             return torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
 

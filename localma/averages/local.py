@@ -70,6 +70,12 @@ class LocalMA(ModelAverage):
         ``Mlp(width=16, depth=1)``). A module of your own (a copy is trained), or a function that makes one from M; its
         last linear layer is set to zero, unless you give a :class:`localma.WeightNetwork` with ``zero_output=False``.
         It reads X unscaled, or as whole numbers if X holds such and the module has an embedding layer (tokens).
+    features : list of column names, callable or transformer, optional
+        What the network reads; the models get X as it came. A scikit-learn transformer is cloned and fitted to the X of
+        the sample, once and without y, so that held-out responses stay unseen in every fold; one that needs y is fitted
+        on other rows and given as a function, ``transformer.transform``. Default: X itself; of a data frame (or of the
+        columns that are named) numbers as they are, an indicator for each of the 20 most frequent categories, and the
+        median for missing numbers, with an indicator of its own, where the sample had some.
     training : Training, optional
         Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
         its like.
@@ -110,7 +116,11 @@ class LocalMA(ModelAverage):
         For each ``shrinkage`` that was tried, increasing, the mean held-out ``loss``, its ``difference`` to that of
         global weights with ``standard_error``, and whether it was ``chosen``.
     bootstrap_ : Mixture or None
+    features_ : object
+        What makes numbers of X, fitted; None where the network reads X itself.
     n_models_, model_names_, classes_
+    n_features_in_, feature_names_in_
+        Of what the network reads.
 
     Examples
     --------
@@ -132,6 +142,7 @@ class LocalMA(ModelAverage):
         *,
         loss: LossLike = "squared",
         network: Mlp | nn.Module | Callable[[int], nn.Module] | None = None,
+        features: Any = None,
         training: Training | None = None,
         shrinkage: float | str | None = "auto",
         members: int | str = "auto",
@@ -143,6 +154,7 @@ class LocalMA(ModelAverage):
         self.models = models
         self.loss = loss
         self.network = network
+        self.features = features
         self.training = training
         self.shrinkage = shrinkage
         self.members = members
@@ -291,7 +303,7 @@ class LocalMA(ModelAverage):
             return w
         if self.n_models_ > 1 and (self.bootstrap_ is None or len(self.bootstrap_.bodies) < 2):
             raise ValueError("return_std=True needs networks of resampled data; fit with LocalMA(bootstrap=50), say")
-        return w, self._over_bootstrap(self._validate(X)).std(0, ddof=1) if self.n_models_ > 1 else np.zeros_like(w)
+        return w, self._over_bootstrap(self._read(X)).std(0, ddof=1) if self.n_models_ > 1 else np.zeros_like(w)
 
     def _over_bootstrap(self, X):
         """Weights of each network of resampled data, (bootstrap, n, M)."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from localma.averages.base import FORMAT, KINDS, ModelAverage
@@ -30,6 +31,7 @@ def load(
     *,
     network: nn.Module | Callable[[int], nn.Module] | None = None,
     loss: LossLike | None = None,
+    features: Any = None,
 ) -> ModelAverage:
     """Read a fitted average that ``save`` wrote.
 
@@ -43,6 +45,9 @@ def load(
         that makes it from M.
     loss : Loss or callable, optional
         Needed only if the fit used a loss that is not in :data:`localma.LOSSES`.
+    features : fitted transformer or callable, optional
+        Needed only if the fit used one: its ``average.features_``. Names of columns, and what was learned of a data
+        frame, are in the file.
 
     Returns
     -------
@@ -74,6 +79,8 @@ def load(
         params["loss"] = _loss(header["loss"], loss, path)
     if network is not None:
         params["network"] = network
+    if features is not None:
+        params["features"] = features
     if models is not None:
         models = list(models)
         _check_names(models, header["learned"]["model_names_"], path)
@@ -86,7 +93,7 @@ def load(
         return _body(state, network, header["learned"]["n_models_"], path)
 
     for name, packed in header["learned"].items():
-        value = unpack(packed, arrays, body)
+        value = _features(features, path) if packed == {"code": name} else unpack(packed, arrays, body)
         setattr(average, name, value.to(params.get("device", "cpu")) if isinstance(value, nn.Module) else value)
     return average
 
@@ -150,6 +157,16 @@ def _loss(packed, given, path):
     if again is None:
         raise ValueError(f"{path} was fitted with the loss {name!r}, which is not in LOSSES; give it as loss=")
     return name if name in LOSSES else again
+
+
+def _features(given, path):
+    """What makes numbers of X, where only code can."""
+    if given is None:
+        way = "give the fitted one, average.features_, as features="
+        raise ValueError(f"{path} was fitted with features that are code, a function or a transformer; {way}")
+    if hasattr(given, "transform"):
+        check_is_fitted(given)
+    return given
 
 
 def _body(state, given, M, path):

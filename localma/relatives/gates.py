@@ -119,6 +119,8 @@ class MixtureOfExperts(_Gate):
         For cross-entropy they are the same.
     penalty : float or "cv"
         On the squares of B. "cv": by five-fold cross-validation among powers of ten.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
     random_state : int, RandomState or None
         For the folds.
 
@@ -155,9 +157,10 @@ class MixtureOfExperts(_Gate):
         loss: LossLike = "squared",
         objective: str = "cooperative",
         penalty: float | str = "cv",
+        features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, features=features)
         self.objective = objective
         self.penalty = penalty
         self.random_state = random_state
@@ -188,6 +191,8 @@ class HierarchicalStacking(_Gate):
     penalty : float or "cv"
         How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv":
         by five-fold cross-validation among powers of ten.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
     random_state : int, RandomState or None
         For the folds.
 
@@ -223,9 +228,10 @@ class HierarchicalStacking(_Gate):
         *,
         loss: LossLike = "squared",
         penalty: float | str = "cv",
+        features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, features=features)
         self.penalty = penalty
         self.random_state = random_state
 

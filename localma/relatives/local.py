@@ -40,6 +40,12 @@ class Local(ModelAverage):
     Subclasses define ``_fit_rule(Z, F, y, loss)``, which returns the rule, and ``_rule_weights(Z)``.
     """
 
+    def __init__(
+        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", features: Any = None
+    ) -> None:
+        super().__init__(models, loss=loss)
+        self.features = features
+
     def _check(self, X, y, M, loss):
         super()._check(X, y, M, loss)
         if X.ndim != 2:
@@ -67,6 +73,8 @@ class FeatureStacking(Local):
     ----------
     models, loss
         As in :class:`localma.LocalMA`; squared loss only.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
 
     Attributes
     ----------
@@ -117,6 +125,8 @@ class RightProbability(Local):
         As in :class:`localma.LocalMA`; every loss.
     classifier : scikit-learn classifier, optional
         With ``predict_proba``; a copy is fitted. Default: logistic regression.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
 
     Attributes
     ----------
@@ -145,9 +155,14 @@ class RightProbability(Local):
     """
 
     def __init__(
-        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", classifier: Any = None
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        classifier: Any = None,
+        features: Any = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, features=features)
         self.classifier = classifier
 
     def _check(self, X, y, M, loss):

@@ -35,6 +35,8 @@ class QuantileAverage(Local):
         Between 0 and 1.
     cells : int or "cv"
         K; one cell means constant weights. "cv": 1, 2, 4 or 8, by five-fold cross-validation.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
     random_state : int, RandomState or None
         For the cells' centres and the folds.
 
@@ -68,11 +70,13 @@ class QuantileAverage(Local):
         *,
         level: float = 0.5,
         cells: int | str = "cv",
+        features: Any = None,
         random_state: RandomState = None,
     ) -> None:
         self.models = models
         self.level = level
         self.cells = cells
+        self.features = features
         self.random_state = random_state
 
     @property

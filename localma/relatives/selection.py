@@ -37,6 +37,8 @@ class LocalSelection(Local):
         k (observations as near as the k-th count, too), or how often cells are cut (depth 2 means up to four cells).
         "cv": k by leave-one-out, among 5, 10, 20, 40, ... and the whole sample; the depth, 0 to 4, by five-fold
         cross-validation. Both include the choice of one model for all.
+    features : list of column names, callable or transformer, optional
+        What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
     random_state : int, RandomState or None
         For the folds.
 
@@ -72,9 +74,10 @@ class LocalSelection(Local):
         loss: LossLike = "squared",
         form: str = "neighbours",
         size: int | str = "cv",
+        features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, features=features)
         self.form = form
         self.size = size
         self.random_state = random_state

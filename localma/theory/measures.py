@@ -13,6 +13,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
+from localma.averages.base import LossEstimator
 from localma.engine import global_weights
 from localma.losses import PROBABILITY_FLOOR, Loss
 from localma.theory.lipschitz import lipschitz_constant
@@ -66,13 +67,14 @@ class Sample(NamedTuple):
 
 def sample(average, X, y, F=None) -> Sample:
     loss = average._resolve_loss()
-    # by a copy, since scikit-learn's checks write the number of columns down
-    y = clone(average)._validate_sample(X, y, F)[1]
+    y = average._response(X, y, F)
+    # constant weights read nothing of X; by a copy, since scikit-learn's checks write the number of columns down
+    numbers = LossEstimator._read(clone(average), X, reset=True) if not average._read(X).size else None
     array, F = average._predictions(X, F)
     y = np.asarray(average._encode(y) if loss.is_classification else y, dtype=float)
     w = average._weights(array)
     a = np.einsum("nm,nm...->n...", w, F)
-    return Sample(array, y, F, w, a, loss(y, a))
+    return Sample(array if numbers is None else numbers, y, F, w, a, loss(y, a))
 
 
 def _columns(loss: Loss, s: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -50,7 +51,7 @@ class Frozen:
         self.function = function
 
     def predict(self, X):
-        return self.function(X)
+        return self.function(X.toarray() if issparse(X) else X)
 
     def __repr__(self):
         return self.function.__name__

@@ -332,7 +332,7 @@ def test_audit_takes_images_for_the_weights():
         (lambda a, X, y: audit(GlobalMA(MODELS[:1]).fit(X, y), X, y), ValueError, "one model"),
         (lambda a, X, y: audit(a, X[:10], y[:10]), ValueError, "10 rows; an audit needs at least 20"),
         (lambda a, X, y: audit(a, X, y[:-1]), ValueError, "X and y differ in length"),
-        (lambda a, X, y: audit(a, X[:, :1], y), ValueError, "1 features"),
+        (lambda a, X, y: audit(a, X[:, :1], y), ValueError, "failed on X"),
         (lambda a, X, y: audit(a, X, np.where(y > 0, np.nan, y)), ValueError, "y contains NaN"),
         (lambda a, X, y: audit(a, np.where(X > 1, np.nan, X), y), ValueError, "X contains NaN"),
         (lambda a, X, y: audit(a, X, y, F=np.ones((3, 3))), ValueError, r"F has shape \(3, 3\)"),
