@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
-from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
+
+try:
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.axes import Axes
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"localma.plots needs {error.name}, which comes with the extra plots: pip install 'localma[plots]'",
+        name=error.name,
+    ) from error
 
 __all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_weights", "use_style"]
 

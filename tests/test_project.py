@@ -150,7 +150,7 @@ def imported(path):
 
 #: From the ground up. A module may import from its own floor and from those below; "" is `localma`, the users' door.
 FLOORS = (
-    ("checks", "files", "losses"),
+    ("checks", "files", "losses", "progress"),
     ("engine",),
     ("averages",),
     ("",),

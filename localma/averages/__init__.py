@@ -5,7 +5,18 @@ directly trained one.
 from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
 from localma.averages.direct import DirectModel
+from localma.averages.explanation import Explanation
 from localma.averages.local import FitInfo, LocalMA
 from localma.averages.storage import load
 
-__all__ = ["BestModel", "DirectModel", "EqualWeights", "FitInfo", "GlobalMA", "LocalMA", "ModelAverage", "load"]
+__all__ = [
+    "BestModel",
+    "DirectModel",
+    "EqualWeights",
+    "Explanation",
+    "FitInfo",
+    "GlobalMA",
+    "LocalMA",
+    "ModelAverage",
+    "load",
+]

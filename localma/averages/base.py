@@ -22,12 +22,13 @@ from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 from torch import nn
 
 from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
-from localma.averages.packing import digest, pack
+from localma.averages.packing import digest, name_of, pack
 from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
 from localma.engine import Mlp, Training, first_smallest
 from localma.files import write_arrays
-from localma.losses import LOSSES, Loss, named, resolve_loss
+from localma.losses import Loss, resolve_loss
 from localma.losses.loss import LossLike
 
 __all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
@@ -171,6 +172,7 @@ class ModelAverage(LossEstimator):
     #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
     features: Any = None
     features_: Any = None  #: as a fit has learned it; None: X as it is
+    sample_: Surroundings | None = None
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
@@ -271,6 +273,7 @@ class ModelAverage(LossEstimator):
                 self.classes_ = classes_of(classes, F.shape[2], y)
                 y = self._encode(y)
             self._fit_weights(array, F, np.asarray(y, dtype=float), loss, **more)
+            self.sample_ = Surroundings.of(array)
         except BaseException:
             self._forget()  # of this fit: nothing may be left that only looks fitted
             raise
@@ -292,12 +295,52 @@ class ModelAverage(LossEstimator):
         return self._average(X, F)
 
     def _average(self, X, F):
-        array, F = self._predictions(X, F)
+        return self._combine(*self._predictions(X, F))
+
+    def _combine(self, array, F):
+        """The average of the predictions F, by the weights at what they read, ``array``."""
         average = np.einsum("nm,nm...->n...", self._weights(array), F)
         if average.ndim == 2:  # weights, and the models' probabilities, sum to one up to rounding alone
             average = np.maximum(average, 0)
             average /= average.sum(1, keepdims=True, dtype=np.longdouble)
         return average
+
+    def explain(self, x: ArrayLike, F: ArrayLike | None = None) -> Explanation:
+        """The average at one row: weights, what each model says, what the average says, how far x lies from the sample.
+
+        Parameters
+        ----------
+        x : array of shape (d,), Series, or X of one row
+        F : array of shape (1, M) or (1, M, K), optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        Explanation
+            Its ``table`` has a row for each model and one for the average, with the columns weight and prediction, or
+            one for each class. Its ``distance`` is that of what the weights read, where this is a table of up to 100
+            columns: softmax weights look as sure far from the sample as within it.
+
+        Raises
+        ------
+        ValueError
+            For more than one row.
+
+        Examples
+        --------
+        >>> from localma import EqualWeights
+        >>> models = [("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]
+        >>> EqualWeights(models).fit([[1.0], [2.0]], [0.0, 0.0]).explain([5.0])
+                 weight  prediction
+        up          0.5           5
+        down        0.5          -5
+        average       1           0
+        Distance from the sample: not measured.
+        """
+        array, F = self._predictions(one_row(x), F)
+        says = np.stack([*F[0], self._combine(array, F)[0]])
+        names, columns = [*self.model_names_, "average"], getattr(self, "classes_", ["prediction"])
+        return explained(names, columns, self._weights(array)[0], says, array, self.sample_)
 
     def _predictions(self, X, F) -> tuple[np.ndarray, np.ndarray]:
         """X as an array and the candidates' predictions, both as in the fit."""
@@ -340,17 +383,6 @@ class ModelAverage(LossEstimator):
         header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
         header |= {"params": params, "learned": learned}
         if "loss" in given:
-            header["loss"] = _name_of(self._resolve_loss())
+            header["loss"] = name_of(self._resolve_loss())
         header["digest"] = digest(header, arrays)
         write_arrays(path, {"header": np.array(json.dumps(header).encode())} | arrays)
-
-
-def _name_of(loss: Loss) -> tuple[str, bool]:
-    """A loss's name, and whether :func:`named` finds it again: a user's own may share its name with one of LOSSES."""
-    for key, known in LOSSES.items():
-        if known == loss:  # equal, not the same: clones copy it
-            return key, True
-    again = None
-    with suppress(ValueError):  # a name that only looks like one of a family
-        again = named(loss.name) if loss.name not in LOSSES else None
-    return loss.name, again is not None and bool((again([1.0, 2.0], [2.0, 1.5]) == loss([1.0, 2.0], [2.0, 1.5])).all())

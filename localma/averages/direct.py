@@ -13,7 +13,6 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
-from tqdm import tqdm
 
 from localma.averages.base import LossEstimator, predicts_probabilities
 from localma.checks import RandomState, resolve_seed
@@ -23,6 +22,7 @@ from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
 from localma.losses.loss import LossLike
+from localma.progress import progress_bar
 
 __all__ = ["DirectModel"]
 
@@ -83,7 +83,8 @@ class DirectModel(LossEstimator):
         elif hasattr(self.learner, "fit"):
             self.learner_ = clone(self.learner).fit(X, target)  # and reads X itself: words, or gaps, are its business
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)  # of an earlier fit
+                if hasattr(self, name):  # of an earlier fit
+                    delattr(self, name)
                 if hasattr(self.learner_, name):
                     setattr(self, name, getattr(self.learner_, name))
         else:
@@ -128,9 +129,7 @@ class DirectModel(LossEstimator):
             return value / unit if loss.quadratic else value
 
         generators = [torch.Generator().manual_seed(seed)]
-        bar = tqdm(
-            total=training.steps, desc="DirectModel", unit="step", delay=5, leave=False, disable=not self.progress
-        )
+        bar = progress_bar("DirectModel", self.progress, total=training.steps)
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             train(ModuleStack([learner]), x.unsqueeze(0), criterion, (target,), training, generators, bar)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
-from tqdm import tqdm
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_other_units
@@ -27,6 +27,7 @@ from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS
 from localma.losses.loss import LossLike
+from localma.progress import progress_bar
 
 __all__ = ["FitInfo", "LocalMA"]
 
@@ -222,7 +223,7 @@ class LocalMA(ModelAverage):
             "members": members,
             "bootstrap": self.bootstrap,
         }
-        with tqdm(desc="LocalMA", unit="step", unit_scale=True, delay=5, leave=False, disable=not self.progress) as bar:
+        with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
             fit = fit_local_stack(
                 x[None], f[None], target[None], loss, seeds=[seed], groups=groups, progress=bar, **how
             )
@@ -298,15 +299,40 @@ class LocalMA(ModelAverage):
             with ``bootstrap`` of at least two. The shrinkage is held at its choice, so the uncertainty of that choice
             is not in it.
         """
-        w = super().weights(X)
         if not return_std:
-            return w
+            return super().weights(X)
+        self._need_bootstrap()
+        array = self._read(X)
+        return self._weights(array), self._over_bootstrap(array).std(0, ddof=1)
+
+    def predict(self, X: ArrayLike, F: ArrayLike | None = None, return_std: bool = False) -> Any:
+        """Predicted means (n,), or class labels for cross-entropy.
+
+        Parameters
+        ----------
+        X, F
+            As in :meth:`fit`.
+        return_std : bool
+            Also give the standard deviation of each mean over the networks of resampled data, (n,), as
+            :meth:`weights` does: how sure the *weights* are, and not how far y may lie from its mean.
+        """
+        if not return_std:
+            return super().predict(X, F)
+        self._need_bootstrap()
+        if self._resolve_loss().is_classification:
+            raise ValueError("return_std=True is for means, not for labels; weights(X, return_std=True) goes with both")
+        array, F = self._predictions(X, F)
+        return self._combine(array, F), np.einsum("bnm,nm->bn", self._over_bootstrap(array), F).std(0, ddof=1)
+
+    def _need_bootstrap(self):
+        check_is_fitted(self)
         if self.n_models_ > 1 and (self.bootstrap_ is None or len(self.bootstrap_.bodies) < 2):
             raise ValueError("return_std=True needs networks of resampled data; fit with LocalMA(bootstrap=50), say")
-        return w, self._over_bootstrap(self._read(X)).std(0, ddof=1) if self.n_models_ > 1 else np.zeros_like(w)
 
     def _over_bootstrap(self, X):
         """Weights of each network of resampled data, (bootstrap, n, M)."""
+        if self.network_ is None:
+            return np.ones((2, len(X), 1))
         x = module_input(self.network_, X)
         with torch.no_grad():
             parts = [self.bootstrap_.members(part).double() for part in x.split(4096 if x.ndim == 2 else 256)]

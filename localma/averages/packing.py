@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch import nn
 
 from localma.engine import Mlp, Training, WeightNetwork
 from localma.engine.networks import Constant, Mixture, Standardize, mlp_from_parameters
+from localma.losses import LOSSES, Loss, named
 
-__all__ = ["digest", "pack", "record", "unpack"]
+__all__ = ["digest", "name_of", "pack", "record", "unpack"]
 
 #: What can be saved beside numbers, strings, arrays, lists and dictionaries, by name: the class, and the ways to and
 #: back.
@@ -108,6 +110,17 @@ def digest(header: dict, arrays: dict[str, np.ndarray]) -> str:
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
     return found.hexdigest()
+
+
+def name_of(loss: Loss) -> tuple[str, bool]:
+    """A loss's name, and whether :func:`named` finds it again: a user's own may share its name with one of LOSSES."""
+    for key, known in LOSSES.items():
+        if known == loss:  # equal, not the same: clones copy it
+            return key, True
+    again = None
+    with suppress(ValueError):  # a name that only looks like one of a family
+        again = named(loss.name) if loss.name not in LOSSES else None
+    return loss.name, again is not None and bool((again([1.0, 2.0], [2.0, 1.5]) == loss([1.0, 2.0], [2.0, 1.5])).all())
 
 
 def _is_default(body) -> bool:
