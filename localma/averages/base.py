@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
 from torch import nn
 
 from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
@@ -134,20 +134,21 @@ class LossEstimator(BaseEstimator):
     def _decode(self, probabilities) -> np.ndarray:
         return self.classes_[first_smallest(-probabilities, 1)]
 
-    def score(self, X: ArrayLike, y: Any, F: ArrayLike | None = None) -> float:
+    def score(self, X: ArrayLike, y: Any, F: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
 
-        For squared loss that is R2.
+        For squared loss that is R2. ``sample_weight`` of shape (n,): a row with weight two counts as two rows.
         """
-        check_same_rows(X=X, y=y, F=F)
+        check_same_rows(X=X, y=y, F=F, sample_weight=sample_weight)
         loss = self._resolve_loss()
         prediction, y = self.predict(X, F=F), column_or_1d(y)  # a column would broadcast against the predictions
         check_consistent_length(prediction, y)
+        weight = _check_sample_weight(sample_weight, y, dtype=float, ensure_non_negative=True)
         if loss.is_classification:
-            return float(np.mean(prediction == y))
+            return float(np.average(prediction == y, weights=weight))
         y = y.astype(float)
-        total = loss(y, np.full_like(y, y.mean())).mean()
-        return float(1 - loss(y, prediction).mean() / total) if total else float("nan")
+        total = np.average(loss(y, np.full_like(y, np.average(y, weights=weight))), weights=weight)
+        return float(1 - np.average(loss(y, prediction), weights=weight) / total) if total else float("nan")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 
 from localma.averages.base import LossEstimator, predicts_probabilities
-from localma.checks import RandomState, resolve_seed
+from localma.checks import RandomState, check_same_rows, resolve_seed
 from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype
 from localma.engine.networks import check_output, module_input
@@ -70,18 +70,28 @@ class DirectModel(LossEstimator):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None) -> Self:
-        """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates."""
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train a copy of the learner on (X, y); ``F`` is accepted and ignored, as a direct model has no candidates.
+
+        ``sample_weight`` of shape (n,) goes to the ``fit`` of a scikit-learn learner; in that of a module a row with
+        weight two has twice the loss.
+        """
         target = self._response(X, y)
+        weight = None
+        if sample_weight is not None:
+            check_same_rows(X=X, sample_weight=sample_weight)
+            weight = _check_sample_weight(sample_weight, target, dtype=float, ensure_non_negative=True)
         loss = self._resolve_loss()
         if loss.is_classification:
             self.classes_ = np.unique(target)
         if isinstance(self.learner, nn.Module):
-            self._fit_module(
-                self._read(X, reset=True), self._encode(target) if loss.is_classification else target, loss
-            )
+            response = self._encode(target) if loss.is_classification else target
+            self._fit_module(self._read(X, reset=True), response, loss, weight)
         elif hasattr(self.learner, "fit"):
-            self.learner_ = clone(self.learner).fit(X, target)  # and reads X itself: words, or gaps, are its business
+            more = {} if weight is None else {"sample_weight": weight}
+            self.learner_ = clone(self.learner).fit(X, target, **more)  # X itself: words, or gaps, are its business
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):  # of an earlier fit
                     delattr(self, name)
@@ -99,7 +109,7 @@ class DirectModel(LossEstimator):
             tags.input_tags = get_tags(self.learner).input_tags
         return tags
 
-    def _fit_module(self, X, y, loss):
+    def _fit_module(self, X, y, loss, weight):
         if not isinstance(self.training, (Training, type(None))):
             raise TypeError(f"training must be a localma.Training or None, not {type(self.training).__name__}")
         training = (self.training or Training()).resolve(len(y), careful=True)
@@ -115,24 +125,26 @@ class DirectModel(LossEstimator):
         outputs = len(self.classes_) if loss.is_classification else 1
         check_output("learner", learner, x, outputs, "one logit per class" if loss.is_classification else "one number")
         # a module starts near zero, so zero should mean "predict the mean of y"
+        mean = np.average(y, weights=weight)
+        unit = float(np.average((y - mean) ** 2, weights=weight)) or 1.0
         if loss.prediction == "positive":
-            self.response_ = (float(np.log(max(np.mean(y), 1e-12))), 1.0)
+            self.response_ = (float(np.log(max(mean, 1e-12))), 1.0)
         else:
-            self.response_ = (float(np.mean(y)), float(np.std(y)) or 1.0)
-        target = torch.tensor(y, dtype=dtype).unsqueeze(0)
-        unit = float(np.var(y)) or 1.0
+            self.response_ = (float(mean), unit**0.5)
+        share = np.ones(len(y)) if weight is None else weight / weight.mean()
+        targets = [torch.tensor(a, dtype=dtype).unsqueeze(0) for a in (share, y)]
 
-        def criterion(output, target):
+        def criterion(output, share, target):
             if loss.is_classification:
-                return -torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
+                return -share * torch.log_softmax(output, 1).gather(1, target.long().unsqueeze(1)).squeeze(1)
             value = loss.value(target, self._mean(output[:, 0], loss))
-            return value / unit if loss.quadratic else value
+            return share * (value / unit if loss.quadratic else value)
 
         generators = [torch.Generator().manual_seed(seed)]
         bar = progress_bar("DirectModel", self.progress, total=training.steps)
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            train(ModuleStack([learner]), x.unsqueeze(0), criterion, (target,), training, generators, bar)
+            train(ModuleStack([learner]), x.unsqueeze(0), criterion, targets, training, generators, bar)
         self.learner_ = learner.eval()
 
     def _standardize(self, x):

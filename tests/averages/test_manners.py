@@ -1,4 +1,4 @@
-"""Small things that a user meets: progress bars, a missing extra, uncertainty, one row explained."""
+"""Small things that a user meets: progress bars, a missing extra, uncertainty, one row explained, rows that count twice."""
 
 import subprocess
 import sys
@@ -6,11 +6,17 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from tqdm.std import tqdm as plain
 
 import localma
-from localma import DirectModel, EqualWeights, LocalMA, Training, load
+from localma import DirectModel, EqualWeights, LocalMA, Training, load, relatives
 from localma.averages import Explanation
 from localma.progress import progress_bar
 
@@ -158,3 +164,81 @@ def test_distance_from_the_sample():
     still = fast().fit(np.zeros((80, 1)), y, F=F)
     assert still.explain([0.0], F=F[:1]).distance == 0
     assert localma.averages.Explanation is Explanation
+
+
+# --- weights of rows ------------------------------------------------------------------------
+
+TIMES = np.arange(80) % 3  # a row not at all, once, twice
+TWICE = np.repeat(np.arange(80), TIMES)
+
+
+@pytest.mark.parametrize("kind", [EqualWeights, LocalMA, relatives.RightProbability])
+@pytest.mark.parametrize(
+    ("loss", "target", "given"), [("squared", y, F), ("poisson", abs(y), abs(F)), ("cross_entropy", LABELS, P)]
+)
+def test_a_row_of_weight_two_scores_as_two_rows(kind, loss, target, given):
+    average = (fast if kind is LocalMA else kind)(loss=loss).fit(X, target, F=given)
+    weighted = average.score(X, target, F=given, sample_weight=TIMES)
+    assert weighted == pytest.approx(average.score(X[TWICE], target[TWICE], F=given[TWICE]), rel=1e-12)
+    if kind is EqualWeights:  # which is no perfect average, so that rows differ
+        assert weighted != average.score(X, target, F=given)
+
+
+def body(outputs=1):
+    torch.manual_seed(0)
+    return torch.nn.Linear(2, outputs)
+
+
+@pytest.mark.parametrize(
+    ("learner", "loss", "target"),
+    [
+        (LinearRegression(), "squared", y),
+        (LogisticRegression(), "cross_entropy", LABELS),
+        (body(), "squared", y),
+        (body(), "poisson", np.round(abs(y))),
+        (body(2), "cross_entropy", LABELS),
+    ],
+)
+def test_a_row_of_weight_two_trains_as_two_rows(learner, loss, target):
+    module = isinstance(learner, torch.nn.Module)
+    training = Training(steps=60, batch_size=1000, learning_rate=0.05, penalty=0.0, dtype="float64") if module else None
+    direct = DirectModel(learner, loss=loss, training=training, random_state=0)
+    weight, rows, more = TIMES, TWICE, None
+    if module:  # all rows are there twice, since X is standardised without weights
+        rows = np.r_[np.arange(80), np.arange(80)]
+        weight = TIMES + 1.0
+        more = np.r_[weight, 0 * weight]
+    say = direct.predict_proba if loss == "cross_entropy" else direct.predict
+    direct.fit(X, target, sample_weight=weight)
+    weighted = say(X)
+    direct.fit(X[rows], target[rows], sample_weight=more)
+    np.testing.assert_allclose(weighted, say(X), rtol=1e-6)
+    direct.fit(X, target)
+    assert not np.allclose(weighted, say(X), rtol=1e-3)
+
+
+def test_weights_that_cannot_be():
+    average, direct = EqualWeights().fit(X, y, F=F), DirectModel(LinearRegression()).fit(X, y)
+    for call in (
+        lambda weight: average.score(X, y, F=F, sample_weight=weight),
+        lambda weight: direct.score(X, y, sample_weight=weight),
+        lambda weight: direct.fit(X, y, sample_weight=weight),
+    ):
+        for weight, message in ((np.ones(79), "sample_weight"), (-TIMES, "[Nn]egative"), (np.full(80, np.nan), "NaN"),
+                                (np.zeros(80), "non-zero")):  # fmt: skip
+            with pytest.raises(ValueError, match=message):
+                call(weight)
+
+
+def test_a_pipeline_scores_under_metadata_routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        models = [lambda X: X[:, 0], lambda X: -X[:, 0]]
+        average = EqualWeights(models).set_score_request(sample_weight=True)
+        steps = make_pipeline(FunctionTransformer(), average).fit(X, y)
+        assert np.isfinite(steps.score(X, y))
+        assert steps.score(X, y, sample_weight=TIMES) == steps[-1].score(X, y, sample_weight=TIMES)
+        direct = (
+            DirectModel(LinearRegression()).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        )
+        found = cross_validate(direct, X, y, params={"sample_weight": TIMES + 1.0}, cv=2)
+        assert np.isfinite(found["test_score"]).all()
