@@ -203,18 +203,17 @@ def test_a_row_of_weight_two_trains_as_two_rows(learner, loss, target):
     module = isinstance(learner, torch.nn.Module)
     training = Training(steps=60, batch_size=1000, learning_rate=0.05, penalty=0.0, dtype="float64") if module else None
     direct = DirectModel(learner, loss=loss, training=training, random_state=0)
-    weight, rows, more = TIMES, TWICE, None
-    if module:  # all rows are there twice, since X is standardised without weights
-        rows = np.r_[np.arange(80), np.arange(80)]
-        weight = TIMES + 1.0
-        more = np.r_[weight, 0 * weight]
+    Z, weight = X, TIMES
+    if module:  # which standardises X without weights: columns of -1 and 1 in pairs have mean 0 and scale 1 in any case
+        Z, weight = np.r_[np.sign(X[:40]), -np.sign(X[:40])], np.tile(TIMES[:40] + 1, 2)
+    rows = np.repeat(np.arange(80), weight)
     say = direct.predict_proba if loss == "cross_entropy" else direct.predict
-    direct.fit(X, target, sample_weight=weight)
-    weighted = say(X)
-    direct.fit(X[rows], target[rows], sample_weight=more)
-    np.testing.assert_allclose(weighted, say(X), rtol=1e-6)
-    direct.fit(X, target)
-    assert not np.allclose(weighted, say(X), rtol=1e-3)
+    direct.fit(Z, target, sample_weight=weight)
+    weighted = say(Z)
+    direct.fit(Z[rows], target[rows])
+    np.testing.assert_allclose(weighted, say(Z), rtol=1e-6)
+    direct.fit(Z, target)
+    assert not np.allclose(weighted, say(Z), rtol=1e-3)
 
 
 def test_weights_that_cannot_be():
