@@ -120,6 +120,7 @@ def body(M=3):
     return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, M))
 
 
+@pytest.mark.filterwarnings("ignore:the network is not trained to its end")
 def test_network_of_ones_own(tmp_path):
     average = make(LocalMA, network=body, training=Training(learning_rate=0.05)).fit(X, y, F=F)
     average.save(tmp_path / "a")
