@@ -426,6 +426,7 @@ def test_fit_info_tells_what_happened():
     assert info.train_loss[-1] < info.train_loss[0]
 
 
+@pytest.mark.filterwarnings("ignore:the network is not trained to its end")
 def test_same_seed_same_bits():
     X, y, F = sample()
     first, again, other = (
