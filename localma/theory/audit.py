@@ -17,23 +17,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from localma.averages import ModelAverage
 from localma.theory import measures
-from localma.theory.measures import DANGER, FINE
+from localma.theory.measures import DANGER, FEWEST, FINE
 
 __all__ = ["Audit", "audit"]
-
-FEWEST = 20  # observations; below, no row would say anything
 
 #: Name of a row: condition, what is measured, what to do. One line of text each, so that the table can be read here as
 #: well.
 # fmt: off
 ROWS = {
+    "separation": ("8: separation", "whether the loss leads to the mean",
+        "a Bregman loss, if you want the mean; with this one averages go elsewhere, the median say"),
     "limits": ("1: models near their limits", "training sizes of the models",
         "give sizes=, each model's training size; where it is no more than yours, their own errors count like yours"),
     "extrapolation": ("1: models near their limits", "how far predictions lie beyond all responses",
         "clip the model or leave it out where it extrapolates; look at its inputs there"),
     "frozen": ("setting: models are frozen", "a model's loss: new minus training data",
         "a leak, unless drift explains it: fit the weights on data that no model has seen; ask the models' makers"),
-    "tails": ("2: light tails", "Weibull index of the root losses' upper tenth",
+    "tails": ("2: light tails", "Weibull index of the root losses' upper tenth, and of two fifths",
         "look at the largest losses; a loss that grows more slowly, or another scale for y; expect slower rates"),
     "steepness": ("3: Lipschitz loss", "how many observations push the weights; K of the loss",
         "look at the few observations with the steepest loss; lift predictions near 0, clip, or take a flatter loss"),
@@ -49,13 +49,15 @@ ROWS = {
         "if seen: a model on the other side; if not, the best risk may be zero: Theorem 3 speaks, not 1 and 2"),
     "gap": ("6: from the sample to new points", "loss on new minus loss on training data",
         "more data, a smaller network, a larger penalty"),
-    "drift": ("6: from the sample to new points", "columns of X, new and training: Kolmogorov and Smirnov",
+    "drift": ("6: from the sample to new points", "new and training data: each column of X, and a forest",
         "fit on data from where you will predict"),
+    "shared rows": ("6: from the sample to new points", "new rows that are training rows",
+        "take data that the fit has not seen: on its own data most rows look better than they are"),
     "order": ("6: from the sample to new points", "correlation of neighbouring errors, in its errors",
         "if the order is time or place, the observations are not independent: validate in blocks"),
     "pays": ("6: from the sample to new points", "gain at new points over global weights (or equal ones)",
         "take the simpler weights, or more data"),
-    "identification": ("Theorem 3: weights", "standard error of constant weights, worst direction",
+    "identification": ("Theorem 3: weights", "error of constant weights, worst direction; optimal segments",
         "do not read the weights; drop or merge models that agree"),
 }
 # fmt: on
@@ -87,8 +89,15 @@ class Audit:
         told = self.table["condition"].str.split(":").str[0] + ": " + self.table["measured"]
         todo = self.table.loc[self.table["verdict"] != FINE, "what to do"]
         advice = "".join(f"<li><b>{name}</b>: {what}</li>" for name, what in todo.items())
-        return self.table[["verdict", "value"]].assign(measured=told).to_html() + (
-            f"<ul>{advice}</ul>" if advice else ""
+        marks = {FINE: "#2a7f62", DANGER: "#c1121f"}
+        lights = "".join(
+            f'<span title="{name}" style="color: {marks.get(verdict, "#999999")}">&#9679;</span> '
+            for name, verdict in self.table["verdict"].items()
+        )
+        return (
+            f"<div>{lights}</div>"
+            + self.table[["verdict", "value"]].assign(measured=told).to_html()
+            + (f"<ul>{advice}</ul>" if advice else "")
         )
 
 
@@ -100,6 +109,7 @@ def audit(
     F: ArrayLike | None = None,
     train: tuple | None = None,
     sizes: Sequence[float] | None = None,
+    groups: ArrayLike | None = None,
     random_state: int = 0,
 ) -> Audit:
     """Hold a fitted average and new data against the conditions of the theorems.
@@ -119,10 +129,12 @@ def audit(
         New data, n at least 20, in the order in which they were observed.
     F : array of shape (n, M) or (n, M, K), optional
         The models' predictions, as in ``average.fit``.
-    train : (X, y) or (X, y, F), optional
+    train : (X, y), (X, y, F) or (X, y, F, groups), optional
         The data of the fit.
     sizes : sequence of M numbers, optional
         How many observations each model was trained on.
+    groups : array of shape (n,), optional
+        Which new rows belong together, as in ``average.fit``: tests and standard errors then count groups.
     random_state : int
         Seed of the bootstrap and of the forest that looks for responses beyond the models' hull.
 
@@ -158,12 +170,12 @@ def audit(
     check_is_fitted(average)
     if average.n_models_ < 2:
         raise ValueError("average has one model, so no weights to audit; give at least two")
-    loss, new, old = average._resolve_loss(), measures.sample(average, X, y, F), None
+    loss, new, old = average._resolve_loss(), measures.sample(average, X, y, F, groups), None
     if len(new.y) < FEWEST:
         raise ValueError(f"X has {len(new.y)} rows; an audit needs at least {FEWEST}")
     if train is not None:
-        if not (isinstance(train, (tuple, list)) and len(train) in (2, 3)):
-            raise ValueError("train must be (X, y) or (X, y, F), the data of the fit")
+        if not (isinstance(train, (tuple, list)) and len(train) in (2, 3, 4)):
+            raise ValueError("train must be (X, y), (X, y, F) or (X, y, F, groups), the data of the fit")
         old = measures.sample(average, *train)
         if new.X.shape == old.X.shape and np.array_equal(new.X, old.X):
             raise ValueError(
@@ -174,6 +186,7 @@ def audit(
         raise ValueError(f"sizes must be {average.n_models_} positive numbers, one for each model, but is {sizes}")
     n = len(new.y if old is None else old.y)
     rows = [
+        measures.separation(loss, new),
         *measures.models(average, loss, new, old, sizes, n),
         measures.tails(loss, new, random_state),
         *measures.steepness(loss, new),

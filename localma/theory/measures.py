@@ -7,47 +7,55 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import null_space
-from scipy.stats import ks_2samp, norm
+from scipy.stats import binom, ks_2samp, mannwhitneyu, poisson, skew, t
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.model_selection import KFold
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
 from localma.averages.base import LossEstimator
 from localma.engine import global_weights
 from localma.losses import PROBABILITY_FLOOR, Loss
+from localma.theory.identification import optimal_segment
 from localma.theory.lipschitz import lipschitz_constant
 from localma.theory.tails import tail_index
 
 __all__ = ["THRESHOLDS"]
 
 FINE, DANGER, UNKNOWN = "looks fine", "in danger", "cannot tell"
+FEWEST = 20  # observations; below, no row would say anything
 MOST = 5000  # observations for which a nearest neighbour is sought, or with which a forest is grown
 
 #: Where a verdict turns, and why there.
 #:
-#: - "tail index", of root losses: below 1 they are heavier than exponential, and the losses heavier than Weibull with
-#:   index 1/2.
+#: - "tail index", of root losses: Condition 2 admits every index above zero, so an alarm needs an index that *falls*
+#:   from the upper two fifths to the upper tenth, with intervals that do not meet, to less than this.
 #: - "pushing": fewer than five observations, or one in a hundred, decide where the weights go; Gaussian errors alone
 #:   give n / 3. Twice as many: cannot tell.
 #: - "neighbours": weight that moves between nearest neighbours. More than half is hardly seen to be smooth, more than
 #:   three quarters is not.
+#: - "slope" of the weights per standard deviation of X: half of the weight within a twentieth of it is a jump.
 #: - "saturation": this share of the points has a weight above 0.999, logits of 7 and more: a choice and not an average.
 #: - "parameters" per observation: five observations for each parameter are comfortable, less than one is not.
 #: - "gap", in shares of the training loss: a tenth is what a reader would call a difference. It must be exceeded by two
 #:   standard errors.
 #: - "weight error": a standard error of 1/4 in constant weights has an interval that covers most of the simplex.
+#: - "segment": where optimal weights form segments of more than a quarter of the simplex, single weights say little.
+#: - "shared" rows, in shares of the new: those that are training rows as well.
 #: - "range": a prediction beyond all responses by more than twice their range is no prediction of a response.
-#: - "level": false-alarm probability of each of the tests frozen, drift, order and reach.
+#: - "level": false-alarm probability of each of the tests frozen, drift, order (at most that) and reach (about that).
 #: - "calibrated": the same for near zero, if probabilities are calibrated and counts Poisson.
 THRESHOLDS = {
-    "tail index": 1.0,
+    "tail index": 0.75,
     "pushing": (5, 0.01),
     "neighbours": (0.5, 0.75),
+    "slope": 10.0,
     "saturation": 0.5,
     "parameters": (0.2, 1.0),
     "gap": 0.1,
     "weight error": 0.25,
+    "segment": 0.25,
+    "shared": 0.01,
     "range": 2.0,
     "level": 0.001,
     "calibrated": 0.01,
@@ -63,9 +71,10 @@ class Sample(NamedTuple):
     w: np.ndarray  # (n, M)
     a: np.ndarray  # (n,) or (n, K)
     L: np.ndarray  # (n,)
+    g: np.ndarray  # (n,), whole numbers: which rows belong together
 
 
-def sample(average, X, y, F=None) -> Sample:
+def sample(average, X, y, F=None, groups=None) -> Sample:
     loss = average._resolve_loss()
     y = average._response(X, y, F)
     # constant weights read nothing of X; by a copy, since scikit-learn's checks write the number of columns down
@@ -74,7 +83,10 @@ def sample(average, X, y, F=None) -> Sample:
     y = np.asarray(average._encode(y) if loss.is_classification else y, dtype=float)
     w = average._weights(array)
     a = np.einsum("nm,nm...->n...", w, F)
-    return Sample(array if numbers is None else numbers, y, F, w, a, loss(y, a))
+    g = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if g.shape != (len(y),):
+        raise ValueError(f"groups has shape {np.shape(groups)}, but there are {len(y)} observations; give one for each")
+    return Sample(array if numbers is None else numbers, y, F, w, a, loss(y, a), g)
 
 
 def _columns(loss: Loss, s: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -107,30 +119,80 @@ def models(average, loss, new, old, sizes, n):
     if old is None:
         yield "frozen", "train not given", UNKNOWN
         return
-    before, after = (np.array([loss(s.y, s.F[:, m]) for m in range(s.F.shape[1])]) for s in (old, new))
-    growth, error = _gap(before, after)
-    z = np.divide(growth, error, out=np.zeros_like(error), where=error > 0)
-    m = z.argmax()
-    leaks = z[m] > norm.isf(THRESHOLDS["level"] / len(z)) and growth[m] > THRESHOLDS["gap"] * before[m].mean()
-    yield "frozen", f"{z[m]:.1f} errors ({average.model_names_[m]})", DANGER if leaks else FINE
+    # Frozen models' losses are exchangeable between the samples, if these are: a permutation test, exact in every n.
+    before, after = (np.array([loss(s.y, s.F[:, m]) for m in range(s.F.shape[1])]).T for s in (old, new))
+    growth, scale = after.mean(0) - before.mean(0), np.concatenate([before, after]).std(0)
+    sums, counts = (np.concatenate(part) for part in zip(_sums(before, old.g), _sums(after, new.g), strict=True))
+    k, scale = new.g.max() + 1, np.where(scale > 0, scale, 1)
+
+    def growths(orders):
+        S, c = sums[orders[:, :k]].sum(1), counts[orders[:, :k], None].sum(1)
+        return ((S / c - (sums.sum(0) - S) / (counts.sum() - c)) / scale).max(1)
+
+    m = (growth / scale).argmax()
+    p = _permutation(growths, (growth / scale)[m], len(sums))
+    leaks = p < THRESHOLDS["level"] and growth[m] > THRESHOLDS["gap"] * before[:, m].mean()
+    yield "frozen", f"p {p:.2g} ({average.model_names_[m]})", DANGER if leaks else FINE
 
 
-def _gap(before, after):
-    """The difference of two samples' means and its standard error."""
-    variances = [part.var(-1, ddof=1) / part.shape[-1] for part in (before, after)]
-    return after.mean(-1) - before.mean(-1), sum(variances) ** 0.5
+def _sums(values, g):
+    """Sums of values (n, ...) within groups, and how many they have."""
+    sums = np.zeros((g.max() + 1, *values.shape[1:]))
+    np.add.at(sums, g, values)
+    return sums, np.bincount(g)
+
+
+def _permutation(statistic, observed, size, most=9999, enough=10):
+    """p-value of a permutation test; it stops early where that is clear (Besag and Clifford, 1991)."""
+    rng, above, done = np.random.default_rng(0), 0, 0
+    while done < most:
+        batch = min(100, most - done)
+        orders = rng.permuted(np.tile(np.arange(size), (batch, 1)), axis=1)
+        exceeds = statistic(orders) >= observed - 1e-12 * abs(observed)
+        if above + exceeds.sum() >= enough:
+            return enough / (done + 1 + np.flatnonzero(exceeds)[enough - above - 1])
+        above, done = above + exceeds.sum(), done + batch
+    return (above + 1) / (most + 1)
+
+
+def _error(values, g):
+    """Standard error of a mean of values (n, ...) whose groups are independent of each other."""
+    sums = _sums(values - values.mean(0), g)[0]
+    return np.sqrt((sums**2).sum(0) * len(sums) / max(len(sums) - 1, 1)) / len(values)
+
+
+def separation(loss, new):
+    """Whether the mean loss of some responses is least at their mean: of several sets, a Bregman loss in each."""
+    if loss.is_classification:
+        return "separation", "cross-entropy", FINE
+    y = torch.as_tensor(new.y)
+    parts = [part for part in (y, y[::2], y[: len(y) // 2], y[y >= y.median()]) if part.any()]
+    slopes = [loss.derivatives(part, part.mean().expand(len(part)))[0] for part in parts]
+    off = max((s.mean().abs() / s.abs().mean().clamp(min=1e-300)).item() for s in slopes)
+    value = f"slope of the mean loss at the mean: {off:.1g}"
+    return "separation", value, DANGER if not off < 1e-6 else FINE if loss.phi is not None else UNKNOWN
 
 
 def tails(loss, new, random_state):
+    if loss.is_classification:
+        return "tails", f"bounded by {-np.log(PROBABILITY_FLOOR):.0f}, largest {new.L.max():.2g}", FINE
+    values, times = np.unique(new.y, return_counts=True)
+    if len(values) <= 2:
+        return "tails", "two responses: bounded", FINE
     # The root of a deviance is the size of a deviance residual; for squared loss, of the residual itself.
     z = np.sqrt(new.L) if (new.L >= 0).all() else np.abs(new.L - np.median(new.L))
+    if times[0] > 0.1 * len(z):  # mostly zeros, say: the tail is that of what happened
+        z = z[new.y > values[0]]
     n, limit = len(z), THRESHOLDS["tail index"]
+    if n < FEWEST:
+        return "tails", f"{n} responses above the lowest", UNKNOWN
     try:
-        theta = tail_index(z, fraction=max(0.1, 10 / n), random_state=random_state)
+        wide, theta = (tail_index(z, fraction=max(f, 10 / n), random_state=random_state) for f in (0.4, 0.1))
     except ValueError:  # a tail of zeros
         return "tails", "no tail", FINE
-    verdict = DANGER if theta.high < limit else UNKNOWN if theta.estimate < limit or n < 100 else FINE
-    return "tails", f"{theta.estimate:.2f} [{theta.low:.2f}, {theta.high:.2f}]", verdict
+    falls = theta.high < wide.low
+    verdict = DANGER if falls and theta.high < limit else UNKNOWN if falls or n < 100 else FINE
+    return "tails", f"{theta.estimate:.2f} [{theta.low:.2f}, {theta.high:.2f}], from {wide.estimate:.2f}", verdict
 
 
 def steepness(loss, new):
@@ -168,7 +230,8 @@ def smoothness(average, new, random_state):
         steep = (change[distance > 0] / distance[distance > 0]).max(initial=0)
         typical = np.quantile(change, 0.95)
         low, high = THRESHOLDS["neighbours"]
-        verdict = FINE if typical <= low else DANGER if typical > high else UNKNOWN
+        jumps = typical > high or steep > THRESHOLDS["slope"]
+        verdict = DANGER if jumps else FINE if typical <= low else UNKNOWN
         yield "smoothness", f"{typical:.2f}, steepest {steep:.2g} per sd", verdict
     else:
         yield "smoothness", "X is no table", UNKNOWN
@@ -197,43 +260,103 @@ def reach(loss, new, random_state):
     # was chosen without looking at y.
     y, f = _columns(loss, new)
     features = np.c_[new.X.reshape(len(y), -1), new.F.reshape(len(y), -1)]
-    beyond = np.zeros((len(y), y.shape[1], 2))
-    for learn, check in KFold(2, shuffle=True, random_state=random_state).split(features):
+    beyond, ends = np.full((2, len(y), y.shape[1], 2), np.nan)
+    folds = GroupKFold(2, shuffle=True, random_state=random_state)
+    for learn, check in folds.split(features, groups=new.g):
         forest, some = (
             RandomForestRegressor(50, min_samples_leaf=5, random_state=random_state),
             learn[:: -(-len(learn) // MOST)],
         )
         guess = forest.fit(features[some], y[some].squeeze()).predict(features[check]).reshape(len(check), -1)
         for side, (sign, end) in enumerate(((1, f[check].max(1)), (-1, f[check].min(1)))):
-            beyond[check, :, side] = np.where(sign * (guess - end) > 0, sign * (y[check] - end), 0)
-    mean, error = _gap(np.zeros((*beyond.shape[1:], 2)), np.moveaxis(beyond, 0, -1))
-    z = np.divide(mean, error, out=np.zeros_like(error), where=error > 0)
-    return "reach", f"{z.max():.1f} errors", FINE if z.max() > norm.isf(THRESHOLDS["level"] / z.size) else UNKNOWN
+            chosen = sign * (guess - end) > 0
+            beyond[check, :, side] = np.where(chosen, sign * (y[check] - end), np.nan)
+            ends[check, :, side] = np.where(chosen, end, np.nan)
+    found = [
+        _beyond(loss, y[:, c], beyond[:, c, side], ends[:, c, side], side, new.g)
+        for c in range(y.shape[1])
+        for side in (0, 1)
+    ]
+    z, p = max(z for z, _ in found), min(1, len(found) * min(p for _, p in found))
+    return "reach", f"{z:.1f} errors, p {p:.2g}", FINE if p < THRESHOLDS["level"] else UNKNOWN
+
+
+def _beyond(loss, y, beyond, ends, side, g):
+    """How many standard errors responses lie beyond an end of the hull, and a p-value; NaN are not asked."""
+    some = ~np.isnan(beyond)
+    blocks = np.unique(g[some], return_inverse=True)[1] if some.any() else np.zeros(0, int)
+    if not some.any() or blocks.max() + 1 < FEWEST:
+        return 0.0, 1.0
+    v = _sums(beyond[some], blocks)[0]
+    k, mean, sd = len(v), v.mean(), v.std(ddof=1)
+    if sd == 0:
+        return 0.0, 1.0
+    # Skewed to the left, rare responses above the lower end say, t comes out too large: Johnson's (1978) correction.
+    lean = min(0.0, skew(v))
+    z = (mean + lean * sd / (6 * k) + lean * mean**2 / (3 * sd)) / (sd / k**0.5)
+    p, total, most = t.sf(z, k - 1), y[some].sum(), ends[some].sum()
+    if np.isin(y, (0, 1)).all():  # Hoeffding (1956): unequal chances are no worse than equal ones
+        law = binom(some.sum(), min(max(most / some.sum(), 0), 1))
+    elif loss.power == 1:
+        law = poisson(max(most, 0))
+    else:
+        return z, p
+    return z, max(p, law.cdf(total) if side else law.sf(total - 1))
 
 
 def new_points(average, loss, new, old):
     if old is None:
         yield "gap", "train not given", UNKNOWN
         yield "drift", "train not given", UNKNOWN
+        yield "shared rows", "train not given", UNKNOWN
     else:
-        gap, error = _gap(old.L, new.L)
+        gap, error = new.L.mean() - old.L.mean(), np.hypot(_error(old.L, old.g), _error(new.L, new.g))
         verdict = DANGER if gap - 2 * error > THRESHOLDS["gap"] * old.L.mean() else FINE
         yield "gap", f"{gap:.3g} +- {error:.2g}, from {old.L.mean():.3g}", verdict
-        before, after = (s.X.reshape(len(s.y), -1).T for s in (old, new))
-        p = min(1, min(ks_2samp(u, v).pvalue for u, v in zip(before, after, strict=True)) * len(before))
-        yield "drift", f"p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE
+        yield drift(old, new)
+        yield shared(old, new)
 
-    error = new.L if loss.is_classification else new.y - new.a
-    error = error - error.mean()
-    both = error[1:] * error[:-1]
-    z = (
-        both.sum() / np.sqrt((both**2).sum()) if both.any() else 0.0
-    )  # White's error: noise may grow or shrink along the way
-    yield "order", f"{z:.1f}", DANGER if abs(z) > norm.isf(THRESHOLDS["level"] / 2) else FINE
+    errors = new.L if loss.is_classification else new.y - new.a
+    sums, counts = _sums(errors, new.g)
+    mean = (sums / counts)[new.g[np.sort(np.unique(new.g, return_index=True)[1])]]  # of groups, as they came
+    mean = mean - mean.mean()
+
+    def correlations(orders):
+        both = mean[orders[:, 1:]] * mean[orders[:, :-1]]
+        error = np.sqrt((both**2).sum(1))  # White's error: noise may grow or shrink along the way
+        return np.divide(both.sum(1), error, out=np.zeros(len(both)), where=error > 0)
+
+    z = correlations(np.arange(len(mean))[None])[0]
+    p = _permutation(lambda orders: abs(correlations(orders)), abs(z), len(mean))
+    yield "order", f"{z:.1f}, p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE
 
     gain = loss(new.y, _global(loss, new, old) if hasattr(average, "network_") else new.F.mean(1)) - new.L
-    mean, error = gain.mean(), gain.std(ddof=1) / len(gain) ** 0.5
+    mean, error = gain.mean(), _error(gain, new.g)
     yield "pays", f"{mean:.3g} +- {error:.2g}", FINE if mean > 2 * error else DANGER if mean < -2 * error else UNKNOWN
+
+
+def drift(old, new):
+    """Each column by Kolmogorov and Smirnov, and all with the response by a forest that learns on one half."""
+    # one row for each group: rows of one group are no independent witnesses
+    old, new = (np.c_[s.X.reshape(len(s.y), -1), s.y][np.unique(s.g, return_index=True)[1]] for s in (old, new))
+    p = min(ks_2samp(u, v).pvalue for u, v in zip(old.T[:-1], new.T[:-1], strict=True)) * (old.shape[1] - 1)
+    halves = [np.random.default_rng(0).permutation(part)[: 2 * MOST] for part in (old, new)]
+    learn, check = ([half[i::2] for half in halves] for i in (0, 1))
+    forest = RandomForestClassifier(50, min_samples_leaf=5, class_weight="balanced", random_state=0)
+    forest.fit(np.concatenate(learn), np.repeat([0, 1], [len(part) for part in learn]))
+    scores = [forest.predict_proba(part)[:, 1] for part in check]
+    p = min(1, 2 * min(p, mannwhitneyu(scores[1], scores[0], alternative="greater").pvalue))
+    return "drift", f"p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE
+
+
+def shared(old, new):
+    """Rows that are training rows as well, the response included; with few distinct rows it happens by chance."""
+    rows = [list(map(bytes, np.ascontiguousarray(np.c_[s.X.reshape(len(s.y), -1), s.y], float))) for s in (old, new)]
+    seen = set(rows[0])
+    share, chance = np.mean([row in seen for row in rows[1]]), 1 - len(seen) / len(rows[0])
+    low = THRESHOLDS["shared"]
+    verdict = FINE if share <= low else DANGER if share > 2 * chance else UNKNOWN
+    return "shared rows", f"{share:.0%} of the new", verdict
 
 
 def _global(loss, new, old):
@@ -259,5 +382,9 @@ def identification(average, loss, new, n):
         error = (np.linalg.eigvalsh(inverse @ J @ inverse)[-1] / n) ** 0.5
     distance = ((apart[:, :, None] - apart[:, None]) ** 2).mean(0) + np.diag(np.full(apart.shape[1], np.inf))
     closest = ", ".join(average.model_names_[m] for m in np.unravel_index(distance.argmin(), distance.shape))
-    verdict = DANGER if error > THRESHOLDS["weight error"] else FINE
-    return "identification", f"{error:.2g} (closest: {closest})", verdict
+    verdict, value = DANGER if error > THRESHOLDS["weight error"] else FINE, f"{error:.2g} (closest: {closest})"
+    if hasattr(average, "network_") and new.F.shape[1:] == (3,):  # one response, three models: a segment at each x
+        length = np.linalg.norm(np.diff(optimal_segment(new.F, new.a), axis=-2), axis=-1).mean() / 2**0.5
+        value += f", segments {length:.0%} of the simplex"
+        verdict = UNKNOWN if verdict == FINE and length > THRESHOLDS["segment"] else verdict
+    return "identification", value, verdict

@@ -15,7 +15,7 @@ from localma.theory.measures import THRESHOLDS
 
 MODELS = [("sum", lambda X: X[:, 0] + X[:, 1]), ("wave", lambda X: 2 * np.sin(X[:, 1])), ("minus", lambda X: -X[:, 0])]
 ROWS = {
-    "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
+    "separation", "shared rows", "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
     "pays", "identification",
 }  # fmt: skip
 DRAWS = 4
@@ -59,7 +59,8 @@ def test_a_healthy_problem_raises_no_alarm():
     found = healthy(np.random.default_rng(100), 0)
     assert set(found.table.index) == ROWS
     assert found.table.loc["reach", "verdict"] == "cannot tell", "the mean lies in the hull"
-    assert set(found.table.drop(index="reach")["verdict"]) == {"looks fine"}
+    assert found.table.loc["identification", "verdict"] == "cannot tell", "three models, one response: segments"
+    assert set(found.table.drop(index=["reach", "identification"])["verdict"]) == {"looks fine"}
 
 
 def test_healthy_probabilities_and_counts_raise_no_alarm():
@@ -215,7 +216,38 @@ def twins(rng, seed):
     return audit(GlobalMA([*MODELS, ("minus again", lambda X: -X[:, 0] - 0.01)]).fit(*train), *world(300, rng))
 
 
+def towards_the_median(rng, seed):
+    train = world(300, rng)
+    return audit(EqualWeights(MODELS, loss=lambda y, a: (y - a).abs()).fit(*train), *world(300, rng), train=train)
+
+
+def seen_before(rng, seed):
+    X, y = world(300, rng)
+    order = rng.permutation(300)
+    return audit(GlobalMA(MODELS).fit(X, y), X[order], y[order], train=(X, y))
+
+
+def same_margins(rng, seed):
+    """Each covariate is as before, but they go together now."""
+    X, Z = rng.normal(size=(600, 2)), rng.normal(size=(600, 1)) * [1, 1]
+    noise = rng.normal(size=(2, 600))
+    train, new = ((x, predictions(x).mean(1) + e) for x, e in zip((X, 0.9 * Z + 0.19**0.5 * X), noise, strict=True))
+    return audit(GlobalMA(MODELS).fit(*train), *new, train=train)
+
+
+def twelve_jumps(rng, seed):
+    X, y = rng.uniform(size=(1000, 1)), rng.normal(size=1000)
+    average = EqualWeights([lambda X: X[:, 0], lambda X: 1 - X[:, 0]]).fit(X, y)
+    jumps = (13 * X[:, 0]).astype(int) % 2
+    average._weights = lambda X: np.c_[jumps, 1 - jumps]
+    return audit(average, X, y)
+
+
 FAULTS = {
+    towards_the_median: "separation",
+    seen_before: "shared rows",
+    same_margins: "drift",
+    twelve_jumps: "smoothness",
     heavy_tails: "tails",
     small_models: "limits",
     explosion: "extrapolation",
@@ -265,6 +297,32 @@ def test_local_weights_that_do_not_pay_are_named_and_those_that_do_are_praised()
     assert verdict(constant(60), constant(2000), training=Training(penalty=0.0, steps=1000)) == "in danger"
 
 
+def test_rows_of_one_group_are_one_witness():
+    """Thirty groups whose rows are nearly the same: as single rows they drift and have an order, as groups not."""
+
+    def grouped(rng, n=300):
+        g = np.repeat(np.arange(30), n // 30)
+        X = rng.normal(size=(30, 2))[g] + 0.01 * rng.normal(size=(n, 2))
+        return X, predictions(X).mean(1) + rng.normal(size=30)[g] + 0.1 * rng.normal(size=n), g
+
+    rng = np.random.default_rng(1)
+    (X, y, g), (new, y_new, g_new) = grouped(rng), grouped(rng)
+    average, F = EqualWeights(MODELS).fit(X, y), None
+    assert {"drift", "order"} <= set(audit(average, new, y_new, train=(X, y)).alarms)
+    found = audit(average, new, y_new, train=(X, y, F, g), groups=g_new)
+    assert not {"drift", "order", "frozen"} & set(found.alarms)
+
+
+def test_a_heavy_tail_that_has_an_index_is_no_violation():
+    verdicts = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        noise = [rng.weibull(0.5, 600) * rng.choice([-1, 1], 600) for _ in range(2)]
+        (X, y), (new, y_new) = (world(600, rng, lambda n, e=e: e) for e in noise)
+        verdicts.append(audit(EqualWeights(MODELS).fit(X, y), new, y_new).table.loc["tails", "verdict"])
+    assert "in danger" not in verdicts
+
+
 def test_identical_models_have_no_standard_error():
     rng = np.random.default_rng(0)
     X, y = world(100, rng)
@@ -280,6 +338,13 @@ def test_a_loss_without_curvature_is_not_blamed_on_the_models():
     average = EqualWeights(MODELS, loss=lambda y, a: (y - a).abs()).fit(*world(200, rng))
     table = audit(average, *world(200, rng)).table
     assert tuple(table.loc["identification", ["value", "verdict"]]) == ("no curvature", "cannot tell")
+
+
+def test_a_loss_with_the_mean_as_its_minimiser_separates():
+    rng = np.random.default_rng(0)
+    for loss, verdict in ((lambda y, a: (y - a) ** 2 + 1, "cannot tell"), ("squared", "looks fine")):
+        table = audit(EqualWeights(MODELS, loss=loss).fit(*world(200, rng)), *world(200, rng)).table
+        assert table.loc["separation", "verdict"] == verdict
 
 
 # --- what it says about what it cannot see ------------------------------------------------------------
