@@ -15,7 +15,8 @@ from localma.theory.measures import THRESHOLDS
 
 MODELS = [("sum", lambda X: X[:, 0] + X[:, 1]), ("wave", lambda X: 2 * np.sin(X[:, 1])), ("minus", lambda X: -X[:, 0])]
 ROWS = {
-    "separation", "shared rows", "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
+    "separation", "shared rows",
+    "limits", "extrapolation", "frozen", "tails", "steepness", "smoothness", "models in use", "size", "reach", "gap", "drift", "order",
     "pays", "identification",
 }  # fmt: skip
 DRAWS = 4

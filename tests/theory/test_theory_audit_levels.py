@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localma import EqualWeights
-from localma.theory import audit
+from localma.theory import THRESHOLDS, audit
 
 DRAWS = 20
 
@@ -83,3 +83,9 @@ def test_alarms_without_a_reason_are_as_rare_as_stated(name):
     for row in ("tails", "near zero", "separation", "shared rows"):
         if row in tables[0].index:
             assert sum(t.loc[row, "verdict"] == "in danger" for t in tables) < 2, row
+
+
+def test_a_level_that_is_not_kept_is_seen(monkeypatch):
+    monkeypatch.setitem(THRESHOLDS, "level", 0.2)
+    tables = [report("laplace", seed).table for seed in range(DRAWS // 2)]
+    assert sum(t.loc[row, "verdict"] == "in danger" for t in tables for row in ("drift", "order")) >= 2
