@@ -14,7 +14,7 @@ Shapes
 ------
 Observations come first in public functions: ``y`` is ``(n,)``, candidate predictions ``F`` are ``(n, M)``, or
 ``(n, M, K)`` for K classes. The training stack keeps them last, ``(..., M, n)``, because its matrix products are faster
-that way; the two methods that it calls, :meth:`localma.Loss.candidates` and :meth:`localma.Loss.of_logits`, say so.
+that way; the two methods that it calls, :meth:`localma.Loss.candidates` and :meth:`localma.Loss.with_gradient`, say so.
 """
 
 from localma.losses.families import LOSSES, PROBABILITY_FLOOR, named, pinball, resolve_loss, tweedie

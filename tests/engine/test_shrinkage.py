@@ -273,6 +273,7 @@ def test_a_row_of_a_stack_equals_the_estimator():
     assert np.isfinite(stack.shrinkage).any()
 
 
+@pytest.mark.filterwarnings("ignore:the network is not trained to its end")
 @pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.5)])
 @pytest.mark.parametrize("network", [None, mlp(2, 2, width=4)], ids=["default", "own"])
 def test_every_loss_and_body(loss, network):
