@@ -46,7 +46,7 @@ MOST = 5000  # observations for which a nearest neighbour is sought, or with whi
 #: - "level": false-alarm probability of each of the tests frozen, drift, order (at most that) and reach (about that).
 #: - "calibrated": the same for near zero, if probabilities are calibrated and counts Poisson.
 THRESHOLDS = {
-    "tail index": 0.8,
+    "tail index": 0.75,
     "pushing": (5, 0.01),
     "neighbours": (0.5, 0.75),
     "slope": 10.0,
