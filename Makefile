@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test lint format notebooks results bench robust colab address clean
+.PHONY: help setup book serve test mutants lint format notebooks results bench robust colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,9 +37,12 @@ serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 # Two workers with one thread each; who has nothing left takes over from the other. The chapters come last, one by one, the longest first.
 test: $(TEST)  ## Run every test: package, notebooks, book, project
 	@status=0; export OMP_NUM_THREADS=1; \
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chapter" || status=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chapter and not mutant" || status=1; \
 	$(BIN)/python -m pytest -q -n 2 --dist load --maxschedchunk 1 -m chapter || status=1; \
 	exit $$status
+
+mutants: $(TEST)  ## Spoil each check of a theorem in turn: it must fail
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m mutant
 
 lint: $(TEST)  ## Check the code and the text of the book
 	$(BIN)/ruff check .

@@ -155,7 +155,7 @@ def passes(parts):
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.mutant
 @pytest.mark.parametrize("label", STATEMENTS)
 def test_check_passes_and_its_mutants_do_not(label):
     parts = statements.extract(STATEMENTS[label], label)
