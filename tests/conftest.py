@@ -16,6 +16,20 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "book" / folder) for folder in ("_tools", "_ext")]
 
+#: How a chapter that a test makes up begins.
+FRONT = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+"""
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):

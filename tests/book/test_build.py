@@ -12,20 +12,8 @@ from chapters import ROOT
 from filelock import FileLock
 from joblib import cpu_count
 
-HEAD = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
+from tests.conftest import FRONT
 
-# A chapter
-
-"""
 CONFIG = (
     "title: A book\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, run_in_temp: true, timeout: 600}\n"
 )
@@ -42,7 +30,9 @@ def book(tmp_path):
         (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: {first}\nchapters: [{files}]\n")
         (tmp_path / "book").mkdir()
         for name, cell in cells.items():
-            (tmp_path / "book" / f"{name}.md").write_text(f"{HEAD}```{{code-cell}} ipython3\n{cell}\n```\n")
+            (tmp_path / "book" / f"{name}.md").write_text(
+                f"{FRONT}# A chapter\n\n```{{code-cell}} ipython3\n{cell}\n```\n"
+            )
         return tmp_path
 
     return write

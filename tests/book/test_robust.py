@@ -10,18 +10,11 @@ import pytest
 import robust
 from chapters import ROOT, chapters
 
-CHAPTER = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
+from tests.conftest import FRONT
 
-# A chapter
+CHAPTER = (
+    FRONT
+    + """# A chapter
 
 ```{code-cell} ipython3
 import numpy as np
@@ -45,6 +38,7 @@ for k in range(3):
 1 / 0
 ```
 """
+)
 
 
 @pytest.fixture

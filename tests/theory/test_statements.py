@@ -6,6 +6,8 @@ import io
 import pytest
 import statements
 
+from tests.conftest import FRONT
+
 #: Of each statement: what stands in its check, and what is wrong in its place, a constant or an exponent as a rule.
 #: Where a claim cannot be wrong by a factor, the mutant drops a condition.
 MUTANTS = {
@@ -175,17 +177,3 @@ def test_a_check_that_cannot_fail_is_found(tmp_path):
         parts = statements.extract(chapter, "thm-a")
         assert passes(parts)
         assert passes(statements.mutate(parts, "<= 2 *", "<= 1 *")) == found
-
-
-FRONT = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-"""
