@@ -82,8 +82,8 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     old = address.current()
     changed = address.change("someone", "averages", tmp_path)
-    assert {"pyproject.toml", "README.md", "CITATION.cff", "_config.yml", "book/start/two_companies.md"} <= set(changed)
-    assert "book/start/two_companies.ipynb" in changed
+    assert {"pyproject.toml", "README.md", "CITATION.cff", "_config.yml", "book/core/two_companies.md"} <= set(changed)
+    assert "book/core/two_companies.ipynb" in changed
     assert address.current(tmp_path) == ("someone", "averages")
     assert address.disagreements(tmp_path) == []
     assert [path for path, text in address.tracked_texts(tmp_path) if list(address.addresses(text, {"localma"}))] == []

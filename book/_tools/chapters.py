@@ -1,6 +1,7 @@
 """What the tools and the tests know about chapters: where they are and how they are read."""
 
 import hashlib
+import math
 import re
 from pathlib import Path
 
@@ -16,9 +17,16 @@ CARD = re.compile(
     r"(?:- \*\*The question\*\* (?P<question>.+)\n)?"  # the landing page has none
     r"- \*\*You will learn\*\* (?:.|\n)+?"
     r"\n- \*\*You need\*\* (?P<needs>(?:.|\n)+?)"
+    r"\n- \*\*Study time\*\* about (?P<minutes>\d+) min, exercises apart\."
     r"\n- \*\*Run time\*\* about (?P<seconds>\d+) s on two cores(?:.|\n)*?"
     r"\n- \*\*In the paper\*\* (?:.|\n)+?\n:::",
 )
+
+#: Cells whose code a reader does not see at first.
+HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
+DISPLAY = re.compile(r"(?s)\$\$.+?\$\$")
+#: Options and fences of directives, addresses of links, formulas within a line.
+NO_WORDS = re.compile(r"(?m)^(?::::|```|:\w+:).*$|\]\([^)]*\)|\$[^$\n]+\$")
 
 
 def chapters(book=BOOK):
@@ -45,6 +53,37 @@ def seconds(path):
     return int(card["seconds"]) if card else 0
 
 
+def load(path):
+    """What a reader of a chapter has to read before the exercises: words, displayed formulas, visible lines of code."""
+    words = formulas = lines = 0
+    reading = True
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            seen = reading and not HIDDEN & set(cell.metadata.get("tags", []))
+            lines += seen * sum(1 for line in cell.source.splitlines() if line.strip())
+            continue
+        for part in re.split(r"(?m)^(?=## )", cell.source):
+            if part.startswith("## "):
+                reading = not part.startswith("## Exercises")
+            if reading:
+                formulas += len(re.findall(DISPLAY, part))
+                words += len(re.findall(r"[^\W\d_][\w'’-]*", NO_WORDS.sub(" ", re.sub(DISPLAY, " ", part))))
+    return words, formulas, lines
+
+
+def minutes(path):
+    """Study time in minutes by the formula of the contributing page, rounded up to five."""
+    words, formulas, lines = load(path)
+    return 5 * math.ceil((words / 180 + formulas + lines / 10) / 5)
+
+
+def with_minutes(path):
+    """A chapter's text whose header card promises the study time that :func:`minutes` finds."""
+    return re.sub(
+        r"(?m)^(- \*\*Study time\*\* about )\d+", rf"\g<1>{minutes(path)}", path.read_text(encoding="utf-8"), count=1
+    )
+
+
 def needed(path):
     """The chapters that a chapter's header card links to as its needs."""
     links = re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])
@@ -53,12 +92,13 @@ def needed(path):
 
 def chapter_map(paths):
     """The landing page's table of these chapters, made from their header cards."""
-    lines = ["| Chapter | Its question | Needs | Runs in |", "| --- | --- | --- | --- |"]
+    lines = ["| Chapter | Its question | Needs | Study | Runs in |", "| --- | --- | --- | --- | --- |"]
     for number, path in enumerate(paths, 1):
         card = CARD.match(text_of(path))
         needs = ", ".join(map(str, sorted(paths.index(need) + 1 for need in needed(path)))) or "–"
         link = path.relative_to(BOOK).as_posix()
-        lines.append(f"| {number}. [{card['title']}]({link}) | {card['question']} | {needs} | {card['seconds']} s |")
+        times = f"{card['minutes']} min | {card['seconds']} s"
+        lines.append(f"| {number}. [{card['title']}]({link}) | {card['question']} | {needs} | {times} |")
     return "\n".join(lines) + "\n"
 
 

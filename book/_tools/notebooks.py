@@ -2,9 +2,9 @@
 
 Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs.
 `--force` runs all, which is due when the package changed what it computes. Names after the options select chapters:
-`notebooks.py --force digits`. The landing page follows whatever was selected: its table of chapters is made from their
-header cards, and its figure is the README's picture. Metadata are normalised (no times, no machine, no cell ids that
-change) so that a diff shows what a reader would see.
+`notebooks.py --force digits`. Each header card gets its study time. The landing page follows whatever was selected: its
+table of chapters is made from their cards, and its figure is the README's picture. Metadata are normalised (no times,
+no machine, no cell ids that change) so that a diff shows what a reader would see.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 import nbformat
-from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, contents, read
+from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, contents, read, with_minutes
 from nbclient import NotebookClient
 
 LANGUAGE = {"name": "python"}
@@ -126,8 +126,10 @@ def main():
     known = {path.stem: path for path in chapters()}
     if missing := set(options.names) - set(known):
         sys.exit(f"No such chapter: {', '.join(sorted(missing))}. There are: {', '.join(known)}")
-    INTRO.write_text(with_map(INTRO.read_text(encoding="utf-8")), encoding="utf-8")
     selected = [known[name] for name in options.names] or [*known.values()]
+    for path in selected:
+        path.write_text(with_minutes(path), encoding="utf-8")
+    INTRO.write_text(with_map(INTRO.read_text(encoding="utf-8")), encoding="utf-8")
     for path in dict.fromkeys([*selected, INTRO]):
         print(f"{path.relative_to(ROOT)}: ", end="", flush=True)
         print(refresh(path, options.force and path in selected))

@@ -90,7 +90,7 @@ class BestModel(_Constant):
 class GlobalMA(_Constant):
     """Global weights (GW): the constant weights on the simplex with the smallest mean loss, equation (1) of the paper.
 
-    The book's chapter "Global baselines" (``book/method/baselines``) derives its optimality conditions and its price.
+    The book's chapter "Global baselines" (``book/core/baselines``) derives its optimality conditions and its price.
     Exact for squared loss; for the others within 1e-8 of the optimum (in units of the loss's scale), see
     :func:`localma.engine.global_weights`.
 

@@ -103,7 +103,7 @@ class LocalMA(ModelAverage):
     Notes
     -----
     Derived, and rebuilt in ten lines of torch, in the book's chapter "From global to local weights"
-    (``book/method/local_weights``).
+    (``book/core/local_weights``).
 
     Attributes
     ----------

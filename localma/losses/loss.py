@@ -46,7 +46,7 @@ def not_negative(value: Tensor) -> Tensor:
 class Loss:
     r"""A loss for predictions of a mean, or of something else.
 
-    The book's chapter "Losses" (``book/method/losses``) says where each one comes from and which aim at the mean.
+    The book's chapter "Losses" (``book/core/losses``) says where each one comes from and which aim at the mean.
     What a solver needs to know of a loss it asks these fields, never the loss's name.
 
     Parameters

@@ -3,7 +3,7 @@
 Here is what scikit-learn, scipy and statsmodels do not have. What they have is not wrapped: scikit-learn's
 ``StackingRegressor`` with ``cv="prefit"`` fits any learner on the models' predictions (and, with ``passthrough=True``,
 on the covariates), and soft voting is :class:`localma.EqualWeights`. The book's chapter "Relatives"
-(``book/beyond/relatives``) puts all of them on one stage.
+(``book/replication/relatives``) puts all of them on one stage.
 
 The constant ones know one set of weights: :class:`BatesGranger`, :class:`InformationWeights`, :class:`AdaptiveMixing`,
 :class:`NonNegativeStacking`, :class:`GreedySelection`. The local ones let weights depend on x:

@@ -1,6 +1,6 @@
 r"""Risks, the best that any weights can do, and the terms that a fitted average's risk falls into.
 
-Everything needs the mean :math:`\mu(x)`, which only a simulation knows. The book's chapter ``book/theory/risks``
+Everything needs the mean :math:`\mu(x)`, which only a simulation knows. The book's chapter ``book/core/risks``
 derives the formulas, our restatement of what stands behind Theorems 1-3 of the paper. Leading dimensions are welcome
 everywhere, so that many replications are measured in one call: ``mu`` and predictions ``a`` are ``(..., n)``, or
 ``(..., n, K)`` for cross-entropy, the candidates ``F`` are ``(..., n, M)`` or ``(..., n, M, K)``.

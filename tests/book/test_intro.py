@@ -18,13 +18,14 @@ def test_a_new_card_is_a_new_row(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "BOOK", tmp_path)
     card = "---\n---\n\n# {}\n\n:::{{admonition}} At a glance\n:class: tip\n"
     card += "- **The question** {}\n- **You will learn** much.\n- **You need** {}.\n"
+    card += "- **Study time** about {} min, exercises apart.\n"
     card += "- **Run time** about {} s on two cores.\n- **In the paper** nothing.\n:::\n"
     first, second = tmp_path / "first.md", tmp_path / "second.md"
-    first.write_text(card.format("One", "Why?", "[a friend](https://example.org), patience", 10))
-    second.write_text(card.format("Two", "How?", "[what stands\n  before](first.md)", 25))
+    first.write_text(card.format("One", "Why?", "[a friend](https://example.org), patience", 20, 10))
+    second.write_text(card.format("Two", "How?", "[what stands\n  before](first.md)", 5, 25))
     assert chapter_map([first, second]).splitlines()[2:] == [
-        "| 1. [One](first.md) | Why? | – | 10 s |",
-        "| 2. [Two](second.md) | How? | 1 | 25 s |",
+        "| 1. [One](first.md) | Why? | – | 20 min | 10 s |",
+        "| 2. [Two](second.md) | How? | 1 | 5 min | 25 s |",
     ]
 
 

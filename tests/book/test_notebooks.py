@@ -11,9 +11,25 @@ from pathlib import Path
 import nbformat
 import pytest
 from address import current
-from chapters import CARD, INTRO, ROOT, cells, chapters, code, contents, read, seconds, text_of
+from chapters import (
+    CARD,
+    INTRO,
+    ROOT,
+    cells,
+    chapters,
+    code,
+    contents,
+    load,
+    minutes,
+    read,
+    seconds,
+    text_of,
+    with_minutes,
+)
 from nbformat.v4 import new_code_cell, new_notebook
 from notebooks import executed, normalise
+
+from tests.conftest import FRONT
 
 CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters()]
 INSTALL = """try:
@@ -50,10 +66,21 @@ def test_pair_is_in_step_and_executed(path):
 def test_chapter_has_the_agreed_form(path):
     text = text_of(path)
     assert CARD.match(text), "a chapter starts with its title and the header card"
+    assert with_minutes(path) == path.read_text(encoding="utf-8"), "the study time is another: run `make notebooks`"
     install = code(read(path))[0]
     assert install == INSTALL.format(*current())
     sections = re.findall(r"^## (.+)$", text, re.M)
     assert sections[-3:] == ["Exercises", "Summary", "References"]
+
+
+def test_study_time_counts_what_is_read_before_the_exercises(tmp_path):
+    words = "one two $x$ three [four](a/link.md)\n\n$$\nf(x)\n$$\n\n:::{note}\n:name: a-label\nfive\n:::\n\n"
+    cells = (
+        "```{code-cell} ipython3\na = 1\n\nb = 2\n```\n\n```{code-cell} ipython3\n:tags: [hide-input]\nc = 3\n```\n\n"
+    )
+    (chapter := tmp_path / "a.md").write_text(FRONT + words + cells + "## Exercises\n\nsix\n\n## Summary\n\nseven\n")
+    assert load(chapter) == (7, 1, 2)  # with the heading of the summary
+    assert minutes(chapter) == 5
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
@@ -232,6 +259,7 @@ def test_chapter_runs_from_an_empty_folder(path, wheel_python, tmp_path):
 def test_time_is_what_a_chapter_computes(cell, lies, wheel_python, tmp_path):
     """A card that promises a third of it is found; waiting for others is not computing."""
     card = ":::{admonition} At a glance\n:class: tip\n- **You will learn** a.\n- **You need** b.\n"
+    card += "- **Study time** about 5 min, exercises apart.\n"
     card += "- **Run time** about 2 s on two cores.\n- **In the paper** c.\n:::"
     path, folder = tmp_path / "chapter.md", tmp_path / "empty"
     path.write_text(f"---\n---\n\n# A chapter\n\n{card}\n")

@@ -5,7 +5,7 @@ random, again and again, into a part that weights (or a direct model) are learne
 
 ``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions
 that it leaves; ``tuning`` how the networks' settings were chosen. The book's chapter "Toxic or not"
-(``book/data/toxicity``) tells the story.
+(``book/replication/toxicity``) tells the story.
 """
 
 from localma.replication.toxicity.companies import COMPANIES
