@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test mutants lint format notebooks results bench robust colab address clean
+.PHONY: help setup book serve test mutants lint format notebooks results bench robust course colab address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench: $(BOOK)  ## Measure the engine: against a loop, beside rivals, start-up, 
 # Hours: it keeps what is done, and goes on there. ARGS="--chapters digits --shifts 5" and so on; --help lists them.
 robust: $(BOOK)  ## Run the chapters under other arithmetic, other versions, other seeds
 	@$(BIN)/python book/_tools/robust.py $(ARGS)
+
+course: $(BOOK)  ## Make the notebooks for students and teachers, as nbgrader expects them
+	@$(BIN)/python book/_tools/course.py
 
 # No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
 colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)

@@ -26,6 +26,7 @@ from chapters import (
     text_of,
     with_minutes,
 )
+from course import CELL, SOLUTION, exercises
 from nbformat.v4 import new_code_cell, new_notebook
 from notebooks import executed, normalise
 
@@ -107,30 +108,6 @@ TITLES = re.findall(r"^\s*title = \{(.+)\},?$", (ROOT / "book" / "references.bib
 
 # --- exercises ------------------------------------------------------------
 
-EXERCISE = re.compile(r"^(?P<fence>:{3,})\{exercise(?P<gated>-start)?\}.*\n(?P<body>(?:.|\n)*?)^(?P=fence)$", re.M)
-SOLUTION = re.compile(
-    r"^(?P<fence>:{3,})\{solution(?P<gated>-start)?\} (?P<label>\S+)\n(?P<body>(?:.|\n)*?)^(?P=fence)$",
-    re.M,
-)
-CELL = re.compile(r"^```\{code-cell\}.*\n(?P<code>(?:.|\n)*?)^```$", re.M)
-STARTER = re.compile(r"^```python\n(?P<code>(?:.|\n)*?)^```$", re.M)
-
-
-def label_of(body):
-    return re.search(r"^:label: (\S+)$", body, re.M)[1]
-
-
-def solution_of(text, match):
-    """What a solution shows: its own body, or everything up to the closing gate."""
-    if not match["gated"]:
-        return match["body"]
-    return text[match.end() : text.index("{solution-end}", match.end())]
-
-
-def strip_tags(source):
-    """A cell's code without its options."""
-    return re.sub(r"\A(?::\w+:.*\n)+\n?", "", source)
-
 
 def as_template(starter):
     """A pattern that the starter's solution matches: each `...` stands for any text, blank lines do not count."""
@@ -140,38 +117,34 @@ def as_template(starter):
 
 
 def compact(source):
-    return "\n".join(line.rstrip() for line in strip_tags(source).splitlines() if line.strip())
+    return "\n".join(line.rstrip() for line in source.splitlines() if line.strip())
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_every_exercise_has_one_solution(path):
     text = text_of(path)
-    labels = [label_of(match["body"]) for match in EXERCISE.finditer(text)]
+    labels = [exercise.label for exercise in exercises(text)]
     assert len(labels) >= 2, "a chapter has at least two exercises"
+    assert len(labels) == len(re.findall(r"^:{3,}\{exercise", text, re.M)), "title and label come first"
     assert len(set(labels)) == len(labels)
     assert all(label.startswith("ex-") for label in labels)
-    assert [match["label"] for match in SOLUTION.finditer(text)] == labels, "each exercise is followed by its solution"
+    solved = [match["label"] for match in SOLUTION.finditer(text)]
+    assert solved == labels, "each exercise has its solution, in the same order, as a dropdown"
+    assert len(solved) == len(re.findall(r"^:{3,}\{solution(?:-start)?\}", text, re.M))
     assert text.count("{solution-start}") == text.count("{solution-end}")
-    for match in SOLUTION.finditer(text):
-        assert ":class: dropdown" in match["body"], f"{match['label']}: show the solution on request only"
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_code_exercises_are_their_solutions_with_gaps(path):
-    text = text_of(path)
-    solutions = {match["label"]: solution_of(text, match) for match in SOLUTION.finditer(text)}
-    for match in EXERCISE.finditer(text):
-        label = label_of(match["body"])
-        starters = [found["code"] for found in STARTER.finditer(match["body"])]
-        runs = [found["code"] for found in CELL.finditer(solutions[label])]
-        assert bool(starters) == bool(runs), f"{label}: a starter and a solution cell come together"
-        for starter in starters:
-            assert "..." in starter, f"{label}: the starter leaves nothing to do"
-            template = as_template(starter)
-            fits = any(template.fullmatch(compact(run)) for run in runs)
-            assert fits, f"{label}: the starter is not the solution with gaps"
+    for exercise in exercises(text_of(path)):
+        runs = [found["code"] for found in CELL.finditer(exercise.solution)]
+        assert bool(exercise.starters) == bool(runs), f"{exercise.label}: a starter and a solution cell come together"
+        for starter in exercise.starters:
+            assert "..." in starter, f"{exercise.label}: the starter leaves nothing to do"
+            fits = any(as_template(starter).fullmatch(compact(run)) for run in runs)
+            assert fits, f"{exercise.label}: the starter is not the solution with gaps"
         if runs:
-            assert re.search(r"^\s*assert ", "\n".join(runs), re.M), f"{label}: check the solution"
+            assert re.search(r"^\s*assert ", "\n".join(runs), re.M), f"{exercise.label}: check the solution"
 
 
 def test_exercises_template_rejects_what_drifted():

@@ -1,0 +1,181 @@
+"""Make a course folder from the chapters: `make course`.
+
+`_build/course` is what nbgrader expects. `source/CHAPTER/CHAPTER.ipynb` goes to students: the chapter without its
+solutions, with a cell to fill in for each exercise and, where the chapter checks its solution, a locked cell with those
+checks. `instructor/CHAPTER.ipynb` is the chapter with its solutions and what each is worth. The chapter is the one
+source of both, so that the three cannot drift apart.
+"""
+
+import argparse
+import ast
+import json
+import re
+import shutil
+from dataclasses import dataclass
+
+import jupytext
+import nbformat
+from chapters import ROOT, contents, text_of
+
+OUT = ROOT / "_build" / "course"
+EXERCISE = re.compile(
+    r"^(?P<fence>:{3,})\{exercise\} (?P<title>.+)\n:label: (?P<label>\S+)\n+(?P<body>(?:.|\n)*?)^(?P=fence)\n", re.M
+)
+SOLUTION = re.compile(
+    r"^(?P<fence>:{3,})\{solution(?P<gated>-start)?\} (?P<label>\S+)\n:class: dropdown\n"
+    r"(?P<body>(?:.|\n)*?)^(?P=fence)\n"
+    r"(?P<rest>(?(gated)(?:.|\n)*?^(?P=fence)\{solution-end\}\n(?P=fence)\n))",
+    re.M,
+)
+CELL = re.compile(r"^```\{code-cell\}.*\n(?::\w+:.*\n)*\n?(?P<code>(?:.|\n)*?)^```$", re.M)
+STARTER = re.compile(r"^```python\n(?P<code>(?:.|\n)*?)^```\n", re.M)
+KIND = re.compile(
+    r"^\*Kind: (?P<kind>pencil|code|break it|open)\. (?P<minutes>\d+) min, (?P<points>\d+) points?\.\*$", re.M
+)
+HEADER = "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n"
+HEADER += "kernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n"
+CONFIG = '''"""Settings of nbgrader for this course. The cells to fill in stand in source/ as students get them."""
+
+from nbgrader.converters import GenerateAssignment
+
+c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "localma"
+c.GenerateAssignment.preprocessors = [
+    step for step in GenerateAssignment.preprocessors.default_args[0] if step.__name__ != "ClearSolutions"
+]
+c.ExecutePreprocessor.timeout = 900
+'''
+
+
+@dataclass
+class Exercise:
+    """What the text of a chapter says about one exercise."""
+
+    label: str
+    title: str
+    kind: str
+    minutes: int
+    points: int
+    prompt: str
+    starters: list
+    checks: str
+    solution: str
+
+
+def is_check(statement):
+    """An assert, or a loop of nothing else."""
+    return isinstance(statement, ast.Assert) or (
+        isinstance(statement, ast.For | ast.With) and all(map(is_check, statement.body))
+    )
+
+
+def checks_of(source):
+    """The statements of a solution that check it."""
+    lines = source.splitlines()
+    found = [node for node in ast.parse(source).body if is_check(node)]
+    return [line for node in found for line in lines[node.lineno - 1 : node.end_lineno]]
+
+
+def exercises(text):
+    """The exercises of a chapter in its order."""
+    solved = {match["label"]: match for match in SOLUTION.finditer(text)}
+    found = []
+    for match in EXERCISE.finditer(text):
+        solution = solved[match["label"]]["body"] + solved[match["label"]]["rest"]
+        body = match["body"]
+        facts = KIND.match(body) or {"kind": "", "minutes": 0, "points": 0}
+        found.append(
+            Exercise(
+                label=match["label"],
+                title=match["title"],
+                kind=facts["kind"],
+                minutes=int(facts["minutes"]),
+                points=int(facts["points"]),
+                prompt=STARTER.sub("", KIND.sub("", body)).strip(),
+                starters=[starter["code"].rstrip() for starter in STARTER.finditer(body)],
+                checks="\n".join(line for cell in CELL.finditer(solution) for line in checks_of(cell["code"])),
+                solution=re.sub(r"^:{3,}(\{solution-end\})?\n", "", solution, flags=re.M).strip(),
+            )
+        )
+    return found
+
+
+def heading(number, exercise):
+    """The head of an exercise where the directives of the book are not understood."""
+    facts = f"{exercise.kind}, {exercise.minutes} min, {exercise.points} point" + "s" * (exercise.points > 1)
+    return f"### Exercise {number}: {exercise.title}\n\n*{facts}*\n\n{exercise.prompt}\n\n"
+
+
+def cell(source, **options):
+    """A code cell of a text notebook, with what nbgrader reads."""
+    return f"```{{code-cell}} ipython3\n---\nnbgrader: {json.dumps(options)}\n---\n{source}\n```\n"
+
+
+def marked(label, **options):
+    """What nbgrader wants to know of a cell."""
+    return {
+        "schema_version": 3,
+        "grade_id": label,
+        "locked": False,
+        "solution": False,
+        "grade": False,
+        "task": False,
+    } | options
+
+
+def to_fill_in(exercise):
+    """The cells of an exercise for students: gaps and checks, or a place for an answer that a person reads."""
+    *first, last = exercise.starters or [None]
+    cells = [cell(code, **marked(f"{exercise.label}-{k}", solution=True)) for k, code in enumerate(first, 1)]
+    if last is not None and exercise.checks:
+        cells.append(cell(last, **marked(exercise.label, solution=True)))
+        cells.append(
+            cell(exercise.checks, **marked(f"{exercise.label}-checks", grade=True, locked=True, points=exercise.points))
+        )
+    elif last is not None:
+        cells.append(cell(last, **marked(exercise.label, solution=True, grade=True, points=exercise.points)))
+    else:
+        options = json.dumps({"nbgrader": marked(exercise.label, solution=True, grade=True, points=exercise.points)})
+        cells.append(f"+++ {options}\n\n*Your answer.*\n\n+++\n")
+    return "\n".join(cells)
+
+
+def notebook(text, solutions):
+    """A chapter for students, or, with its solutions, for those who teach."""
+    found = {exercise.label: (number, exercise) for number, exercise in enumerate(exercises(text), 1)}
+
+    def written(match):
+        number, exercise = found[match["label"]]
+        return (
+            heading(number, exercise)
+            + "\n"
+            + (f"**Solution.**\n\n{exercise.solution}\n" if solutions else to_fill_in(exercise))
+        )
+
+    text = EXERCISE.sub(written, SOLUTION.sub("", text))
+    made = jupytext.reads(HEADER + text, fmt="md:myst")
+    made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for number, part in enumerate(made.cells):
+        part.id = f"cell-{number}"
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="chapters by name, all by default")
+    options = parser.parse_args()
+    known = {path.stem: path for path in contents()}
+    if missing := set(options.names) - set(known):
+        parser.error(f"no such chapter: {', '.join(sorted(missing))}. There are: {', '.join(known)}")
+    shutil.rmtree(OUT, ignore_errors=True)
+    for name in options.names or known:
+        text = text_of(known[name])
+        for folder, solutions in ((OUT / "source" / name, False), (OUT / "instructor", True)):
+            folder.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook(text, solutions), folder / f"{name}.ipynb")
+    (OUT / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    print(f"{OUT.relative_to(ROOT)}: {len(options.names or known)} chapters for students and for those who teach")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The notebooks of the course: students get gaps and checks, a right hand-in its points, a wrong one none."""
+
+import ast
+import re
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+from chapters import chapters, text_of
+from course import CELL, CONFIG, exercises, notebook
+from nbclient import NotebookClient
+
+CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters()]
+TEXT = """# Twice
+
+```{code-cell} ipython3
+x = 2
+```
+
+## Exercises
+
+:::{exercise} Double it
+:label: ex-twice-double
+*Kind: code. 5 min, 2 points.*
+
+Double $x$.
+
+```python
+double = ...
+```
+:::
+
+:::{exercise} Why twice?
+:label: ex-twice-why
+*Kind: pencil. 5 min, 1 point.*
+
+Say why.
+:::
+
+## Solutions
+
+:::{solution-start} ex-twice-double
+:class: dropdown
+:::
+
+```{code-cell} ipython3
+:tags: [a-tag]
+
+double = 2 * x
+assert double == 4
+for k in (1, 2):
+    assert double > k
+```
+
+Twice two.
+
+:::{solution-end}
+:::
+
+:::{solution} ex-twice-why
+:class: dropdown
+
+Because of the title.
+:::
+"""
+
+
+def handed_in(answer):
+    """What a student hands in who gives this answer to the first exercise."""
+    made = notebook(TEXT, solutions=False)
+    for cell in made.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "ex-twice-double":
+            cell.source = answer
+    return made
+
+
+def points(made):
+    """The rule of nbgrader: a cell of checks gives its points when it runs without an error."""
+    NotebookClient(made, allow_errors=True, kernel_name="python3").execute()
+    options = [(cell, cell.metadata.get("nbgrader", {})) for cell in made.cells if cell.cell_type == "code"]
+    return sum(
+        o["points"] for cell, o in options if o.get("grade") and all(out.output_type != "error" for out in cell.outputs)
+    )
+
+
+@pytest.mark.parametrize(("answer", "worth"), [("double = 2 * x", 2), ("double = 3 * x", 0), ("double = ...", 0)])
+def test_a_hand_in_gets_what_it_is_worth(answer, worth):
+    assert points(handed_in(answer)) == worth
+
+
+def test_who_teaches_gets_solutions_and_students_do_not():
+    theirs, ours = notebook(TEXT, solutions=False), notebook(TEXT, solutions=True)
+    text = nbformat.writes(theirs)
+    for solution in ("2 * x", "Twice two", "Because"):
+        assert solution not in text
+        assert solution in nbformat.writes(ours)
+    assert points(ours) == 0  # it runs; nothing in it is graded
+    assert "code, 5 min, 2 points" in text
+    assert ":::" not in text
+    nbformat.validate(theirs)
+    nbformat.validate(ours)
+
+
+@pytest.mark.skipif(shutil.which("nbgrader") is None, reason="nbgrader is not installed: pip install nbgrader")
+def test_nbgrader_agrees(tmp_path):
+    (tmp_path / "nbgrader_config.py").write_text(CONFIG)
+    (source := tmp_path / "source" / "twice").mkdir(parents=True)
+    nbformat.write(notebook(TEXT, solutions=False), source / "twice.ipynb")
+    subprocess.run(["nbgrader", "generate_assignment", "twice"], cwd=tmp_path, check=True)
+    for student, answer in (("right", "double = 2 * x"), ("wrong", "double = 3 * x")):
+        (folder := tmp_path / "submitted" / student / "twice").mkdir(parents=True)
+        nbformat.write(handed_in(answer), folder / "twice.ipynb")
+    for command in (["autograde", "twice"], ["export"]):
+        subprocess.run(["nbgrader", *command], cwd=tmp_path, check=True)
+    rows = [row.split(",") for row in (tmp_path / "grades.csv").read_text().splitlines()]
+    scores = {row[rows[0].index("student_id")]: float(row[rows[0].index("raw_score")]) for row in rows[1:]}
+    assert scores == {"right": 2, "wrong": 0}
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_exercises_say_what_they_are_and_checks_what_they_read(path):
+    for exercise in exercises(text_of(path)):
+        assert exercise.kind, f"{exercise.label}: begin with *Kind: code. 10 min, 3 points.*"
+        made = [ast.parse(found["code"]) for found in CELL.finditer(exercise.solution)]
+        own = {
+            n.id for tree in made for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        }
+        read = {n.id for n in ast.walk(ast.parse(exercise.checks)) if isinstance(n, ast.Name)}
+        shown = set(re.findall(r"\w+", "\n".join(exercise.starters)))
+        assert own & read <= shown, f"{exercise.label}: the starter does not show what its checks read"
