@@ -4,7 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BOOK   := $(VENV)/.book
 TEST   := $(VENV)/.test
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
@@ -15,17 +14,14 @@ help:  ## List the commands
 
 setup: $(TEST)  ## Create .venv with the exact versions of constraints.txt
 
-# What the book needs, and on top of it what the tests need. torch goes first and alone, so that no other package's needs can pull in another
-# build of it. The stamps keep their own time: files in the environment, newer than the two files that decide what is in it.
+# What the book needs, and on top of it what the tests need. The stamps keep their own time: files in the environment, newer than the two
+# files that decide what is in it.
 $(BOOK): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch setuptools
-	$(PIP) --no-build-isolation -e '.[book]'
+	@$(PYTHON) book/_tools/environment.py book
 	@touch $@
 
 $(TEST): $(BOOK)
-	$(PIP) --no-build-isolation -e '.[book,test]'
+	@$(PYTHON) book/_tools/environment.py book,test
 	@touch $@
 
 book: $(BOOK)  ## Run the chapters and build the HTML; a second build takes seconds

@@ -1,12 +1,14 @@
 """Files that are written whole or not at all: readers see the old one or the new one, never half of one, whatever
-interrupts the writing.
+interrupts the writing. When the writing returns, the file is on the disk.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,16 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     Parameters
     ----------
     path : str or Path
-        Its folder must exist.
+        Its folder must exist. A file that is there is replaced and hands its permissions on; of a link, the file that
+        it leads to.
     write : callable
         Writes a file at the path that it gets, whose name ends as that of ``path``. If it fails or is interrupted, what
         it wrote is removed, and a file that was at ``path`` before stays.
+
+    Raises
+    ------
+    ValueError
+        If there is something at ``path`` that is no file, such as a folder or a device.
 
     Examples
     --------
@@ -35,13 +43,30 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     ...     place.read_text()
     'all of it'
     """
-    path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # of this call alone: threads may write to one path
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        raise ValueError(f"path = {path} is no file that could be replaced: give another")
+    # of this call alone: threads may write to one path; and short: the path's own name may be as long as names can be
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix[-20:]}")
     try:
         write(temporary)
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
+        _sync(temporary)
         os.replace(temporary, path)
+        with suppress(OSError):  # some systems and disks know no such thing for folders
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it."""
+    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what it could write to
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from tqdm import TqdmWarning
@@ -17,5 +18,6 @@ def progress_bar(name: str, shown: bool, **more) -> tqdm:
     """A bar that appears after five seconds and leaves nothing behind; TQDM_DISABLE=1 in the environment hides it, as
     every setting of tqdm's can be given there.
     """
-    settings = more if shown else more | {"disable": True}  # an argument would overrule the environment
+    # an argument would overrule the environment; a program with windows may have no stderr
+    settings = more if shown and sys.stderr is not None else more | {"disable": True}
     return tqdm(desc=name, unit="step", delay=5, leave=False, **settings)

@@ -1,5 +1,7 @@
 """Files are written whole or not at all."""
 
+import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,6 +65,42 @@ def test_compression_makes_smaller_files_of_the_same_arrays(tmp_path):
         with np.load(tmp_path / f"{compressed}.npz") as file:
             assert all(np.array_equal(file[name], array) for name, array in arrays.items())
     assert (tmp_path / "True.npz").stat().st_size < (tmp_path / "False.npz").stat().st_size / 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions and links are others there")
+def test_permissions_and_links_stay(tmp_path):
+    path, link = tmp_path / "table.csv", tmp_path / "link.csv"
+    path.write_text("old")
+    path.chmod(0o640)
+    link.symlink_to(path.name)
+    write_atomically(link, lambda p: p.write_text("new"))
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names there")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    (folder := tmp_path / "folder").mkdir()
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for place in (folder, pipe):
+        with pytest.raises(ValueError, match="is no file that could be replaced"):
+            write_atomically(place, lambda p: p.write_text("new"))
+        assert not place.is_file()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    path = tmp_path / ("a" * 251 + ".npz")
+    write_arrays(path, {"x": np.arange(3)})
+    assert path.exists()
+
+
+def test_what_is_written_is_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino))
+    write_atomically(path := tmp_path / "a", lambda p: p.write_text("all"))
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
 
 
 def test_two_threads_on_one_path_do_not_meet(tmp_path):

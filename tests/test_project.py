@@ -12,6 +12,7 @@ import sys
 import tomllib
 
 import address
+import environment
 import pytest
 import yaml
 from chapters import ROOT
@@ -108,6 +109,17 @@ def test_environment_for_conda_has_every_need():
     for need in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["plots"]:
         name = re.match(r"[\w-]+", need)[0]
         assert need.replace(name, renamed.get(name, name), 1) in listed
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (tmp_path / "venv" / "rest").touch()
+    python = environment.python_of(tmp_path / "venv")
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    assert not (tmp_path / "venv" / "rest").exists()
+    (tmp_path / "venv" / "kept").touch()
+    environment.python_of(tmp_path / "venv")
+    assert (tmp_path / "venv" / "kept").exists()
 
 
 def test_constraints_are_exact_and_complete():

@@ -7,6 +7,7 @@ Where a chapter fails, all other pages are built, and the chapter is run once mo
 what the numbers are on this machine.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,10 +50,14 @@ def build(root=ROOT):
         with subprocess.Popen(
             command, cwd=root, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            for line in process.stderr:
-                # Each kernel says that it talks over local TCP: true, meant for servers, and alarming to a reader.
-                if "Kernel is running over TCP" not in line:
-                    sys.stderr.write(line)
+            try:
+                for line in process.stderr:
+                    # Each kernel says that it talks over local TCP: true, meant for servers, and alarming to a reader.
+                    if "Kernel is running over TCP" not in line:
+                        sys.stderr.write(line)
+            except BaseException:
+                process.terminate()  # it would live on where this process alone was told to stop
+                raise
         if process.returncode:
             for log in sorted((out / "html" / "reports").rglob("*.log")):
                 print(f"\n{log.relative_to(root)}\n{log.read_text()}", file=sys.stderr)
@@ -103,6 +108,7 @@ def failures(path):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(build())
     except KeyboardInterrupt:

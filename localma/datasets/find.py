@@ -145,14 +145,21 @@ def _folders(path) -> Iterator[Path]:
     file.
     """
     if path is not None:
-        yield Path(path).expanduser()
+        yield _home(path)
         return
     if os.environ.get("LOCALMA_DATA"):
-        yield Path(os.environ["LOCALMA_DATA"]).expanduser()
+        yield _home(os.environ["LOCALMA_DATA"])
     folder = cache_folder()
     yield folder
     if folder in _UNWRITABLE:
         yield _UNWRITABLE[folder]
+
+
+def _home(path: str | os.PathLike) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"path = {str(path)!r} names the home of nobody here: give the whole path") from error
 
 
 def _checked(source: Source, place: Path, *, given: bool) -> Path:

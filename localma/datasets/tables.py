@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import lzma
+import zipfile
+import zlib
 from pathlib import Path
 
 import pandas as pd
 
 __all__ = ["read_table", "row_in_file"]
+
+#: What readers raise at half a file, or at one that is something else than its name says.
+DAMAGED = (
+    *(EOFError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError),
+    *(zipfile.BadZipFile, lzma.LZMAError, zlib.error),
+)
 
 
 def read_table(place: Path, columns: tuple[str, ...], advice: str, **options) -> pd.DataFrame:
@@ -46,7 +55,7 @@ def read_table(place: Path, columns: tuple[str, ...], advice: str, **options) ->
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is neither UTF-8 nor GB18030 text; save it as UTF-8. {advice}") from error
-    except (EOFError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{place} cannot be read ({error}): damaged or half a download. {advice}") from error
     missing = [name for name in columns if name not in frame]
     if missing:

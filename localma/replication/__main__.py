@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
+from concurrent.futures import BrokenExecutor
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,7 @@ from pkgutil import iter_modules
 from localma import replication
 from localma.engine import check_device
 from localma.replication.lab.experiment import Experiment, offered, places
+from localma.replication.lab.parts import SourceChangedError
 
 
 def experiments() -> dict[str, type[Experiment]]:
@@ -53,7 +56,7 @@ def _parser(known: dict[str, type[Experiment]]) -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         default=1,
-        help="parts of the run to compute side by side, -1 for one on each core (default 1)",
+        help="parts of the run to compute side by side, at most one on each core; -1: as many as that (default 1)",
     )
     common.add_argument(
         "--backend", default="loky", help="joblib's: loky (processes), threading or dask (default loky)"
@@ -98,8 +101,12 @@ def main(arguments: list[str] | None = None) -> int:
             words = f"{kept or 0} finished parts are kept, run the same command again to continue"
             print(f"\n{name}: interrupted; {words}", file=sys.stderr)
             return 130
-        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        except (ValueError, OSError, FloatingPointError, ImportError, SourceChangedError, BrokenExecutor) as error:
             advice = "; pip install 'localma[plots,models]'" * isinstance(error, ModuleNotFoundError)
+            if isinstance(error, BrokenExecutor):
+                error = (
+                    "a process of this run died, for want of memory perhaps: try fewer --jobs; what is finished is kept"
+                )
             print(f"{parser.prog} {name}: {error}{advice}{_on_the_command_line(str(error))}", file=sys.stderr)
             status = 2  # of "all", the other experiments may still do
             continue
@@ -148,4 +155,5 @@ def _on_the_command_line(message: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers go, finished parts stay
     sys.exit(main())

@@ -114,6 +114,22 @@ def test_half_a_file_is_named(small, name):
         load_cifar10(path=place)
 
 
+def test_only_arrays_are_read(small, monkeypatch):
+    class Harm:
+        def __reduce__(self):
+            return print, ("harm",)
+
+    place = small[0] / "cifar-10-python.tar.gz"
+    with tarfile.open(place, "w:gz") as archive:
+        entry = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        entry.size = len(data := pickle.dumps(Harm()))
+        archive.addfile(entry, io.BytesIO(data))
+    md5 = hashlib.md5(place.read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar10, "ORIGINAL", replace(cifar10.ORIGINAL, md5=md5))
+    with pytest.raises(ValueError, match=r"asks for builtins.print, which is no array"):
+        load_cifar10()
+
+
 def test_nothing_there_is_an_error_with_the_ways_out(nowhere):
     with pytest.raises(
         FileNotFoundError,

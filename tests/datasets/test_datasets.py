@@ -1,12 +1,14 @@
 """Data files: found where they should be, refused when they are not what they should be."""
 
 import os
+import re
 import sys
 
 import pytest
 
 from localma.datasets import find as module
 from localma.datasets.find import Source, find, sha256
+from localma.datasets.tables import read_table
 
 user_cache = module.cache_folder  # before a test puts another in its place
 
@@ -54,6 +56,19 @@ def test_a_tilde_is_the_home_folder(nowhere, monkeypatch):
     assert find(Source("things/a.csv"), "~/data") == find(Source("things/a.csv"), "~/data/things/a.csv") == place
     monkeypatch.setenv("LOCALMA_DATA", "~/data")
     assert find(Source("things/a.csv")) == place
+
+
+def test_the_home_of_nobody_is_named():
+    with pytest.raises(ValueError, match="path = '~no-such-user/data' names the home of nobody here"):
+        find(Source("things/a.csv"), "~no-such-user/data")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.xz", "a.csv.zip", "a.parquet"])
+@pytest.mark.parametrize("junk", [b"", bytes(range(256)), b"\xfd7zXZ\x00 and no more", b"PK\x03\x04 and no more"])
+def test_junk_under_a_right_name_is_named(name, junk, tmp_path):
+    (place := tmp_path / name).write_bytes(junk)
+    with pytest.raises(ValueError, match=re.escape(str(place))):
+        read_table(place, ("rent",), "Ask the source.")
 
 
 def test_without_pooch_the_users_folder_is_read_and_the_error_says_what_to_install(nowhere, monkeypatch):

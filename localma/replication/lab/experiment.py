@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from joblib import parallel_config
+from filelock import FileLock, Timeout
+from joblib import cpu_count, parallel_config
 
 from localma.files import write_arrays
 from localma.replication.lab.parts import Part, code_digest, compute_parts, joined
@@ -193,7 +194,8 @@ class Experiment(ABC):
         Raises
         ------
         ValueError
-            If an option is wrong, or if a quick run would replace the files of a full one.
+            If an option is wrong, if a quick run would replace the files of a full one, or if another run is writing
+            the same files.
         """
         experiment = cls(**options)
         with places(jobs, backend, scheduler):
@@ -204,6 +206,8 @@ class Experiment(ABC):
         with ExitStack() as stack:
             folder = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory()))
             refuse_to_replace(folder / f"{self.label}.json", self.configuration(), self.full)
+            if out is not None:
+                stack.enter_context(alone(folder / f".{self.label}.lock"))
             parts = self.parts_folder(folder) / self.key()
             found, seconds = {}, 0.0
             while missing := {key: cell for key, cell in self.cells(found).items() if key not in found}:
@@ -242,6 +246,22 @@ class Experiment(ABC):
             write_results("-".join(filter(None, (self.label, suffix))), tables[suffix], folder, about)
 
 
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Nobody else is in here: the file at ``place`` is locked, and gone afterwards."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place, timeout=0):
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+    except Timeout:
+        raise ValueError(
+            f"another run is writing the same files to {place.parent}: wait for it, or give another folder with --out"
+        ) from None
+
+
 def refuse_to_replace(place: Path, configuration: dict[str, Any], full: bool) -> None:
     """Hours of work are not replaced by a look, by fewer repetitions or by a part of the cells.
 
@@ -274,7 +294,7 @@ def places(jobs: int | None = None, backend: str | None = None, scheduler: str |
     Parameters
     ----------
     jobs : int, optional
-        How many parts at a time, -1 for one on each core; default 1.
+        How many parts at a time, at most one on each core of this machine; -1 for as many as that; default 1.
     backend : str, optional
         Of joblib: "loky" (processes, the default), "threading", "dask", or one that was registered.
     scheduler : str, optional
@@ -285,14 +305,16 @@ def places(jobs: int | None = None, backend: str | None = None, scheduler: str |
     --------
     >>> from joblib import effective_n_jobs
     >>> from localma.replication.lab.experiment import places
-    >>> with places(jobs=2):
-    ...     effective_n_jobs()
-    2
+    >>> with places(jobs=1):
+    ...     effective_n_jobs(None)
+    1
     """
     if jobs == 0:
         raise ValueError("jobs must be at least 1, or -1 for one on each core, but is 0")
     if scheduler is not None and backend != "dask":
         raise ValueError(f'scheduler = {scheduler!r} has no meaning for backend = {backend!r}: set backend to "dask"')
+    if jobs is not None and backend != "dask":
+        jobs = min(jobs, cpu_count())
     given = {"n_jobs": jobs, "backend": backend}
     with ExitStack() as stack:
         if backend == "dask":

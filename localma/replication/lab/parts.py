@@ -11,12 +11,16 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from tqdm import tqdm
 
 from localma.replication.lab.cache import keeper
 
 Part = dict[str, np.ndarray]
+
+
+class SourceChangedError(RuntimeError):
+    """The code was edited while a run had begun."""
 
 
 def compute_parts(
@@ -48,7 +52,7 @@ def compute_parts(
 
     Raises
     ------
-    RuntimeError
+    SourceChangedError
         If the source was edited before one of the processes started.
 
     Examples
@@ -66,7 +70,9 @@ def compute_parts(
     keep = keeper(folder)
     missing = [key for key in cells if not keep.check_call_in_cache(key, None)]
     with tqdm(total=len(cells), initial=len(cells) - len(missing), desc=name, unit="part", smoothing=0.1) as bar:
-        workers = Parallel(batch_size=1, return_as="generator_unordered")
+        # no more processes than parts: each of them starts, and reads the package, before it is asked for anything
+        at_once = max(1, min(effective_n_jobs(None), len(missing)))
+        workers = Parallel(at_once, batch_size=1, return_as="generator_unordered")
         for key, part in workers(delayed(_compute)(key, measure, cells[key], modules, code) for key in missing):
             keep(key, lambda part=part: part)
             bar.update()
@@ -79,7 +85,7 @@ def _compute(
     key: str, measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str
 ) -> tuple[str, Part]:
     if code_digest(*modules) != code:
-        raise RuntimeError(
+        raise SourceChangedError(
             "the source of localma changed since this run started, so a process that started later would compute with "
             "other code than the rest: start it again, and edit nothing until its processes have begun, or run a copy"
         )

@@ -1,8 +1,11 @@
 """The command line, and a new experiment, which touches its folder and nothing else."""
 
 import json
+import os
 import re
+import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from localma import replication
 from localma.replication import __main__ as command
 from localma.replication.__main__ import experiments, main
-from localma.replication.lab.experiment import refuse_to_replace
+from localma.replication.lab.experiment import alone, refuse_to_replace
 
 COINS = '''"""How often coins show heads."""
 
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +40,8 @@ class Coins(Experiment):
     def measure(self, p):
         if self.tosses == 13:
             raise KeyboardInterrupt
+        if self.tosses == 14:
+            raise BrokenExecutor("code 0x1a")
         return {"heads": np.random.default_rng([self.seed, p]).random(self.tosses) < p / 10}
 
     def tables(self, found):
@@ -98,6 +104,45 @@ def test_options_are_part_of_the_files_names_where_they_say_so(coins):
 def test_an_interrupted_run_says_how_to_go_on(coins, capsys):
     assert run(["coins", "--tosses", "13", "--out", str(coins)]) == 130
     assert "coins: interrupted; 0 finished parts are kept, run the same command again" in capsys.readouterr().err
+
+
+def test_a_process_that_died_is_one_line(coins, capsys):
+    assert run(["coins", "--tosses", "14", "--out", str(coins)]) == 2
+    assert re.search(r"coins: a process of this run died.*fewer --jobs.*\n\Z", capsys.readouterr().err)
+
+
+def test_two_runs_do_not_write_the_same_files(coins, capsys):
+    with alone(coins / ".coins.lock"):
+        assert run(["coins", "--out", str(coins)]) == 2
+        assert re.search(r"another run is writing the same files to .*give another folder", capsys.readouterr().err)
+        assert run(["coins", "--synthetic", "--out", str(coins)]) == 0
+    assert run(["coins", "--out", str(coins)]) == 0
+    assert not list(coins.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals of this kind there")
+def test_who_stops_the_run_stops_its_processes(tmp_path):
+    command = [sys.executable, "-m", "localma.replication", "simulation", "--jobs", "2", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not list(tmp_path.rglob("output.pkl")):
+            time.sleep(0.1)
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert re.search(r"interrupted; \d+ finished parts are kept", said)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and alive(process.pid):
+        time.sleep(0.1)
+    assert not alive(process.pid)
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_quick_run_does_not_replace_a_full_one(coins, capsys):
