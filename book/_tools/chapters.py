@@ -35,11 +35,18 @@ def chapters(book=BOOK):
     return [path for path in pages if "format_name: myst" in path.read_text(encoding="utf-8")[:400]]
 
 
-def contents():
-    """The chapters behind the landing page, in the order of the table of contents: position k has number k + 1."""
+def parts():
+    """The chapters behind the landing page by the caption of their part, in the order of the table of contents."""
     toc, known = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), set(chapters())
-    listed = [ROOT / f"{chapter['file']}.md" for part in toc["parts"] for chapter in part["chapters"]]
-    return [path for path in listed if path in known]
+    listed = {
+        part["caption"]: [ROOT / f"{chapter['file']}.md" for chapter in part["chapters"]] for part in toc["parts"]
+    }
+    return {caption: found for caption, paths in listed.items() if (found := [path for path in paths if path in known])}
+
+
+def contents():
+    """The same as one list: position k has number k + 1."""
+    return [path for paths in parts().values() for path in paths]
 
 
 def text_of(path):
@@ -64,7 +71,7 @@ def load(path):
             continue
         for part in re.split(r"(?m)^(?=## )", cell.source):
             if part.startswith("## "):
-                reading = not part.startswith("## Exercises")
+                reading = not part.startswith(("## Check yourself", "## Exercises"))
             if reading:
                 formulas += len(re.findall(DISPLAY, part))
                 words += len(re.findall(r"[^\W\d_][\w'’-]*", NO_WORDS.sub(" ", re.sub(DISPLAY, " ", part))))
@@ -90,16 +97,43 @@ def needed(path):
     return [(path.parent / link).resolve() for link in links]
 
 
-def chapter_map(paths):
-    """The landing page's table of these chapters, made from their header cards."""
+def chapter_map(parts):
+    """The landing page's table of the chapters of each part, made from their header cards."""
     lines = ["| Chapter | Its question | Needs | Study | Runs in |", "| --- | --- | --- | --- | --- |"]
-    for number, path in enumerate(paths, 1):
-        card = CARD.match(text_of(path))
-        needs = ", ".join(map(str, sorted(paths.index(need) + 1 for need in needed(path)))) or "–"
-        link = path.relative_to(BOOK).as_posix()
-        times = f"{card['minutes']} min | {card['seconds']} s"
-        lines.append(f"| {number}. [{card['title']}]({link}) | {card['question']} | {needs} | {times} |")
+    paths = [path for some in parts.values() for path in some]
+    cards = {path: CARD.match(text_of(path)) for path in paths}
+    for caption, some in parts.items():
+        lines.append(f"| **{caption}** | | | {hours(sum(int(cards[path]['minutes']) for path in some))} | |")
+        for path in some:
+            card, link = cards[path], path.relative_to(BOOK).as_posix()
+            needs = ", ".join(map(str, sorted(paths.index(need) + 1 for need in needed(path)))) or "–"
+            times = f"{card['minutes']} min | {card['seconds']} s"
+            lines.append(
+                f"| {paths.index(path) + 1}. [{card['title']}]({link}) | {card['question']} | {needs} | {times} |"
+            )
     return "\n".join(lines) + "\n"
+
+
+def hours(minutes):
+    """In words for readers.
+
+    >>> hours(50), hours(395)
+    ('50 min', '6.6 hours')
+    """
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+def with_paths(text):
+    """The landing page's text, where each path through the chapters says how long it takes."""
+
+    def counted(match):
+        linked = re.findall(r"\]\(([^)]+\.md)\)", match["chapters"])
+        total = sum(minutes(BOOK / link) for link in linked)
+        return f"{match['name']} ({hours(total)}):{match['chapters']}"
+
+    return re.sub(
+        r"(?m)^(?P<name>- \*\*.+?\*\*) \((?:[\d.]+ (?:min|hours))\):(?P<chapters>.+(?:\n  .+)*)$", counted, text
+    )
 
 
 def read(path):

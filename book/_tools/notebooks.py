@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 import nbformat
-from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, contents, read, with_minutes
+from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, parts, read, with_minutes, with_paths
 from nbclient import NotebookClient
 
 LANGUAGE = {"name": "python"}
@@ -108,8 +108,8 @@ def refresh(path, force):
 
 
 def with_map(text):
-    """The landing page's text with the table of chapters as their header cards have it."""
-    return MAP.sub(lambda _: chapter_map(contents()), text)
+    """The landing page's text with paths and the table of chapters as the chapters have it."""
+    return MAP.sub(lambda _: chapter_map(parts()), with_paths(text))
 
 
 def figure():

@@ -7,7 +7,7 @@ import subprocess
 
 import nbformat
 import pytest
-from chapters import chapters, text_of
+from chapters import INTRO, chapters, parts, text_of
 from course import CELL, CONFIG, exercises, notebook
 from nbclient import NotebookClient
 
@@ -129,3 +129,22 @@ def test_exercises_say_what_they_are_and_checks_what_they_read(path):
         read = {n.id for n in ast.walk(ast.parse(exercise.checks)) if isinstance(n, ast.Name)}
         shown = set(re.findall(r"\w+", "\n".join(exercise.starters)))
         assert own & read <= shown, f"{exercise.label}: the starter does not show what its checks read"
+
+
+QUESTION = re.compile(r"^\*\*\d\. .+\?\*\*$", re.M)
+ANSWER = re.compile(r"^<details><summary>(.+)</summary>\n\n(Yes|No)\b(.+(?:\n.+)*)\n\n</details>$", re.M)
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in next(iter(parts().values()))])
+def test_a_chapter_of_the_core_asks_five_questions(path):
+    """Each has one right answer, and each answer its reason."""
+    assert path != INTRO
+    quiz = re.search(r"^## Check yourself\n(.+?)^## Exercises$", text_of(path), re.M | re.S)[1]
+    questions = QUESTION.split(quiz)[1:]
+    assert len(questions) == 5
+    for question in questions:
+        answers = ANSWER.findall(question)
+        assert len(answers) == question.count("<details>") >= 2
+        assert [verdict for _, verdict, _ in answers].count("Yes") == 1
+        assert min(len(reason.split()) for _, _, reason in answers) >= 5, "say why"
+        assert len({text for text, _, _ in answers}) == len(answers)

@@ -4,8 +4,10 @@ import re
 
 import chapters
 import pytest
-from chapters import CARD, INTRO, ROOT, chapter_map, contents, needed, text_of
+from chapters import CARD, INTRO, ROOT, chapter_map, contents, load, minutes, needed, parts, text_of, with_paths
 from notebooks import MAP, PICTURE, figure, with_map
+
+from tests.conftest import FRONT
 
 
 def test_map_is_made_from_the_header_cards():
@@ -23,10 +25,30 @@ def test_a_new_card_is_a_new_row(tmp_path, monkeypatch):
     first, second = tmp_path / "first.md", tmp_path / "second.md"
     first.write_text(card.format("One", "Why?", "[a friend](https://example.org), patience", 20, 10))
     second.write_text(card.format("Two", "How?", "[what stands\n  before](first.md)", 5, 25))
-    assert chapter_map([first, second]).splitlines()[2:] == [
+    assert chapter_map({"Basics": [first], "More": [second]}).splitlines()[2:] == [
+        "| **Basics** | | | 20 min | |",
         "| 1. [One](first.md) | Why? | – | 20 min | 10 s |",
+        "| **More** | | | 5 min | |",
         "| 2. [Two](second.md) | How? | 1 | 5 min | 25 s |",
     ]
+
+
+def test_a_path_takes_as_long_as_its_chapters(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "BOOK", tmp_path)
+    for name, words in (("first", 1000), ("second", 30_000)):
+        (tmp_path / f"{name}.md").write_text(FRONT + "# Title\n\n" + "word " * words)
+    text = "- **Short** (0 min): [One](first.md).\n- **Long** (7 hours): [One](first.md), then [Two](second.md).\n"
+    long = "- **Long** (2.9 hours): [One](first.md), then [Two](second.md).\n"
+    assert with_paths(text) == "- **Short** (10 min): [One](first.md).\n" + long
+
+
+def test_layers_are_as_long_as_they_promise():
+    """A course that one can finish: contributing page."""
+    core, *others = parts().values()
+    assert len(core) <= 10
+    assert sum(map(minutes, core)) <= 8 * 60
+    assert [path.stem for path in core if minutes(path) > 45 or load(path)[0] > 2500] == []
+    assert [path.stem for some in others for path in some if minutes(path) > 60 or load(path)[0] > 3000] == []
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in contents()])
@@ -37,7 +59,7 @@ def test_chapter_asks_a_question_and_needs_what_stands_before_it(path):
 
 def test_snippet_for_practitioners_is_short():
     (snippet,) = re.findall(r"^```\{code-cell\} ipython3\n(import pandas.+?)^```$", text_of(INTRO), re.M | re.S)
-    assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 12
 
 
 def test_picture_of_the_readme_is_the_figure_of_the_landing_page():
