@@ -71,7 +71,7 @@ def load(path):
             continue
         for part in re.split(r"(?m)^(?=## )", cell.source):
             if part.startswith("## "):
-                reading = not part.startswith(("## Check yourself", "## Exercises"))
+                reading = not part.startswith(("## Check yourself", "## Exercises", "## Solutions"))
             if reading:
                 formulas += len(re.findall(DISPLAY, part))
                 words += len(re.findall(r"[^\W\d_][\w'’-]*", NO_WORDS.sub(" ", re.sub(DISPLAY, " ", part))))

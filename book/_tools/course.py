@@ -152,7 +152,7 @@ def notebook(text, solutions):
             + (f"**Solution.**\n\n{exercise.solution}\n" if solutions else to_fill_in(exercise))
         )
 
-    text = EXERCISE.sub(written, SOLUTION.sub("", text))
+    text = EXERCISE.sub(written, SOLUTION.sub("", text)).replace("## Solutions\n", "")
     made = jupytext.reads(HEADER + text, fmt="md:myst")
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, part in enumerate(made.cells):

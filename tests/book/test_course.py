@@ -98,6 +98,7 @@ def test_who_teaches_gets_solutions_and_students_do_not():
     assert points(ours) == 0  # it runs; nothing in it is graded
     assert "code, 5 min, 2 points" in text
     assert ":::" not in text
+    assert "Solutions" not in text
     nbformat.validate(theirs)
     nbformat.validate(ours)
 

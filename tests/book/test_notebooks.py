@@ -71,7 +71,8 @@ def test_chapter_has_the_agreed_form(path):
     install = code(read(path))[0]
     assert install == INSTALL.format(*current())
     sections = re.findall(r"^## (.+)$", text, re.M)
-    assert sections[-3:] == ["Exercises", "Summary", "References"]
+    assert sections[-4:] == ["Exercises", "Summary", "References", "Solutions"]
+    assert "{solution" not in text.split("\n## Solutions\n")[0], "in Colab nothing folds a solution away"
 
 
 def test_study_time_counts_what_is_read_before_the_exercises(tmp_path):
@@ -93,7 +94,7 @@ def test_chapter_installs_nothing_else(path):
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_references_are_in_the_bibliography(path):
     known = [plain(title) for title in TITLES]
-    listed = re.split(r"^## References$", text_of(path), flags=re.M)[-1]
+    listed = re.split(r"^## (?:References|Solutions)$", text_of(path), flags=re.M)[-2]
     items = [" ".join(item.split()) for item in re.split(r"^[-*] ", listed, flags=re.M)[1:]]
     assert items, "list the chapter's sources, one item each"
     assert [item for item in items if not any(title in plain(item) for title in known)] == []
