@@ -4,9 +4,11 @@ directly trained one.
 
 from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
+from localma.averages.crossfit import cross_fit
 from localma.averages.direct import DirectModel
 from localma.averages.explanation import Explanation
-from localma.averages.local import FitInfo, LocalMA
+from localma.averages.fitinfo import FitInfo
+from localma.averages.local import LocalMA
 from localma.averages.storage import load
 
 __all__ = [
@@ -18,5 +20,6 @@ __all__ = [
     "GlobalMA",
     "LocalMA",
     "ModelAverage",
+    "cross_fit",
     "load",
 ]

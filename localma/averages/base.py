@@ -1,4 +1,4 @@
-"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, a file."""
+"""What all averages share: frozen candidate models, weights, predictions, a file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.candidates import candidate_predictions, classes_of, clipped, name_candidates, usual_range
+from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
+from localma.averages.level import at_level
 from localma.averages.packing import digest, name_of, pack
-from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
-from localma.engine import Mlp, Training, first_smallest
+from localma.checks import check_same_rows, check_seed, choose
 from localma.files import write_arrays
-from localma.losses import Loss, resolve_loss
+from localma.losses import Loss
 from localma.losses.loss import LossLike
 
-__all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
+__all__ = ["FORMAT", "KINDS", "ModelAverage"]
 
 #: Of saved files; what an earlier one holds is not guessed.
 FORMAT = 2
@@ -39,127 +36,6 @@ FORMAT = 2
 #: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
 #: last.
 KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
-
-
-#: Of parameters that are groups of settings.
-DEFAULTS = {"network": Mlp(), "training": Training()}
-
-
-def predicts_probabilities(estimator) -> bool:
-    """Whether an estimator's loss is one of classification; else AttributeError, as :func:`available_if` wants it."""
-    loss = estimator._known_loss()
-    if loss is None or not loss.is_classification:
-        raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
-    return True
-
-
-class LossEstimator(BaseEstimator):
-    """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
-
-    def set_params(self, **params: Any) -> Self:
-        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
-        default where that is None).
-        """
-        nested = {key: params.pop(key) for key in list(params) if key.split("__")[0] in DEFAULTS and "__" in key}
-        super().set_params(**params)
-        for key, value in nested.items():
-            name, field = key.split("__", 1)
-            if name not in self.get_params(deep=False):
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}")
-            settings = DEFAULTS[name] if getattr(self, name) is None else getattr(self, name)
-            if field not in settings.get_params():
-                raise ValueError(
-                    f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}"
-                )
-            setattr(self, name, replace(settings, **{field: value}))
-        return self
-
-    def _resolve_loss(self) -> Loss:
-        return resolve_loss(self.loss)
-
-    def _known_loss(self) -> Loss | None:
-        """The loss, or None where ``fit`` will say what is wrong with it: a mere description must not fail."""
-        with suppress(ValueError, TypeError):
-            return self._resolve_loss()
-        return None
-
-    def _read(self, X, reset: bool = False) -> np.ndarray:
-        """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
-        check_numeric_columns(X)
-        with _advice():
-            return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
-
-    def _response(self, X, y, F=None) -> np.ndarray:
-        """y of a sample as a finite array in the loss's domain, X and F having its rows."""
-        loss = self._resolve_loss()
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row"
-                " of X"
-            )
-        check_same_rows(X=X, y=y, F=F)
-        given = np.ravel(np.asarray(y))
-        if given.dtype.kind in "mM":
-            raise ValueError("y holds dates or durations; give numbers, such as days since the first")
-        if given.dtype == object and pd.isna(given).any():
-            i = int(pd.isna(given).argmax())
-            raise ValueError(f"y[{i}] is {given[i]}, a missing value. Drop these rows, from X as well, or impute y.")
-        words = given[:1]
-        if not loss.is_classification and len(words) and isinstance(words[0], str):
-            raise ValueError(
-                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
-                " loss='cross_entropy'"
-            )
-        with _advice():
-            y = _check_y(y, y_numeric=not loss.is_classification, estimator=self)
-            check_consistent_length(X, y)
-        if loss.is_classification:
-            check_classification_targets(y)
-        else:
-            y = y.astype(float)
-        loss.check_response(y)
-        return y
-
-    def _encode(self, y) -> np.ndarray:
-        """Labels as positions in ``classes_``."""
-        y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
-                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
-            )
-        return np.searchsorted(self.classes_, y)
-
-    def _decode(self, probabilities) -> np.ndarray:
-        return self.classes_[first_smallest(-probabilities, 1)]
-
-    def score(self, X: ArrayLike, y: Any, F: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
-
-        For squared loss that is R2. ``sample_weight`` of shape (n,): a row with weight two counts as two rows.
-        """
-        check_same_rows(X=X, y=y, F=F, sample_weight=sample_weight)
-        loss = self._resolve_loss()
-        prediction, y = self.predict(X, F=F), column_or_1d(y)  # a column would broadcast against the predictions
-        check_consistent_length(prediction, y)
-        weight = _check_sample_weight(sample_weight, y, dtype=float, ensure_non_negative=True)
-        if loss.is_classification:
-            return float(np.average(prediction == y, weights=weight))
-        y = y.astype(float)
-        total = np.average(loss(y, np.full_like(y, np.average(y, weights=weight))), weights=weight)
-        return float(1 - np.average(loss(y, prediction), weights=weight) / total) if total else float("nan")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        loss = self._known_loss()
-        tags.target_tags.required = True
-        if loss is not None and loss.is_classification:
-            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
-        else:
-            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
-            tags.target_tags.positive_only = loss is not None and loss.response in ("non-negative", "positive")
-        return tags
 
 
 class ModelAverage(LossEstimator):
@@ -173,15 +49,20 @@ class ModelAverage(LossEstimator):
     #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
     features: Any = None
     features_: Any = None  #: as a fit has learned it; None: X as it is
+    direct_: Any = None  #: a fitted learner that is the last candidate; None: all are the user's
+    level_: Any = None  #: what is added to all candidates together, see ``localma.averages.level``; None: nothing
     sample_: Surroundings | None = None
+    clip: bool = True  #: for a subclass that does not have it as a setting
+    range_: np.ndarray | None = None  #: within which candidates are heard, (2, M); None: wherever they are
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
         KINDS[cls.__module__, cls.__name__] = cls
 
-    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared") -> None:
+    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True) -> None:
         self.models = models
         self.loss = loss
+        self.clip = clip
 
     def __sklearn_clone__(self):
         # scikit-learn would clone each candidate and so forget what it was trained on; candidates are data here
@@ -267,18 +148,33 @@ class ModelAverage(LossEstimator):
             if not loss.is_classification:
                 loss.check_value(y[:2], np.full(len(y[:2]), 0.5))  # which lies in every domain
             check_seed(getattr(self, "random_state", None))
+            choose("clip", self.clip, (True, False))
             self._check(array, y, len(names), loss, **more)
             F, classes = candidate_predictions(names, models, F, X, len(array), loss)
-            self.n_models_, self.model_names_ = F.shape[1], names
+            self.model_names_ = names
+            target = y
             if loss.is_classification:
                 self.classes_ = classes_of(classes, F.shape[2], y)
-                y = self._encode(y)
-            self._fit_weights(array, F, np.asarray(y, dtype=float), loss, **more)
+                target = self._encode(y)
+            F = self._with_direct(X, F, y, loss, **more)
+            self.n_models_ = F.shape[1]
+            target = np.asarray(target, dtype=float)
+            self._fit_weights(array, F, target, loss, **more)
+            F = F[:, : self.n_models_]  # a learner that gains nothing has left
+            self.range_ = None if loss.is_classification else usual_range(F, y)
+            self._fit_level(array, F, target, loss, **more)
             self.sample_ = Surroundings.of(array)
         except BaseException:
             self._forget()  # of this fit: nothing may be left that only looks fitted
             raise
         return self
+
+    def _with_direct(self, X, F, y, loss, **more):
+        """F with the column of a learner of the average's own, if it has one."""
+        return F
+
+    def _fit_level(self, X, F, y, loss, **more):
+        """Learn ``level_``, where a subclass has one."""
 
     def weights(self, X: ArrayLike) -> np.ndarray:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one."""
@@ -296,7 +192,7 @@ class ModelAverage(LossEstimator):
         return self._average(X, F)
 
     def _average(self, X, F):
-        return self._combine(*self._predictions(X, F))
+        return self._combine(*self._votes(X, F))
 
     def _combine(self, array, F):
         """The average of the predictions F, by the weights at what they read, ``array``."""
@@ -304,7 +200,7 @@ class ModelAverage(LossEstimator):
         if average.ndim == 2:  # weights, and the models' probabilities, sum to one up to rounding alone
             average = np.maximum(average, 0)
             average /= average.sum(1, keepdims=True, dtype=np.longdouble)
-        return average
+        return average if self.level_ is None else at_level(self._resolve_loss(), average, self.level_)
 
     def explain(self, x: ArrayLike, F: ArrayLike | None = None) -> Explanation:
         """The average at one row: weights, what each model says, what the average says, how far x lies from the sample.
@@ -338,23 +234,32 @@ class ModelAverage(LossEstimator):
         average       1           0
         Distance from the sample: not measured.
         """
-        array, F = self._predictions(one_row(x), F)
+        array, F = self._votes(one_row(x), F)
         says = np.stack([*F[0], self._combine(array, F)[0]])
         names, columns = [*self.model_names_, "average"], getattr(self, "classes_", ["prediction"])
-        return explained(names, columns, self._weights(array)[0], says, array, self.sample_)
+        return explained(names, columns, self._weights(array)[0], says, array, self.sample_, self.level_)
+
+    def _votes(self, X, F) -> tuple[np.ndarray, np.ndarray]:
+        """X as an array and what is averaged: the candidates' predictions, clipped unless that is switched off."""
+        array, F = self._predictions(X, F)
+        return array, (F if self.range_ is None or not self.clip else clipped(F, self.range_, self.model_names_))
 
     def _predictions(self, X, F) -> tuple[np.ndarray, np.ndarray]:
         """X as an array and the candidates' predictions, both as in the fit."""
         check_is_fitted(self)
         check_same_rows(X=X, F=F)
         array, loss, classes = self._read(X), self._resolve_loss(), getattr(self, "classes_", None)
-        names, models, F = name_candidates(self.models, F, len(array), loss, self.model_names_)
+        given = self.model_names_ if self.direct_ is None else self.model_names_[:-1]
+        names, models, F = name_candidates(self.models, F, len(array), loss, given)
         F, _ = candidate_predictions(names, models, F, X, len(array), loss, classes)
-        if F.shape[1] != self.n_models_ or (classes is not None and F.shape[2] != len(classes)):
+        if F.shape[1] != len(given) or (classes is not None and F.shape[2] != len(classes)):
             raise ValueError(
-                f"F has shape {F.shape}, but the fit saw M = {self.n_models_} models"
+                f"F has shape {F.shape}, but the fit saw M = {len(given)} models"
                 + (f" and {len(classes)} classes" if classes is not None else "")
             )
+        if self.direct_ is not None:
+            own, _ = candidate_predictions(self.model_names_[-1:], [self.direct_], None, X, len(array), loss, classes)
+            F = np.concatenate([F, own], 1)
         return array, F
 
     def save(self, path: str | Path) -> None:
@@ -378,7 +283,7 @@ class ModelAverage(LossEstimator):
             try:
                 learned[key] = pack(getattr(self, key), arrays, key)
             except TypeError as error:
-                if key != "features_":  # which ``load`` is given again, as it is a network's code
+                if key not in ("features_", "direct_"):  # which ``load`` is given again, as it is a network's code
                     raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
                 learned[key] = {"code": key}
         header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}

@@ -11,7 +11,24 @@ from sklearn.base import is_classifier
 from localma.checks import check_same_rows
 from localma.engine.networks import module_input
 
-__all__ = ["candidate_predictions", "classes_of", "name_candidates", "name_models", "warn_of_other_units"]
+__all__ = [
+    "candidate_predictions",
+    "classes_of",
+    "clipped",
+    "name_candidates",
+    "name_models",
+    "usual_range",
+    "warn_of_odd_models",
+]
+
+#: A prediction may lie beyond what the sample has seen by this share of its range: without it, one row in forty would
+#: be clipped at n = 100, most of them for nothing.
+BEYOND = 1.0
+
+#: A model whose loss is below this share of the next best one's may have seen the sample: forests, trees and boosting
+#: are there on their own training rows, and the best of Scenario 1's models, which is nearly all of the truth in S3, is
+#: not.
+TOO_GOOD = 0.1
 
 
 def name_candidates(models, F, n: int, loss, fitted=None):
@@ -220,23 +237,63 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
     return np.stack(columns, axis=1)
 
 
-def warn_of_other_units(names, F, y, loss) -> None:
-    """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in
-    another unit.
+def warn_of_odd_models(names, F, y, loss, own=None) -> None:
+    """Warn of a model that is too bad or too good to be true.
 
+    Too bad: far worse than the mean of y and than the best of the others; it, or one row of it, is in another unit.
     Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the
-    models' differences, and a wild model makes those of the others small change.
+    models' differences, and a wild model makes those of the others small change. Too good: it has seen the sample, as
+    the column of a learner of one's ``own`` has not.
     """
-    if loss.is_classification or len(y) < 10:
+    if len(y) < 10 or len(names) < 2:
         return
-    losses = [loss(y, f) for f in F.T]
-    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), min(own.mean() for own in losses))
-    for name, own in zip(names, losses, strict=True):
-        if level > 0 and own.mean() > 100 * level:
+    losses = [loss(y, f) for f in np.moveaxis(F, 1, 0)]
+    mean = np.array([each.mean() for each in losses])
+    first, second = np.argsort(mean)[:2]
+    if 0 <= mean[first] < TOO_GOOD * mean[second] and names[first] != own:
+        warnings.warn(
+            f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
+            " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"
+            " give the learner as LocalMA(direct=...), or its column by cross_fit",
+            UserWarning,
+            stacklevel=4,
+        )
+    if loss.is_classification:
+        return
+    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), mean[first])
+    for name, each in zip(names, losses, strict=True):
+        if level > 0 and each.mean() > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the"
-                f" mean of y (largest in row {own.argmax()}): is it in another unit, or a code for missing? Correct,"
-                " clip or drop it: such a model hides the differences between the others",
+                f"the {loss.name} loss of model {name!r} is {each.mean() / level:.3g} times that of the others or of"
+                f" the mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing?"
+                " Correct, clip or drop it: such a model hides the differences between the others",
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def usual_range(F, y) -> np.ndarray | None:
+    """Least and largest prediction of each candidate that is taken at its word, (2, M): those in the sample and y's,
+    with a margin; None where ten rows are too few to tell.
+    """
+    if len(y) < 10:
+        return None
+    low, high = np.minimum(F.min(0), y.min()), np.maximum(F.max(0), y.max())
+    margin = BEYOND * (high - low)
+    return np.stack([low - margin, high + margin])
+
+
+def clipped(F, limits, names):
+    """F within the limits (2, M), with a warning that names the rows and models that were not."""
+    inside = np.clip(F, *limits)
+    rows, models = np.nonzero(inside != F)
+    if len(rows):
+        few = ", ".join(map(str, np.unique(rows)[:5])) + (", ..." if len(np.unique(rows)) > 5 else "")
+        who = ", ".join(repr(names[m]) for m in np.unique(models))
+        warnings.warn(
+            f"at {len(np.unique(rows))} of {len(F)} rows ({few}) predictions of {who} lie far beyond all that the"
+            " sample has seen and were clipped: look at these rows of X, or give clip=False to believe them",
+            UserWarning,
+            stacklevel=5,
+        )
+    return inside

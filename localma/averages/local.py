@@ -7,7 +7,7 @@ import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,40 +17,27 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from localma.averages.base import ModelAverage
-from localma.averages.candidates import warn_of_other_units
-from localma.averages.packing import record
-from localma.checks import RandomState, check_whole, resolve_seed
-from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
+from localma.averages.candidates import warn_of_odd_models
+from localma.averages.crossfit import check_learner, with_direct
+from localma.averages.fitinfo import fit_info
+from localma.averages.level import at_level, learn_level, residual
+from localma.checks import RandomState, check_whole, choose, resolve_seed
+from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
-from localma.engine.validation import FOLDS
+from localma.engine.validation import FOLDS, fold_numbers
 from localma.losses.loss import LossLike
 from localma.progress import progress_bar
 
-__all__ = ["FitInfo", "LocalMA"]
+__all__ = ["LocalMA"]
 
 #: Parameters of a network that one thread evaluates faster than several.
 SMALL = 2**16
 
 #: A larger share of the loss's fall in the second half of training says that it has not ended.
 LATE = 0.02
-
-
-@record
-class FitInfo(NamedTuple):
-    """Diagnostics of a LocalMA fit; losses are per observation and divided by ``scale``, so without unit."""
-
-    training: Training  #: with every "auto" resolved
-    best_step: int  #: the step whose parameters were kept
-    train_loss: np.ndarray  #: criterion of each step's batch, (steps,)
-    validation_loss: np.ndarray  #: at each evaluation; empty without a validation part
-    validation_steps: np.ndarray  #: when these were taken
-    gradient_norm: float  #: at the last step; far from zero: train longer
-    weight_entropy: (
-        float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
-    )
 
 
 class LocalMA(ModelAverage):
@@ -66,6 +53,12 @@ class LocalMA(ModelAverage):
     loss : str, Loss or callable
         A key of :data:`localma.LOSSES`, a :class:`localma.Loss` (such as ``tweedie(1.7)``), or a callable
         ``loss(y, a)`` of torch tensors.
+    clip : bool
+        Hold each candidate at a new row within the range of y and of its own predictions in the sample, widened by its
+        width on either side; a warning names rows and models. Far from the sample, as after a typing error, softmax
+        weights may be sure of a model that extrapolates without bounds. A narrower range would cut predictions that are
+        right. False: every candidate is taken at its word. Class probabilities need none of it, and fewer than ten rows
+        give no range.
     network : Mlp, torch.nn.Module or callable, optional
         What maps x to M logits. :class:`localma.Mlp`: a ReLU network on standardised inputs (default
         ``Mlp(width=16, depth=1)``). A module of your own (a copy is trained), or a function that makes one from M; its
@@ -77,6 +70,16 @@ class LocalMA(ModelAverage):
         on other rows and given as a function, ``transformer.transform``. Default: X itself; of a data frame (or of the
         columns that are named) numbers as they are, an indicator for each of the 20 most frequent categories, and the
         median for missing numbers, with an indicator of its own, where the sample had some.
+    direct : scikit-learn regressor or classifier, optional
+        A learner that is trained on the sample itself and is the last candidate, "direct". It reads X as the models do.
+        The weights hear it on rows that it was not trained on (:func:`localma.cross_fit`, in the folds that choose the
+        shrinkage, groups held together); predictions come from its fit to all rows. Kept only if held-out rows gain a
+        standard error by it, since one candidate more is one weight more to learn (without cross-validation always).
+        Give it a ``random_state`` where it draws. Do not put a model that has seen the sample into ``models``.
+    level : bool
+        Add what all candidates together lack, and no weights can reach: the mean residual of held-out rows (a factor
+        for positive means, for classes a number for the logit of each). Taken only if held-out rows gain a standard
+        error by it; ``fit_info_.residual`` says when to try. Off by default: it is not in the paper.
     training : Training, optional
         Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
         its like.
@@ -119,6 +122,14 @@ class LocalMA(ModelAverage):
     bootstrap_ : Mixture or None
     features_ : object
         What makes numbers of X, fitted; None where the network reads X itself.
+    direct_ : object
+        The learner, fitted to all rows; None without one, or where it was not kept.
+    direct_gain_ : pair of float, or None
+        How much less the average with the learner loses on held-out rows, and the standard error.
+    level_, level_gain_
+        The level, None where it was not taken; how much less held-out rows lose by it, and the standard error.
+    range_ : array of shape (2, M), or None
+        Least and largest prediction of each candidate that is not clipped.
     n_models_, model_names_, classes_
     n_features_in_, feature_names_in_
         Of what the network reads.
@@ -137,13 +148,19 @@ class LocalMA(ModelAverage):
            [0., 1.]])
     """
 
+    direct_gain_: tuple[float, float] | None = None
+    level_gain_: tuple[float, float] | None = None
+
     def __init__(
         self,
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         network: Mlp | nn.Module | Callable[[int], nn.Module] | None = None,
         features: Any = None,
+        direct: Any = None,
+        level: bool = False,
         training: Training | None = None,
         shrinkage: float | str | None = "auto",
         members: int | str = "auto",
@@ -154,8 +171,11 @@ class LocalMA(ModelAverage):
     ) -> None:
         self.models = models
         self.loss = loss
+        self.clip = clip
         self.network = network
         self.features = features
+        self.direct = direct
+        self.level = level
         self.training = training
         self.shrinkage = shrinkage
         self.members = members
@@ -181,9 +201,10 @@ class LocalMA(ModelAverage):
         ValueError
             As in every average, and for fewer than ten groups.
         """
-        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups))
+        seed = resolve_seed(self.random_state)
+        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups), seed=seed)
 
-    def _check(self, X, y, M, loss, groups=None):
+    def _check(self, X, y, M, loss, groups=None, seed=0):
         network, training, shrinkage, _ = self._settings(len(y))
         if groups is not None and groups.shape != (len(y),):
             raise ValueError(
@@ -199,19 +220,35 @@ class LocalMA(ModelAverage):
                 f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of"
                 " your own"
             )
+        choose("level", self.level, (True, False))
+        if self.direct is not None:
+            check_learner(self.direct, "direct", loss.is_classification)
+        if self.direct is not None or self.level:
+            fold_numbers(len(y), seed, groups)
         check_whole("bootstrap", self.bootstrap, 0)
         check_device(self.device)
 
-    def _fit_weights(self, X, F, y, loss, groups=None):
+    def _with_direct(self, X, F, y, loss, groups=None, seed=0):
+        if self.direct is None:
+            return F
+        F, self.direct_ = with_direct(
+            self.direct, X, F, y, getattr(self, "classes_", None), groups=groups, random_state=seed
+        )
+        name = "direct" if "direct" not in self.model_names_ else "direct (cross-fitted)"
+        self.model_names_ = [*self.model_names_, name]
+        loss.check_predictions(F, self.model_names_)
+        return F
+
+    def _fit_weights(self, X, F, y, loss, groups=None, seed=0):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
-        seed, dtype = resolve_seed(self.random_state), resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        warn_of_other_units(self.model_names_, F, y, loss)
+        dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
+        warn_of_odd_models(self.model_names_, F, y, loss, None if self.direct_ is None else self.model_names_[-1])
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
-            self.fit_info_, self.network_ = _fit_info(resolved, None, 0.0), None
+            self.fit_info_, self.network_ = fit_info(resolved, None, 0.0), None
             return
         x = torch.tensor(X, dtype=dtype if isinstance(network, Mlp) else None, device=self.device)
         f, target = (torch.tensor(a, device=self.device) for a in (F, y))
@@ -224,9 +261,16 @@ class LocalMA(ModelAverage):
             "bootstrap": self.bootstrap,
         }
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
-            fit = fit_local_stack(
-                x[None], f[None], target[None], loss, seeds=[seed], groups=groups, progress=bar, **how
-            )
+            more = {"seeds": [seed], "groups": groups, "progress": bar}
+            fit = fit_local_stack(x[None], f[None], target[None], loss, **more, **how)
+            if self.direct_ is not None and fit.cross_validation is not None:
+                without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, **more, **how)
+                gain, error = (float(a[0]) for a in without.cross_validation.gain(fit.cross_validation))
+                self.direct_gain_ = gain, error
+                if not gain > error:
+                    fit, f = without, f[:, :-1]
+                    del self.direct_
+                    self.n_models_, self.model_names_ = self.n_models_ - 1, self.model_names_[:-1]
         body = fit.body(0, dtype, self.device)
         if shrinkage is not None:
             self.shrinkage_ = float(fit.shrinkage[0])
@@ -245,7 +289,13 @@ class LocalMA(ModelAverage):
             )
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
-        self.fit_info_ = _fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)
+        left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups)
+        self.fit_info_ = fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy, left)
+
+    def _fit_level(self, X, F, y, loss, groups=None, seed=0):
+        if self.level:
+            quick = {"shrinkage": self.shrinkage_, "members": 1, "bootstrap": 0, "direct": None, "progress": False}
+            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss, groups, seed, **quick)
 
     def _settings(self, n):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""
@@ -321,8 +371,10 @@ class LocalMA(ModelAverage):
         self._need_bootstrap()
         if self._resolve_loss().is_classification:
             raise ValueError("return_std=True is for means, not for labels; weights(X, return_std=True) goes with both")
-        array, F = self._predictions(X, F)
-        return self._combine(array, F), np.einsum("bnm,nm->bn", self._over_bootstrap(array), F).std(0, ddof=1)
+        array, F = self._votes(X, F)
+        means = np.einsum("bnm,nm->bn", self._over_bootstrap(array), F)
+        means = means if self.level_ is None else at_level(self._resolve_loss(), means, self.level_)
+        return self._combine(array, F), means.std(0, ddof=1)
 
     def _need_bootstrap(self):
         check_is_fitted(self)
@@ -346,14 +398,3 @@ class LocalMA(ModelAverage):
         with torch.no_grad(), one_thread(small):  # in pieces that fit the cache; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(8192 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
-
-
-def _fit_info(training: Training, history: History | None, entropy: float) -> FitInfo:
-    """Of the first network of a stack; None where nothing was trained."""
-    if history is None:
-        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
-    curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
-    evaluated = np.asarray(history.evaluated_at, dtype=int)
-    return FitInfo(
-        training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy)
-    )

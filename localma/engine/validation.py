@@ -51,7 +51,8 @@ class CrossValidation:
     ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their
     mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
     difference, from the n pairs; all three are NaN for a smaller penalty that a sample had no reason to try. ``chosen``
-    (R,) is the index of the choice.
+    (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation, ``groups`` (n,) which of these
+    belong together.
     """
 
     shrinkage: np.ndarray
@@ -59,6 +60,13 @@ class CrossValidation:
     difference: np.ndarray
     standard_error: np.ndarray
     chosen: np.ndarray
+    held_out: np.ndarray
+    groups: np.ndarray | None = None
+
+    def gain(self, other: CrossValidation) -> tuple[np.ndarray, np.ndarray]:
+        """How much less ``other`` loses, of the same observations in the same folds, and its standard error; (R,)."""
+        less = self.held_out - other.held_out
+        return less.mean(-1), standard_error(less, self.groups)
 
     def columns(self, r: int) -> dict[str, np.ndarray]:
         """Of sample r, the candidates that it tried."""
@@ -116,18 +124,9 @@ def cross_validate(
         If there are fewer observations, or groups of them, than two per fold.
     """
     R, n = y.shape
-    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    draws = int(of.max()) + 1 if n else 0
-    if draws < 2 * folds:
-        what = "observations" if groups is None else "groups"
-        way = "give shrinkage= a number, or take global weights (GlobalMA)"
-        raise ValueError(
-            f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
-        )
-    sample = _Sample(F, y, loss, _held(of, draws, folds, seeds, y.device), seeds, groups is None)
-
-    def standard_error(values: np.ndarray) -> np.ndarray:
-        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, of)
+    numbers = torch.as_tensor(np.stack([fold_numbers(n, int(s), groups, folds) for s in seeds]), device=y.device)
+    held = numbers.unsqueeze(1) == torch.arange(folds, device=y.device)[:, None]
+    sample = _Sample(F, y, loss, held, seeds, groups is None)
 
     def smallest(loss: np.ndarray) -> np.ndarray:
         """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
@@ -142,25 +141,35 @@ def cross_validate(
             tried[edge, :below] = sample.losses(fit, edge, smaller)
             low = smallest(tried[edge, :below].mean(-1))
             gain = tried[edge, low] - tried[edge, below]
-            best[edge] = np.where(gain.mean(-1) < -standard_error(gain), low, below)
+            best[edge] = np.where(gain.mean(-1) < -standard_error(gain, groups), low, below)
         paired = tried - tried[:, -1:]
-        difference, error = paired.mean(-1), standard_error(paired)
+        difference, error = paired.mean(-1), standard_error(paired, groups)
         # models that are alike gain nothing but rounding errors
         enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
     candidates = np.concatenate([smaller, shrinkage, [math.inf]])
-    return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
+    chosen = np.where(enough, best, len(candidates) - 1)
+    return CrossValidation(candidates, tried.mean(-1), difference, error, chosen, tried[rows, chosen], groups)
 
 
-def _held(of: np.ndarray, draws: int, folds: int, seeds: Sequence[int], device) -> Tensor:
-    """Which observations each fold of each sample holds out, (R, folds, n); ``of`` (n,) says which of the draws an
-    observation belongs to.
+def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int = FOLDS) -> np.ndarray:
+    """Which fold holds out each of n observations, (n,); those of a group go together.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer observations, or groups of them, than two per fold.
     """
-    # a shuffle for each sample: data often come sorted
-    order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
-    own = torch.zeros(len(seeds), folds, draws, dtype=torch.bool)
-    for k in range(folds):
-        own[:, k].scatter_(1, order[:, k::folds], True)
-    return own[:, :, torch.as_tensor(of)].to(device)
+    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    draws = int(of.max()) + 1 if n else 0
+    if draws < 2 * folds:
+        what = "observations" if groups is None else "groups"
+        way = "give shrinkage= a number and no direct= or level=, or take global weights (GlobalMA)"
+        raise ValueError(
+            f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
+        )
+    own = np.empty(draws, int)  # a shuffle: data often come sorted
+    own[torch.randperm(draws, generator=torch.Generator().manual_seed(seed)).numpy()] = np.arange(draws) % folds
+    return own[of]
 
 
 class _Sample:
@@ -220,12 +229,18 @@ class _Sample:
         return torch.where(self.held, value, torch.zeros_like(value)).sum(1, keepdim=True).cpu().numpy()
 
 
+def standard_error(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Of the mean over the last axis."""
+    return values.std(-1, ddof=1) / math.sqrt(values.shape[-1]) if groups is None else _clustered_error(values, groups)
+
+
 def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) ->
     (...).
     """
-    n, G = len(groups), int(groups.max()) + 1
+    _, of = np.unique(groups, return_inverse=True)
+    n, G = len(of), int(of.max()) + 1
     sums = np.zeros((*values.shape[:-1], G))
-    index: Any = (..., groups)
+    index: Any = (..., of)
     np.add.at(sums, index, values - values.mean(-1, keepdims=True))
     return np.sqrt(G / (G - 1) * np.square(sums).sum(-1)) / n
