@@ -26,7 +26,7 @@ from localma.replication.counts.companies import (
 )
 from localma.replication.counts.experiment import FOLD_METHODS, Counts, run
 from localma.replication.counts.findings import verdicts
-from localma.replication.counts.methods import METHODS, deviance, local_weights, predict
+from localma.replication.counts.methods import METHODS, RIVALS, deviance, local_weights, predict, rivals
 
 __all__ = [
     "COVARIATES",
@@ -34,6 +34,7 @@ __all__ = [
     "FOLD_METHODS",
     "INSURERS",
     "METHODS",
+    "RIVALS",
     "Counts",
     "clientele",
     "deviance",
@@ -45,6 +46,7 @@ __all__ = [
     "persons",
     "predict",
     "repeat",
+    "rivals",
     "run",
     "sample",
     "verdicts",

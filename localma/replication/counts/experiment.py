@@ -14,7 +14,7 @@ from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
 from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, clientele, repeat
-from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict
+from localma.replication.counts.methods import METHODS, RIVALS, cross_validate_persons, deviance, predict, rivals
 from localma.replication.counts.tuning import try_factors
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
@@ -58,6 +58,7 @@ def replicate(
     found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
     for n in sizes:
         predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
+        predictions |= rivals(data, n)
         found |= _judge(mean, predictions, data.y_test, n) | {f"weights.{n}": mean(weights)}
     return found
 
@@ -125,6 +126,8 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
                 if method != "LocalMA":
                     own = value[f"{method}.deviance"]  # of the first repetitions, where a method has fewer
                     value[f"{method}.lead"] = own - value["LocalMA.deviance"][: len(own)]
+                if method in RIVALS and method != "DirectGLM":
+                    value[f"{method}.gain"] = found[f"DirectGLM.deviance.{n}"][:, g] - own
             value |= {f"{name}.weight": found[f"weights.{n}"][:, g, m] for m, name in enumerate(INSURERS)}
             rows += tidy({"customers": group, "n": n}, value)
     return pd.DataFrame(rows)
@@ -157,8 +160,8 @@ class Counts(Experiment):
     DataFrame
         Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of
         one insurer; metric "deviance" is the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the
-        method's deviance minus LocalMA's, "balance" the visits predicted over those observed, "weight" LocalMA's mean
-        weight on an insurer.
+        method's deviance minus LocalMA's, "gain" DirectGLM's minus the method's, "balance" the visits predicted over
+        those observed, "weight" LocalMA's mean weight on an insurer.
     """
 
     name = "counts"

@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import PoissonRegressor
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
 from localma.engine import Training, automatic_penalty
@@ -85,8 +89,6 @@ def test_each_insurer_learns_from_its_own_customers_alone(table):
 
 
 def test_glm_is_that_of_scikit_learn(table):
-    from sklearn.linear_model import PoissonRegressor
-
     X, y = (a[:3000] for a in table)
     scale = X.std(0) + (X.std(0) == 0)
     other = PoissonRegressor(alpha=0, max_iter=5000, tol=1e-10).fit(X / scale, y).predict(X / scale)
@@ -117,7 +119,7 @@ def small():
 def test_the_stack_is_the_estimators_fit():
     data = counts.repeat(2, n=80)
     found, weights = counts.predict(data, 80, [7, 8], {"LocalMA": 10.0, "DirectModel": 100.0})
-    assert set(found) == set(counts.METHODS)
+    assert set(found) == set(counts.METHODS) - set(counts.RIVALS)
     assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
     X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
     penalty = 10 * automatic_penalty(80)
@@ -135,6 +137,35 @@ def test_the_stack_is_the_estimators_fit():
     assert np.array_equal(found["OwnInsurer"][1], F_test[np.arange(6000), own])
 
 
+def test_a_rival_reads_what_it_says():
+    """Regression on log F, X, with the penalty that its folds choose, by hand; nobody else sees what it is not given."""
+    data = counts.repeat(1, n=300)
+    X, y, F, X_test, _, F_test, person, _ = data.one(0)
+    found = counts.rivals(data, 300, ["DirectGLM", "Regression on log F", "Regression on log F, X"])
+
+    def by_hand(train, test):
+        scale = StandardScaler().fit(train)
+        folds = GroupKFold(5)
+        ways = [PoissonRegressor(alpha=a, max_iter=5000, tol=1e-8) for a in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)]
+        score = [
+            cross_val_score(
+                make_pipeline(StandardScaler(), w),
+                train,
+                y,
+                cv=folds,
+                groups=person,
+                scoring="neg_mean_poisson_deviance",
+            ).mean()
+            for w in ways
+        ]
+        return ways[int(np.argmax(score))].fit(scale.transform(train), y).predict(scale.transform(test))
+
+    pairs = {"F": (np.log(F), np.log(F_test)), "X": (X, X_test)}
+    for name, reads in (("DirectGLM", "X"), ("Regression on log F", "F"), ("Regression on log F, X", "FX")):
+        train, test = (np.hstack([pairs[one][k] for one in reads]) for k in (0, 1))
+        np.testing.assert_allclose(found[name][0], by_hand(train, test), rtol=1e-3, err_msg=name)
+
+
 def test_parts_add_up_to_the_whole(small):
     data = counts.repeat(2)
     share = np.stack([np.bincount(h, minlength=5) for h in counts.clientele(data.X_test)]) / 6000
@@ -145,6 +176,8 @@ def test_parts_add_up_to_the_whole(small):
     table = experiment.tabulate(small, (80,))
     cell = table.query("customers == 'all' and n == 80").set_index(["method", "metric"])["mean"]
     assert cell["GW", "lead"] == pytest.approx(cell["GW", "deviance"] - cell["LocalMA", "deviance"])
+    name = "Regression on log F"
+    assert cell[name, "gain"] == pytest.approx(cell["DirectGLM", "deviance"] - cell[name, "deviance"])
     verdict = counts.verdicts(table)
     assert set(verdict["verdict"]) <= {"LocalMA better", "LocalMA worse", "cannot tell"}
     assert len(verdict) == len(counts.METHODS) - 1
