@@ -26,9 +26,10 @@ from localma.replication.counts.companies import (
 )
 from localma.replication.counts.experiment import FOLD_METHODS, Counts, run
 from localma.replication.counts.findings import verdicts
-from localma.replication.counts.methods import METHODS, RIVALS, deviance, local_weights, predict, rivals
+from localma.replication.counts.methods import BOOSTING, METHODS, RIVALS, deviance, local_weights, predict, rivals
 
 __all__ = [
+    "BOOSTING",
     "COVARIATES",
     "EXPERIMENTS",
     "FOLD_METHODS",

@@ -34,9 +34,9 @@ RIVALS = {
     "DirectGLM": ("linear", "X"),
     "Regression on log F": ("linear", "F"),
     "Regression on log F, X": ("linear", "FX"),
-    "Boosting on X": ("boosting", "X"),
-    "Boosting on log F, X": ("boosting", "FX"),
 }
+#: For some repetitions and sizes, as they take long.
+BOOSTING = {"Boosting on X": ("boosting", "X"), "Boosting on log F, X": ("boosting", "FX")}
 METHODS = (
     "LocalMA",
     "LocalMA untuned",
@@ -116,8 +116,10 @@ def predict(
     return found | {name: np.stack(a) for name, a in own.items()}, weights
 
 
-def rivals(data: Sample, n: int, names: Sequence[str] = tuple(RIVALS)) -> dict[str, np.ndarray]:
-    """What ``RIVALS`` predict for the test after learning from the first n, (R, 6000); each person is in one fold."""
+def rivals(data: Sample, n: int, which: dict[str, tuple[str, str]] = RIVALS) -> dict[str, np.ndarray]:
+    """What ``RIVALS`` (or ``BOOSTING``) predict for the test after learning from the first n, (R, 6000); each person is
+    in one fold.
+    """
 
     def predict(one: Sample, kind: str, reads: str) -> np.ndarray:
         sample, test = (
@@ -128,7 +130,7 @@ def rivals(data: Sample, n: int, names: Sequence[str] = tuple(RIVALS)) -> dict[s
 
     with threadpool_limits(1):
         samples = [data.one(r).first(n) for r in range(len(data.y))]
-        return {name: np.stack([predict(one, *RIVALS[name]) for one in samples]) for name in names}
+        return {name: np.stack([predict(one, *how) for one in samples]) for name, how in which.items()}
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
