@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from localma import LocalMA
 from localma.datasets import load_toxicity
 from localma.datasets.find import cache_folder as user_cache
 from localma.engine import one_thread
@@ -17,7 +18,7 @@ from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
 from localma.replication.lab import cache as lab_cache
-from localma.replication.toxicity import companies, encoders, experiment, methods, tuning
+from localma.replication.toxicity import companies, encoders, experiment, methods, rivals, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
 
@@ -344,6 +345,38 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     resumed = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
     pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_rivals_are_asked_about_the_same_draws(small, monkeypatch):
+    """The table's methods come out as the experiment has them, and the default is the estimator's fit."""
+    monkeypatch.setattr(
+        rivals, "RIVALS", {name: rivals.RIVALS[name] for name in ("Regression on F, X", "Boosting on X")}
+    )
+    what = {"full": False, "shares": (0.5,), "repetitions": 1, "synthetic": True}
+    table = toxicity.CommentsRivals.run(**what).set_index(["method", "metric"])["mean"]
+    whole = toxicity.run(**what).query("share == 0.5").set_index(["method", "metric"])["mean"]
+    for method in toxicity.METHODS:
+        assert table[method, "accuracy"] == pytest.approx(whole[method, "accuracy"]), method
+        assert table[method, "lead"] == pytest.approx(table["Default", "accuracy"] - whole[method, "accuracy"])
+    assert {"Default", *rivals.AVERAGES, *rivals.RIVALS} <= {method for method, metric in table.index}
+
+
+def test_the_default_is_the_estimators_and_dictators_are_candidates(problem):
+    x, P, y = problem
+    rows = toxicity.splits(len(y), 2)
+    train, test = rows[:, :150], rows[:, 150:]
+    found = rivals.predict(x, x, P, y, train, test, penalty={"classifier": 0.1, "weights": 0.1}, seed=3)
+    F = np.stack([1 - P, P], -1)
+    for name, f in (("Default", F), ("Default, dictators", np.concatenate([F, np.tile(np.eye(2), (400, 1, 1))], 1))):
+        average = LocalMA(loss="cross_entropy", random_state=4, progress=False).fit(
+            x[train[1]], y[train[1]], F=f[train[1]]
+        )
+        theirs = average.predict_proba(x[test[1]], F=f[test[1]])[:, 1]
+        np.testing.assert_allclose(found[name][1], theirs, atol=2e-3, err_msg=name)
+    crowd = rivals.predict(x, x, np.full_like(P, 0.4), y, train, test, penalty={"weights": 0.1}, seed=0)
+    right = (crowd["LocalMA, dictators"] > 0.5) == y[test]
+    assert right.mean() > 0.85, "where all companies say the same, the dictators are what weights can choose between"
+    assert (crowd["Default"] < 0.5).all()
 
 
 def test_the_experiment_can_be_sent_to_other_processes(small):
