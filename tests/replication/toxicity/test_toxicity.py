@@ -350,7 +350,7 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
 def test_rivals_are_asked_about_the_same_draws(small, monkeypatch):
     """The table's methods come out as the experiment has them, and the default is the estimator's fit."""
     monkeypatch.setattr(
-        rivals, "RIVALS", {name: rivals.RIVALS[name] for name in ("Regression on F, X", "Boosting on X")}
+        rivals, "RIVALS", {name: rivals.RIVALS[name] for name in ("Regression on F, X", "Boosting on F, X")}
     )
     what = {"full": False, "shares": (0.5,), "repetitions": 1, "synthetic": True}
     table = toxicity.CommentsRivals.run(**what).set_index(["method", "metric"])["mean"]
