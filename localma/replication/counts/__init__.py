@@ -26,7 +26,8 @@ from localma.replication.counts.companies import (
 )
 from localma.replication.counts.experiment import FOLD_METHODS, Counts, run
 from localma.replication.counts.findings import verdicts
-from localma.replication.counts.methods import BOOSTING, METHODS, RIVALS, deviance, local_weights, predict, rivals
+from localma.replication.counts.methods import METHODS, deviance, local_weights, predict
+from localma.replication.counts.rivals import BOOSTING, REGRESSIONS, CountsRivals, prices
 
 __all__ = [
     "BOOSTING",
@@ -35,8 +36,9 @@ __all__ = [
     "FOLD_METHODS",
     "INSURERS",
     "METHODS",
-    "RIVALS",
+    "REGRESSIONS",
     "Counts",
+    "CountsRivals",
     "clientele",
     "deviance",
     "fit_forest",
@@ -46,11 +48,11 @@ __all__ = [
     "local_weights",
     "persons",
     "predict",
+    "prices",
     "repeat",
-    "rivals",
     "run",
     "sample",
     "verdicts",
 ]
 
-EXPERIMENTS = (Counts,)
+EXPERIMENTS = (Counts, CountsRivals)

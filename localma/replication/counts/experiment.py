@@ -14,15 +14,7 @@ from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.validation import SMALLER, rescale, subset
 from localma.losses import LOSSES
 from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, clientele, repeat
-from localma.replication.counts.methods import (
-    BOOSTING,
-    METHODS,
-    RIVALS,
-    cross_validate_persons,
-    deviance,
-    predict,
-    rivals,
-)
+from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict
 from localma.replication.counts.tuning import try_factors
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
@@ -33,7 +25,7 @@ from localma.replication.lab.sample import Sample, fit_shrunk, tensors
 #: or over persons.
 FOLD_METHODS = ("CV rows", "CV persons")
 FULL, QUICK, CHUNK = 30, 4, 5
-#: Sizes, repetitions and repetitions of a part of the comparison of folds, and of boosting.
+#: Sizes, repetitions and repetitions of a part of the comparison of folds.
 FOLD_SIZES = SIZES[::2]
 FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 8, 2, 2
 
@@ -66,7 +58,6 @@ def replicate(
     found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
     for n in sizes:
         predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
-        predictions |= rivals(data, n)
         found |= _judge(mean, predictions, data.y_test, n) | {f"weights.{n}": mean(weights)}
     return found
 
@@ -120,13 +111,6 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     return found
 
 
-def boost(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
-    """``METHOD.METRIC.n`` as :func:`replicate` gives them, for ``BOOSTING``."""
-    data = repeat(repetitions, seed=seed)
-    found = [_judge(_means(data), rivals(data, n, BOOSTING), data.y_test, n) for n in sizes]
-    return {key: value for one in found for key, value in one.items()}
-
-
 def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame:
     """The tidy table of :func:`run` from all repetitions' arrays."""
     rows = []
@@ -135,14 +119,12 @@ def tabulate(found: dict[str, np.ndarray], sizes: Sequence[int]) -> pd.DataFrame
         rows += tidy({"customers": group, "n": 0}, alone)
         for n in sizes:
             value = {}
-            for method in (m for m in (*METHODS, *BOOSTING, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
+            for method in (m for m in (*METHODS, *FOLD_METHODS) if f"{m}.deviance.{n}" in found):
                 for metric in ("deviance", "balance"):
                     value[f"{method}.{metric}"] = found[f"{method}.{metric}.{n}"][:, g]
                 if method != "LocalMA":
                     own = value[f"{method}.deviance"]  # of the first repetitions, where a method has fewer
                     value[f"{method}.lead"] = own - value["LocalMA.deviance"][: len(own)]
-                if method in (*RIVALS, *BOOSTING) and method != "DirectGLM":
-                    value[f"{method}.gain"] = value["DirectGLM.deviance"][: len(own)] - own
             value |= {f"{name}.weight": found[f"weights.{n}"][:, g, m] for m, name in enumerate(INSURERS)}
             rows += tidy({"customers": group, "n": n}, value)
     return pd.DataFrame(rows)
@@ -166,7 +148,7 @@ class Counts(Experiment):
     Parameters
     ----------
     full : bool
-        30 repetitions (8 for boosting and the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
+        30 repetitions (8 for the two ways), 10 pilots and all sizes; else a look: 4, 2, 2 and two sizes.
     repetitions, pilots : int, optional
     sizes : sequence of int, optional
 
@@ -175,8 +157,8 @@ class Counts(Experiment):
     DataFrame
         Columns customers, n, method, metric, mean, sd, mcse, replications. Customers are "all" of the test or those of
         one insurer; metric "deviance" is the mean Poisson deviance (of an insurer's model alone with n = 0), "lead" the
-        method's deviance minus LocalMA's, "gain" DirectGLM's minus the method's, "balance" the visits predicted over
-        those observed, "weight" LocalMA's mean weight on an insurer.
+        method's deviance minus LocalMA's, "balance" the visits predicted over those observed, "weight" LocalMA's mean
+        weight on an insurer.
     """
 
     name = "counts"
@@ -206,20 +188,17 @@ class Counts(Experiment):
             f"from-{r.start}-to-{r.stop}": (replicate, r, self.sizes, factors) for r in chunks(self.repetitions, CHUNK)
         }
         return main | {
-            f"{kind}-{r.start}-to-{r.stop}": (what, r, self.fold_sizes)
-            for kind, what in (("boosting", boost), ("folds", compare_folds))
-            for r in chunks(folds, FOLD_CHUNK)
+            f"folds-{r.start}-to-{r.stop}": (compare_folds, r, self.fold_sizes) for r in chunks(folds, FOLD_CHUNK)
         }
 
     def measure(self, what, *cell):
         return what(*cell, seed=self.seed)
 
     def tables(self, found):
-        main, boosting, folds = (
-            joined(part for key, part in found.items() if key.startswith(kind))
-            for kind in ("from", "boosting", "folds")
+        main, folds = (
+            joined(part for key, part in found.items() if key.startswith(kind)) for kind in ("from", "folds")
         )
-        return {"": tabulate(main | boosting | folds, self.sizes), "folds": tabulate_folds(folds, self.fold_sizes)}
+        return {"": tabulate(main | folds, self.sizes), "folds": tabulate_folds(folds, self.fold_sizes)}
 
     def remarks(self, found):
         pilots = found["pilots"]

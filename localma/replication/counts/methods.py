@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.linear_model import PoissonRegressor
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.averages import DirectModel
@@ -25,18 +29,8 @@ from localma.engine import (
 from localma.engine.validation import SMALLER
 from localma.losses import LOSSES
 from localma.replication.counts.companies import clientele, fit_forest
-from localma.replication.lab.rivals import fit_rival
 from localma.replication.lab.sample import Sample, tensors
 
-#: Learners of scikit-learn's: a kind of :mod:`localma.replication.lab.rivals`, and whether it reads log F, X or both.
-#: Without a penalty, a regression gives a rare group that made no visit in the sample a mean of zero.
-RIVALS = {
-    "DirectGLM": ("linear", "X"),
-    "Regression on log F": ("linear", "F"),
-    "Regression on log F, X": ("linear", "FX"),
-}
-#: For some repetitions and sizes, as they take long.
-BOOSTING = {"Boosting on X": ("boosting", "X"), "Boosting on log F, X": ("boosting", "FX")}
 METHODS = (
     "LocalMA",
     "LocalMA untuned",
@@ -44,11 +38,26 @@ METHODS = (
     "EWMA",
     "BestModel",
     "OwnInsurer",
+    "DirectGLM",
     "DirectForest",
     "DirectModel",
     "OnePrice",
-    *RIVALS,
 )
+RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):
+    """Poisson regression with a ridge penalty chosen by five-fold cross-validation, each person in one fold.
+
+    Without a penalty, a rare group that made no visit in the sample gets a mean of zero.
+    """
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), PoissonRegressor(max_iter=1000)),
+        {"poissonregressor__alpha": list(RIDGE)},
+        scoring="neg_mean_poisson_deviance",
+        cv=GroupKFold(5),
+    )
+    return search.fit(X, y, groups=person)
 
 
 def direct_network(X: np.ndarray, y: np.ndarray, seed: int, factor: float) -> DirectModel:
@@ -76,8 +85,8 @@ def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:
 def predict(
     data: Sample, n: int, seeds: Sequence[int], factors: dict[str, float]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What every method but ``RIVALS`` predicts for the test after learning from the first n customer-years; the weight
-    networks are one stack.
+    """What every method predicts for the test after learning from the first n customer-years; the weight networks are
+    one stack.
 
     Parameters
     ----------
@@ -95,7 +104,7 @@ def predict(
     weights : array of shape (R, 6000, 5)
         LocalMA's on the test.
     """
-    y, F = data.y[:, :n], data.F[:, :n]
+    X, y, F = data.X[:, :n], data.y[:, :n], data.F[:, :n]
     weights, untuned = (local_weights(data, n, seeds, factor, data.X_test) for factor in (factors["LocalMA"], 1.0))
     best = deviance(y[..., None], F).mean(1).argmin(1)
     found = {
@@ -107,30 +116,15 @@ def predict(
         "OwnInsurer": np.take_along_axis(data.F_test, clientele(data.X_test)[..., None], -1)[..., 0],
         "OnePrice": np.broadcast_to(y.mean(1)[:, None], data.y_test.shape),
     }
-    own: dict[str, list] = {"DirectForest": [], "DirectModel": []}
+    direct: dict[str, list] = {"DirectGLM": [], "DirectForest": [], "DirectModel": []}
     with threadpool_limits(1):
         for r, seed in enumerate(seeds):
-            one = data.one(r).first(n)
-            own["DirectForest"].append(fit_forest(one.X, one.y, seed).predict(one.X_test))
-            own["DirectModel"].append(direct_network(one.X, one.y, seed, factors["DirectModel"]).predict(one.X_test))
-    return found | {name: np.stack(a) for name, a in own.items()}, weights
-
-
-def rivals(data: Sample, n: int, which: dict[str, tuple[str, str]] = RIVALS) -> dict[str, np.ndarray]:
-    """What ``RIVALS`` (or ``BOOSTING``) predict for the test after learning from the first n, (R, 6000); each person is
-    in one fold.
-    """
-
-    def predict(one: Sample, kind: str, reads: str) -> np.ndarray:
-        sample, test = (
-            np.hstack([{"F": np.log(F), "X": X}[part] for part in reads])
-            for X, F in ((one.X, one.F), (one.X_test, one.F_test))
-        )
-        return fit_rival(kind, "poisson", sample, one.y, one.groups).predict(test)
-
-    with threadpool_limits(1):
-        samples = [data.one(r).first(n) for r in range(len(data.y))]
-        return {name: np.stack([predict(one, *how) for one in samples]) for name, how in which.items()}
+            direct["DirectGLM"].append(direct_glm(X[r], y[r], data.groups[r, :n]).predict(data.X_test[r]))
+            direct["DirectForest"].append(fit_forest(X[r], y[r], seed).predict(data.X_test[r]))
+            direct["DirectModel"].append(
+                direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r])
+            )
+    return found | {name: np.stack(a) for name, a in direct.items()}, weights
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:

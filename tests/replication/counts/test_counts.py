@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
 from localma.engine import Training, automatic_penalty
 from localma.replication import counts, load_results
-from localma.replication.counts import companies, experiment, methods, tuning
+from localma.replication.counts import companies, experiment, methods, rivals, tuning
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def small():
 def test_the_stack_is_the_estimators_fit():
     data = counts.repeat(2, n=80)
     found, weights = counts.predict(data, 80, [7, 8], {"LocalMA": 10.0, "DirectModel": 100.0})
-    assert set(found) == set(counts.METHODS) - set(counts.RIVALS)
+    assert set(found) == set(counts.METHODS)
     assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
     X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
     penalty = 10 * automatic_penalty(80)
@@ -138,32 +138,40 @@ def test_the_stack_is_the_estimators_fit():
 
 
 def test_a_rival_reads_what_it_says():
-    """Regression on log F, X, with the penalty that its folds choose, by hand; nobody else sees what it is not given."""
+    """The regressions, with the penalty that folds of persons choose, by hand."""
     data = counts.repeat(1, n=300)
     X, y, F, X_test, _, F_test, person, _ = data.one(0)
-    found = counts.rivals(data, 300)
+    found = counts.prices(data, 300)
 
     def by_hand(train, test):
-        scale = StandardScaler().fit(train)
-        folds = GroupKFold(5)
-        ways = [PoissonRegressor(alpha=a, max_iter=5000, tol=1e-8) for a in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)]
-        score = [
-            cross_val_score(
-                make_pipeline(StandardScaler(), w),
-                train,
-                y,
-                cv=folds,
-                groups=person,
-                scoring="neg_mean_poisson_deviance",
-            ).mean()
-            for w in ways
+        ways = [
+            make_pipeline(StandardScaler(), PoissonRegressor(alpha=a, max_iter=5000, tol=1e-8))
+            for a in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
         ]
-        return ways[int(np.argmax(score))].fit(scale.transform(train), y).predict(scale.transform(test))
+        how = {"cv": GroupKFold(5), "groups": person, "scoring": "neg_mean_poisson_deviance"}
+        scores = [cross_val_score(way, train, y, **how).mean() for way in ways]
+        return ways[int(np.argmax(scores))].fit(train, y).predict(test)
 
     pairs = {"F": (np.log(F), np.log(F_test)), "X": (X, X_test)}
-    for name, reads in (("DirectGLM", "X"), ("Regression on log F", "F"), ("Regression on log F, X", "FX")):
+    for name, (_, reads) in counts.REGRESSIONS.items():
         train, test = (np.hstack([pairs[one][k] for one in reads]) for k in (0, 1))
         np.testing.assert_allclose(found[name][0], by_hand(train, test), rtol=1e-3, err_msg=name)
+
+
+def test_rivals_are_judged_beside_the_localma_of_the_experiment(monkeypatch):
+    """On the same draws: LocalMA's column is that of ``replicate``."""
+    monkeypatch.setattr(rivals, "BOOSTING", {"Boosting on X": ("boosting", "X")})
+    table = counts.CountsRivals.run(repetitions=2, sizes=(80,))
+    cell = table.query("customers == 'all'").set_index(["method", "metric"])["mean"]
+    factor = load_results("counts")[1]["chosen"]["LocalMA"]
+    theirs = experiment.replicate(range(2), (80,), {"LocalMA": factor, "DirectModel": 100.0})
+    assert cell["LocalMA", "deviance"] == pytest.approx(theirs["LocalMA.deviance.80"][:, 0].mean(), rel=1e-4)
+    name = "Regression on log F"
+    assert cell[name, "lead"] == pytest.approx(cell[name, "deviance"] - cell["LocalMA", "deviance"])
+    assert cell[name, "gain"] == pytest.approx(cell["Regression on X", "deviance"] - cell[name, "deviance"])
+    assert cell["Regression on X", "gain"] == 0
+    verdict = counts.verdicts(table)
+    assert set(verdict["method"]) == {*counts.REGRESSIONS, "Boosting on X"}
 
 
 def test_parts_add_up_to_the_whole(small):
@@ -176,8 +184,6 @@ def test_parts_add_up_to_the_whole(small):
     table = experiment.tabulate(small, (80,))
     cell = table.query("customers == 'all' and n == 80").set_index(["method", "metric"])["mean"]
     assert cell["GW", "lead"] == pytest.approx(cell["GW", "deviance"] - cell["LocalMA", "deviance"])
-    name = "Regression on log F"
-    assert cell[name, "gain"] == pytest.approx(cell["DirectGLM", "deviance"] - cell[name, "deviance"])
     verdict = counts.verdicts(table)
     assert set(verdict["verdict"]) <= {"LocalMA better", "LocalMA worse", "cannot tell"}
     assert len(verdict) == len(counts.METHODS) - 1
@@ -211,12 +217,11 @@ def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):
     }
     again = experiment.replicate(range(1), (30,), json.loads((tmp_path / "counts.json").read_text())["chosen"])
     pd.testing.assert_frame_equal(
-        experiment.tabulate(again, (30,)),
-        table[~table["method"].isin([*counts.FOLD_METHODS, *counts.BOOSTING])].reset_index(drop=True),
+        experiment.tabulate(again, (30,)), table[~table["method"].isin(counts.FOLD_METHODS)].reset_index(drop=True)
     )
     written = pd.read_csv(tmp_path / "counts.csv", keep_default_na=False, na_values=[""])
     assert np.allclose(written["mean"], table["mean"], rtol=1e-5)
-    assert {*counts.FOLD_METHODS, *counts.BOOSTING} <= set(table["method"])
+    assert set(counts.FOLD_METHODS) <= set(table["method"])
     judges = pd.read_csv(tmp_path / "counts-folds.csv")
     assert (judges[np.isinf(judges["factor"])]["mean"] == 0).all()
 
