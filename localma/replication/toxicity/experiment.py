@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from localma.replication.toxicity.predictions import stored
 CASES = {"he": ("he",), "hi": ("hi",), "hin": ("hin",), "he+hin": ("he", "hin"), "he+hi": ("he", "hi")}
 #: Shares of the minority sentences that weights are learned from; the rest is the test.
 SHARES = (0.9, 0.7, 0.5, 0.3, 0.1, 0.05)
+FULL, QUICK = 50, 5
 
 
 def tabulate(encoder: str, case: str, by_share: dict[float, dict], n: int) -> list[dict]:
@@ -77,9 +77,6 @@ class Comments(Experiment):
     name = "toxicity"
     summary = "Section 5.2: toxic or not in Hebrew and Hindi, from models of four other languages"
     extent = ("cases", "shares", "encoder", "finetune")
-    #: Repetitions of a full run and of a look; cases and shares of a full run.
-    sizes: ClassVar[tuple[int, int]] = (50, 5)
-    whole: ClassVar[tuple[Sequence[str], Sequence[float]]] = (tuple(CASES), SHARES)
 
     repetitions: int | None = number_of("of the experiment")
     encoder: str | None = option(
@@ -103,10 +100,10 @@ class Comments(Experiment):
     device: str = "cpu"
 
     def prepare(self):
-        self.scaled(repetitions=self.sizes)
+        self.scaled(repetitions=(FULL, QUICK))
         self.encoder = self.encoder or ("minilm" if self.full and not self.synthetic else "ngrams")
-        self.cases = tuple(self.cases or (self.whole[0] if self.full else ("he",)))
-        self.shares = tuple(dict.fromkeys(self.shares or (self.whole[1] if self.full else (0.9, 0.5, 0.1))))
+        self.cases = tuple(self.cases or (CASES if self.full else ("he",)))
+        self.shares = tuple(dict.fromkeys(self.shares or (SHARES if self.full else (0.9, 0.5, 0.1))))
         choose("encoder", self.encoder, ENCODERS)
         if wrong := [case for case in self.cases if case not in CASES]:
             raise ValueError(f"cases contains {wrong[0]!r}; choose from {', '.join(CASES)}")
