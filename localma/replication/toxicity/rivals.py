@@ -33,7 +33,7 @@ REGRESSIONS = {
     "Regression on F, X": ("linear", "FX"),
 }
 #: For fewer repetitions, as it takes long.
-BOOSTING = {"Boosting on X": ("boosting", "X"), "Boosting on F, X": ("boosting", "FX")}
+BOOSTING = {"Boosting on F, X": ("boosting", "FX")}
 SHARES = (0.9, 0.5, 0.1)
 #: Repetitions of a full run and of a look: of the averages and regressions, and of boosting; and of a part.
 FULL, QUICK, CHUNK = (20, 10), (2, 1), 5
