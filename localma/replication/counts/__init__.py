@@ -27,14 +27,18 @@ from localma.replication.counts.companies import (
 from localma.replication.counts.experiment import FOLD_METHODS, Counts, run
 from localma.replication.counts.findings import verdicts
 from localma.replication.counts.methods import METHODS, deviance, local_weights, predict
+from localma.replication.counts.rivals import BOOSTING, REGRESSIONS, CountsRivals, prices
 
 __all__ = [
+    "BOOSTING",
     "COVARIATES",
     "EXPERIMENTS",
     "FOLD_METHODS",
     "INSURERS",
     "METHODS",
+    "REGRESSIONS",
     "Counts",
+    "CountsRivals",
     "clientele",
     "deviance",
     "fit_forest",
@@ -44,10 +48,11 @@ __all__ = [
     "local_weights",
     "persons",
     "predict",
+    "prices",
     "repeat",
     "run",
     "sample",
     "verdicts",
 ]
 
-EXPERIMENTS = (Counts,)
+EXPERIMENTS = (Counts, CountsRivals)

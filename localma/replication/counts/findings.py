@@ -7,15 +7,13 @@ import pandas as pd
 from localma.replication.lab.verdicts import better
 
 
-def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """LocalMA against every other method, size by size.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`run`.
-    z : float
-        A difference counts beyond so many Monte-Carlo errors.
 
     Returns
     -------
@@ -29,5 +27,5 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
     ['n', 'method', 'lead', 'mcse', 'verdict']
     """
     lead = table.query("customers == 'all' and metric == 'lead'")
-    found = lead.assign(lead=lead["mean"], verdict=better(lead["mean"], lead["mcse"], z))
+    found = lead.assign(lead=lead["mean"], verdict=better(lead["mean"], lead["mcse"]))
     return found[["n", "method", "lead", "mcse", "verdict"]].reset_index(drop=True)

@@ -1,9 +1,10 @@
 """Words for differences that know rounding and Monte-Carlo error: the paper's tables as data, a verdict per cell, and a
 verdict for each claim.
 
-Verdicts are computed, never typed: "agrees" or "differs" where the difference is beyond ``z`` Monte-Carlo errors of
-nothing (three: with dozens of findings, two would decide some by chance), else "cannot tell"; "untestable here" where a
-table lacks what a claim speaks of; "by design" where it could not fail.
+Verdicts are computed, never typed, by one rule: a difference counts beyond ``ERRORS`` of its Monte-Carlo errors, which
+are those of the pairs wherever a repetition gives one. "agrees" where all that a claim says counts; "differs" where
+something counts that the claim excludes; else "cannot tell". "untestable here" where a table lacks what a claim speaks
+of; "by design" where it could not fail.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from localma.replication.lab.results import load_paper
 
 TABLES = {1: "table1_mse.csv", 2: "table2_weight_error.csv", 3: "table3_scenario2_mse.csv", 5: "table5.csv"}
 PRINTED_REPLICATIONS = 500
+#: Three: with dozens of findings, two would decide some by chance.
+ERRORS = 3.0
 
 
 def printed(table: int) -> pd.DataFrame:
@@ -48,11 +51,11 @@ def printed(table: int) -> pd.DataFrame:
     return frame.astype({"n": int} | {name: float for name in ("mean", "sd") if name in frame})
 
 
-def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
+def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = ERRORS) -> pd.DataFrame:
     """Printed and replicated means side by side, with a verdict per cell.
 
     Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of
-    their difference (three: with dozens of cells, two would find differences by chance). "cannot tell" where they agree
+    their difference. "cannot tell" where they agree
     but the allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
 
     Parameters
@@ -96,23 +99,23 @@ def judge(agrees, differs) -> str:
     return "agrees" if agrees else "differs" if differs else "cannot tell"
 
 
-def better(lead, error, z: float) -> np.ndarray:
+def better(lead, error, z: float = ERRORS) -> np.ndarray:
     """Of each of LocalMA's leads."""
     return np.select([lead > z * error, lead < -z * error], ["LocalMA better", "LocalMA worse"], "cannot tell")
 
 
-def positive(mean, error, z: float) -> str:
+def positive(mean, error, z: float = ERRORS) -> str:
     """Of a claim that all these numbers are above zero; one that is clearly below contradicts it."""
     mean, error = np.asarray(mean, dtype=float), np.asarray(error, dtype=float)
     return judge((mean > z * error).all(), (mean < -z * error).any())
 
 
-def small(mean: float, error: float, bound: float, z: float) -> str:
+def small(mean: float, error: float, bound: float, z: float = ERRORS) -> str:
     """Of a claim that this number is hardly more than nothing: no further from zero than ``bound``."""
     return judge(abs(mean) + z * error <= bound, abs(mean) - z * error > bound)
 
 
-def turning(mean: np.ndarray, error: np.ndarray, z: float) -> tuple[bool, bool]:
+def turning(mean: np.ndarray, error: np.ndarray, z: float = ERRORS) -> tuple[bool, bool]:
     """Whether there is a fall and whether there is a rise between any two sizes, each beyond z standard errors."""
     i, j = np.triu_indices(len(mean), 1)
     score = (mean[j] - mean[i]) / np.hypot(error[i], error[j])
@@ -129,12 +132,10 @@ def valley(mean: pd.Series, error: pd.Series) -> str:
     return f", lowest at {low:g}, above that by {change[0]} at {mean.index[0]:g} and {change[1]} at {mean.index[-1]:g}"
 
 
-def straight(mean: np.ndarray, turn: tuple[bool, bool]) -> bool:
-    """Whether a curve that clearly changes goes one way at every step: where it only seems to turn, that it does not is
-    no finding.
-    """
-    steps = np.diff(mean)
-    return any(turn) and bool((steps > 0).all() or (steps < 0).all())
+def straight(mean: np.ndarray, error: np.ndarray, z: float = ERRORS) -> bool:
+    """Whether a curve goes one way at every step, each beyond z standard errors: only then is a turn excluded."""
+    score = np.diff(mean) / np.hypot(error[1:], error[:-1])
+    return bool((score > z).all() or (score < -z).all())
 
 
 TURNS = {

@@ -4,8 +4,8 @@ Each of four companies trains a text classifier on its own language. The minorit
 random, again and again, into a part that weights (or a direct model) are learned from and a test.
 
 ``methods`` has the networks and what is done in one split; ``experiment`` the companies, the run and the predictions
-that it leaves; ``tuning`` how the networks' settings were chosen. The book's chapter "Toxic or not"
-(``book/replication/toxicity``) tells the story.
+that it leaves; ``rivals`` what the paper does not ask; ``tuning`` how the networks' settings were chosen. The book's
+chapter "Toxic or not" (``book/replication/toxicity``) tells the story.
 """
 
 from localma.replication.toxicity.companies import COMPANIES
@@ -13,6 +13,7 @@ from localma.replication.toxicity.experiment import CASES, Comments, run
 from localma.replication.toxicity.findings import verdicts
 from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, learn, pilot, splits
 from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
+from localma.replication.toxicity.rivals import CommentsRivals
 from localma.replication.toxicity.tuning import CommentsTuning, choose, tune
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "METHODS",
     "SETTINGS",
     "Comments",
+    "CommentsRivals",
     "CommentsTuning",
     "Predictions",
     "choose",
@@ -37,4 +39,4 @@ __all__ = [
     "verdicts",
 ]
 
-EXPERIMENTS = (Comments, CommentsTuning)
+EXPERIMENTS = (Comments, CommentsRivals, CommentsTuning)

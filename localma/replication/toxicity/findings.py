@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from localma.replication.lab.verdicts import judge, positive, small
+from localma.replication.lab.verdicts import ERRORS, judge, positive, small
 
 
-def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, hardly: float = 0.01) -> pd.DataFrame:
+def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", hardly: float = 0.01) -> pd.DataFrame:
     """The paper's findings on toxic sentences, case by case.
 
     Parameters
@@ -16,8 +16,6 @@ def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, ha
     table : DataFrame
         From :func:`localma.replication.toxicity.run`.
     encoder : str
-    z : float
-        A difference counts beyond so many Monte-Carlo errors.
     hardly : float
         "Hardly changes" means: by no more than this.
 
@@ -43,10 +41,10 @@ def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", z: float = 3.0, ha
                 rows.append((case, finding, "one share only", "untestable here"))
                 continue
             mean, error = fall.loc[method, ["mean", "mcse"]]
-            verdict = positive(mean, error, z) if falls else small(mean, error, hardly, z)
+            verdict = positive(mean, error) if falls else small(mean, error, hardly)
             rows.append((case, finding, f"falls by {mean:+.3f} ({error:.3f})", verdict))
         lead = cell[cell["metric"] == "lead"].assign(
-            beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > z * t["mcse"])
+            beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > ERRORS * t["mcse"])
         )
         by_share = lead.groupby("share")["beats"].min()
         best, beaten, count = int((by_share == 1).sum()), int((by_share == -1).sum()), len(by_share)

@@ -224,12 +224,17 @@ def compare_methods(
         "BestPTM": np.take_along_axis(P, best[:, None, None], -1)[..., 0],
         "DirectModel": fit(dictators, "classifier")[..., 1],
     }
-    out = {f"{name}.accuracy": ((p > 0.5) == truth).mean(1) for name, p in toxic.items()}
-    out |= {f"{name}.log_loss": _log_loss(p, truth) for name, p in toxic.items()}
+    out = scores(toxic, truth)
     out |= {f"{name}.lead": out["LocalMA.accuracy"] - out[f"{name}.accuracy"] for name in METHODS[1:]}
     out["Somebody.accuracy"] = ((P > 0.5) == truth[..., None]).any(-1).mean(1)
     out["Majority.accuracy"] = np.maximum(truth.mean(1), 1 - truth.mean(1))
     return out
+
+
+def scores(toxic: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """``METHOD.accuracy`` and ``METHOD.log_loss`` (R,) of probabilities of toxic (R, m)."""
+    out = {f"{name}.accuracy": ((p > 0.5) == truth).mean(1) for name, p in toxic.items()}
+    return out | {f"{name}.log_loss": _log_loss(p, truth) for name, p in toxic.items()}
 
 
 def _log_loss(p, truth):

@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import PoissonRegressor
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
 from localma.engine import Training, automatic_penalty
 from localma.replication import counts, load_results
-from localma.replication.counts import companies, experiment, methods, tuning
+from localma.replication.counts import companies, experiment, methods, rivals, tuning
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +89,6 @@ def test_each_insurer_learns_from_its_own_customers_alone(table):
 
 
 def test_glm_is_that_of_scikit_learn(table):
-    from sklearn.linear_model import PoissonRegressor
-
     X, y = (a[:3000] for a in table)
     scale = X.std(0) + (X.std(0) == 0)
     other = PoissonRegressor(alpha=0, max_iter=5000, tol=1e-10).fit(X / scale, y).predict(X / scale)
@@ -133,6 +135,43 @@ def test_the_stack_is_the_estimators_fit():
     assert np.allclose(found["OnePrice"][1], y.mean())
     own = counts.clientele(X_test)
     assert np.array_equal(found["OwnInsurer"][1], F_test[np.arange(6000), own])
+
+
+def test_a_rival_reads_what_it_says():
+    """The regressions, with the penalty that folds of persons choose, by hand."""
+    data = counts.repeat(1, n=300)
+    X, y, F, X_test, _, F_test, person, _ = data.one(0)
+    found = counts.prices(data, 300)
+
+    def by_hand(train, test):
+        ways = [
+            make_pipeline(StandardScaler(), PoissonRegressor(alpha=a, max_iter=5000, tol=1e-8))
+            for a in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+        ]
+        how = {"cv": GroupKFold(5), "groups": person, "scoring": "neg_mean_poisson_deviance"}
+        scores = [cross_val_score(way, train, y, **how).mean() for way in ways]
+        return ways[int(np.argmax(scores))].fit(train, y).predict(test)
+
+    pairs = {"F": (np.log(F), np.log(F_test)), "X": (X, X_test)}
+    for name, (_, reads) in counts.REGRESSIONS.items():
+        train, test = (np.hstack([pairs[one][k] for one in reads]) for k in (0, 1))
+        np.testing.assert_allclose(found[name][0], by_hand(train, test), rtol=1e-3, err_msg=name)
+
+
+def test_rivals_are_judged_beside_the_localma_of_the_experiment(monkeypatch):
+    """On the same draws: LocalMA's column is that of ``replicate``."""
+    monkeypatch.setattr(rivals, "BOOSTING", {"Boosting on X": ("boosting", "X")})
+    table = counts.CountsRivals.run(repetitions=2, sizes=(80,))
+    cell = table.query("customers == 'all'").set_index(["method", "metric"])["mean"]
+    factor = load_results("counts")[1]["chosen"]["LocalMA"]
+    theirs = experiment.replicate(range(2), (80,), {"LocalMA": factor, "DirectModel": 100.0})
+    assert cell["LocalMA", "deviance"] == pytest.approx(theirs["LocalMA.deviance.80"][:, 0].mean(), rel=1e-4)
+    name = "Regression on log F"
+    assert cell[name, "lead"] == pytest.approx(cell[name, "deviance"] - cell["LocalMA", "deviance"])
+    assert cell[name, "gain"] == pytest.approx(cell["Regression on X", "deviance"] - cell[name, "deviance"])
+    assert cell["Regression on X", "gain"] == 0
+    verdict = counts.verdicts(table)
+    assert set(verdict["method"]) == {*counts.REGRESSIONS, "Boosting on X"}
 
 
 def test_parts_add_up_to_the_whole(small):

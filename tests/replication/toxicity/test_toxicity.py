@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
+from localma import LocalMA
 from localma.datasets import load_toxicity
 from localma.datasets.find import cache_folder as user_cache
-from localma.engine import one_thread
+from localma.engine import fit_local_stack, one_thread
 from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
 from localma.replication.lab import cache as lab_cache
-from localma.replication.toxicity import companies, encoders, experiment, methods, tuning
+from localma.replication.toxicity import companies, encoders, experiment, methods, rivals, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
 
@@ -344,6 +345,43 @@ def test_an_interrupted_run_goes_on(small, tmp_path, monkeypatch):
     resumed = toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path / "cut")
     assert calls == [0.9, 0.5, 0.5, 0.1], "the finished share is not computed again"
     pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_rivals_are_judged_on_the_same_draws(monkeypatch):
+    """The table's methods come out as they do by themselves."""
+    monkeypatch.setattr(rivals, "BOOSTING", {})
+    monkeypatch.setattr(rivals, "REGRESSIONS", {"Regression on F": ("linear", "F")})
+    monkeypatch.setattr(rivals, "fit_local_stack", lambda *a, **k: fit_local_stack(*a, **k, shrinkage=1.0, members=1))
+    table = toxicity.CommentsRivals.run(shares=(0.1,), repetitions=2).set_index(["method", "metric"])["mean"]
+    known = toxicity.load_predictions("minilm").only("he")
+    penalty = load_results("toxicity")[1]["chosen"]["minilm"]["penalty"]
+    order = toxicity.splits(len(known.toxic), 2)
+    alone = toxicity.compare_methods(known.summary, known.probability, known.toxic, order, 0.1, penalty=penalty)
+    for method in toxicity.METHODS:
+        accuracy = alone[f"{method}.accuracy"].mean()
+        assert table[method, "accuracy"] == pytest.approx(accuracy), method
+        assert table[method, "lead"] == pytest.approx(table["Default", "accuracy"] - accuracy)
+    assert {*rivals.AVERAGES, "Regression on F"} <= {method for method, _ in table.index}
+
+
+def test_the_default_is_the_estimators_and_dictators_are_candidates(problem):
+    x, P, y = problem
+    order = toxicity.splits(len(y), 2)
+    train, test = order[:, :150], order[:, 150:]
+    known = toxicity.Predictions(np.full(len(y), "he"), y, P, x, np.full(len(y), ""))
+    found = rivals.averaged(known, train, test, penalty=0.1, seed=3)
+    F = known.candidates()
+    crowd = np.concatenate([F, np.tile(np.eye(2), (len(y), 1, 1))], 1)
+    for name, f in (("Default", F), ("Default, dictators", crowd)):
+        average = LocalMA(loss="cross_entropy", random_state=4, progress=False)
+        average.fit(x[train[1]], y[train[1]], F=f[train[1]])
+        theirs = average.predict_proba(x[test[1]], F=f[test[1]])[:, 1]
+        np.testing.assert_allclose(found[name][1], theirs, atol=2e-3, err_msg=name)
+    alike = known._replace(probability=np.full_like(P, 0.4))
+    found = rivals.averaged(alike, train, test, penalty=0.1, seed=0)
+    right = (found["LocalMA, dictators"] > 0.5) == y[test]
+    assert right.mean() > 0.85, "where all companies say the same, the dictators are what weights can choose between"
+    assert (found["Default"] < 0.5).all()
 
 
 def test_the_experiment_can_be_sent_to_other_processes(small):
