@@ -8,7 +8,8 @@ on the covariates), and soft voting is :class:`localma.EqualWeights`. The book's
 The constant ones know one set of weights: :class:`BatesGranger`, :class:`InformationWeights`, :class:`AdaptiveMixing`,
 :class:`NonNegativeStacking`, :class:`GreedySelection`. The local ones let weights depend on x:
 :class:`MixtureOfExperts`, :class:`HierarchicalStacking`, :class:`FeatureStacking`, :class:`RightProbability`,
-:class:`LocalSelection`, :class:`QuantileAverage`.
+:class:`LocalSelection`, :class:`QuantileAverage`; :class:`LogarithmicPool` multiplies probabilities where the others
+add them.
 """
 
 from localma.relatives.constant import (
@@ -20,6 +21,7 @@ from localma.relatives.constant import (
 )
 from localma.relatives.gates import HierarchicalStacking, MixtureOfExperts
 from localma.relatives.local import FeatureStacking, RightProbability
+from localma.relatives.pool import LogarithmicPool
 from localma.relatives.quantile import QuantileAverage
 from localma.relatives.selection import LocalSelection
 
@@ -31,6 +33,7 @@ __all__ = [
     "HierarchicalStacking",
     "InformationWeights",
     "LocalSelection",
+    "LogarithmicPool",
     "MixtureOfExperts",
     "NonNegativeStacking",
     "QuantileAverage",

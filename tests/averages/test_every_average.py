@@ -23,6 +23,7 @@ VARIANTS = {
     "BatesGranger": {"covariance": "diagonal"},
     "InformationWeights": {"prior": np.array([0.2, 0.3, 0.5]), "n_parameters": [1, 2, 3]},
     "LocalMA": {"shrinkage": None, "bootstrap": 3},
+    "LogarithmicPool": {"gate": "constant"},
     "LocalSelection": {"form": "partition", "size": 2},
     "MixtureOfExperts": {"objective": "competitive", "penalty": 0.1},
     "QuantileAverage": {"level": 0.9, "cells": 2},

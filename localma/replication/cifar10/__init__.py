@@ -15,6 +15,7 @@ from localma.replication.cifar10.experiment import Photographs, run
 from localma.replication.cifar10.findings import beside_the_paper, verdicts
 from localma.replication.cifar10.methods import CONFIGURATION, fit_weights
 from localma.replication.cifar10.predictions import load_predictions
+from localma.replication.cifar10.rivals import Rivals, class_shares, correct_priors, geometric
 from localma.replication.cifar10.tuning import Validation
 from localma.replication.digits.companies import KNOWS, OWN
 
@@ -24,13 +25,17 @@ __all__ = [
     "KNOWS",
     "OWN",
     "Photographs",
+    "Rivals",
     "Validation",
     "beside_the_paper",
+    "class_shares",
+    "correct_priors",
     "fit_weights",
+    "geometric",
     "load_predictions",
     "material",
     "run",
     "verdicts",
 ]
 
-EXPERIMENTS = (Photographs, Validation)
+EXPERIMENTS = (Photographs, Validation, Rivals)

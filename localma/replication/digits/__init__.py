@@ -8,12 +8,13 @@ overlap, so that the companies' models are fixed functions, independent of the s
 
 from localma.replication.digits.companies import OWN, repeat, split, train_companies
 from localma.replication.digits.findings import verdicts
-from localma.replication.digits.methods import METHODS, SIZES, compare_methods
+from localma.replication.digits.methods import METHODS, SIZES, answers, compare_methods
 
 __all__ = [
     "METHODS",
     "OWN",
     "SIZES",
+    "answers",
     "compare_methods",
     "repeat",
     "split",

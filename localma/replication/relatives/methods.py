@@ -7,8 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeCV
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +27,8 @@ from localma.replication.counts.companies import FOREST
 from localma.replication.lab.sample import Sample
 from localma.replication.relatives.worlds import World
 
+LEAST = 1e-6  # of a probability or a mean, before its logarithm is taken
+
 
 class Stacker:
     """Any scikit-learn learner on the models' predictions and, if asked, the covariates beside them.
@@ -34,14 +41,14 @@ class Stacker:
     passthrough : bool
         Add the covariates.
     logarithm : bool
-        Give the learner logarithms of the predictions, for learners with a log link.
+        Give the learner logarithms of the predictions, for learners with a log or logistic link.
     """
 
     def __init__(self, learner, *, passthrough=True, logarithm=False):
         self.learner, self.passthrough, self.logarithm = learner, passthrough, logarithm
 
     def _columns(self, X, F):
-        flat = np.reshape(np.log(F) if self.logarithm else F, (len(F), -1))
+        flat = np.reshape(np.log(np.maximum(F, LEAST)) if self.logarithm else F, (len(F), -1))
         return np.hstack([flat, X]) if self.passthrough else flat
 
     def fit(self, X, y, F):
@@ -59,15 +66,25 @@ class Stacker:
         return self.learner.predict_proba(self._columns(X, F))
 
 
-def _linear_stacker(loss, seed):
+def _linear_stacker(loss, passthrough):
+    """Linear on the scale of the loss; on the predictions alone least squares needs no penalty."""
     if loss == "squared":
-        return Stacker(RidgeCV())
-    if loss == "poisson":
-        search = GridSearchCV(
-            PoissonRegressor(max_iter=1000), {"alpha": [1e-3, 1e-2, 0.1, 1.0]}, scoring="neg_mean_poisson_deviance"
-        )
-        return Stacker(make_pipeline(StandardScaler(), search), logarithm=True)
-    return Stacker(LogisticRegression(max_iter=1000))
+        return Stacker(RidgeCV() if passthrough else LinearRegression(), passthrough=passthrough)
+    if loss == "cross_entropy":
+        return Stacker(LogisticRegression(max_iter=1000), passthrough=passthrough, logarithm=True)
+    search = GridSearchCV(
+        PoissonRegressor(max_iter=1000), {"alpha": [1e-3, 1e-2, 0.1, 1.0]}, scoring="neg_mean_poisson_deviance"
+    )
+    return Stacker(make_pipeline(StandardScaler(), search), passthrough=passthrough, logarithm=True)
+
+
+def _boosting(loss, seed):
+    how = {"learning_rate": 0.05, "min_samples_leaf": 5, "random_state": seed}
+    if loss == "cross_entropy":
+        return Stacker(HistGradientBoostingClassifier(**how))
+    kind, scoring = {"poisson": ("poisson", "neg_mean_poisson_deviance"), "squared": ("squared_error", None)}[loss]
+    learner = HistGradientBoostingRegressor(loss=kind, **how)
+    return Stacker(GridSearchCV(learner, {"max_iter": [10, 30, 100]}, scoring=scoring, cv=3))
 
 
 def _forest(loss, seed):
@@ -111,6 +128,9 @@ METHODS = {
     "MoE": Method(_of(kin.MixtureOfExperts), "local"),
     # for classes it is the same
     "MoE competitive": Method(_of(kin.MixtureOfExperts, objective="competitive"), "local", _MEANS),
+    # for squared loss they are MoE and GW
+    "Log pool": Method(_of(kin.LogarithmicPool), "local", ("poisson", "cross_entropy")),
+    "Log pool constant": Method(_of(kin.LogarithmicPool, gate="constant"), "constant", ("poisson", "cross_entropy")),
     "Feature stacking": Method(_of(kin.FeatureStacking), "local", ("squared",)),
     "Pan": Method(_of(kin.RightProbability), "local"),
     "Yang neighbours": Method(_of(kin.LocalSelection), "local"),
@@ -123,7 +143,9 @@ METHODS = {
     "BMA": Method(_of(kin.InformationWeights), "constant"),
     "BestModel": Method(_of(BestModel), "constant"),
     "EWMA": Method(_of(EqualWeights), "constant"),
-    "Stacking linear": Method(_linear_stacker, "none"),
+    "Stacking F": Method(lambda loss, seed: _linear_stacker(loss, False), "none"),
+    "Stacking linear": Method(lambda loss, seed: _linear_stacker(loss, True), "none"),
+    "Stacking boosting": Method(_boosting, "none"),
     "Stacking forest": Method(lambda loss, seed: Stacker(_forest(loss, seed)), "none"),
     "DirectModel": Method(_direct, "none"),
 }

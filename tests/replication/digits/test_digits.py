@@ -60,6 +60,21 @@ def test_other_methods_equal_their_estimators(data):
         assert first[method] == pytest.approx(accuracy, abs=0.002)
 
 
+def test_weights_that_read_answers_and_stacking_equal_their_estimators(data):
+    table, _ = digits.compare_methods(data, sizes=(80,), seed=5)
+    first = table.query("repetition == 0").set_index("method").accuracy
+    said, said_test = digits.answers(data.F[0]), digits.answers(data.F_test[0])
+    assert said[3, 10:20] == pytest.approx(np.log(np.maximum(data.F[0, 3, 1], 1e-6)))
+    y, F = data.y[0, :80], data.F[0, :80]
+    alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5).fit(said[:80], y, F=F)
+    right = np.mean(alone.predict(said_test, F=data.F_test[0]) == data.y_test[0])
+    assert first["LocalMA, answers"] == pytest.approx(right, abs=0.002)
+    both, both_test = np.hstack([said, data.X[0]]), np.hstack([said_test, data.X_test[0]])
+    for method, x, x_test in (("Stacking", said, said_test), ("Stacking, pixels", both, both_test)):
+        fit = LogisticRegression(max_iter=1000).fit(x[:80], y)
+        assert first[method] == pytest.approx(fit.score(x_test, data.y_test[0]), abs=0.004)
+
+
 def test_verdicts_are_paired(data):
     table, _ = digits.compare_methods(data, sizes=(25, 80), seed=5)
     verdict = digits.verdicts(table)
@@ -68,4 +83,4 @@ def test_verdicts_are_paired(data):
     assert verdict.difference[80, "EWMA"] == pytest.approx(gain.mean())
     assert verdict.mcse[80, "EWMA"] == pytest.approx(gain.sem())
     assert set(verdict.verdict) <= {"LocalMA better", "LocalMA worse", "cannot tell"}
-    assert len(verdict) == 8
+    assert len(verdict) == 2 * (len(digits.METHODS) - 1)

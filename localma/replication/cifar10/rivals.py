@@ -1,0 +1,174 @@
+"""What the companies' answers give without any image: equal weights, prior correction, pools and calibration.
+
+The paper's experiment again, with the same samples of training images and the same test, but what is learned is learned
+from what the four companies say (:func:`localma.replication.cifar10.load_predictions`), so that it runs without images
+and networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from localma.averages import LocalMA
+from localma.engine import global_weights, one_thread
+from localma.losses import LOSSES
+from localma.relatives import LogarithmicPool
+from localma.replication.cifar10.companies import OTHERS, company_images
+from localma.replication.cifar10.predictions import load_predictions
+from localma.replication.digits.companies import OWN
+from localma.replication.digits.methods import answers
+from localma.replication.lab.experiment import Experiment, number_of
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import summarise, tidy
+
+SIZES = (250, 1000)
+REPETITIONS, QUICK_REPETITIONS = 10, 2
+#: What needs no sample, and what learns from one, by family: linear averages, geometric ones, and neither.
+FIXED = ("EWMA", "EWMA, corrected", "geometric", "geometric, corrected")
+LEARNED = (
+    "GW",
+    "GW, corrected",
+    "log pool, constant",
+    "log pool, local",
+    "LocalMA, answers",
+    "calibrated",
+    "calibrated, geometric",
+    "stacking",
+)
+
+
+def class_shares(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Share of each class among the images that trained each company, (4, 10); ``labels`` are those of all training
+    images.
+    """
+    mine = [company_images(labels, own, np.random.default_rng([seed, m])) for m, own in enumerate(OWN.values())]
+    counts = np.array([np.bincount(labels[images], minlength=10) for images in mine])
+    return counts / counts.sum(1, keepdims=True)
+
+
+def correct_priors(F: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Class probabilities (..., M, K) as they would be had each company met all classes equally often: divided by its
+    class ``shares`` (M, K), and scaled to sum to one again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma.replication.cifar10 import correct_priors
+    >>> correct_priors(np.array([[0.9, 0.1]]), np.array([[0.9, 0.1]]))
+    array([[0.5, 0.5]])
+    """
+    corrected = F / shares
+    return corrected / corrected.sum(-1, keepdims=True)
+
+
+def geometric(F: np.ndarray) -> np.ndarray:
+    """Geometric mean over the companies, scaled to sum to one: (..., M, K) to (..., K)."""
+    return softmax(np.log(np.maximum(F, 1e-12)).mean(-2), -1)
+
+
+def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray, *, seed: int) -> dict:
+    """What each of :data:`LEARNED` answers on the test, (n, 10), after a look at a sample of answers and classes."""
+    loss, x, x_test = LOSSES["cross_entropy"], answers(F), answers(F_test)
+
+    def constant(F, F_test):
+        return (global_weights(F, y, loss)[:, None] * F_test).sum(1)
+
+    def pool(gate):
+        fitted = LogarithmicPool(loss="cross_entropy", gate=gate, random_state=seed).fit(x, y, F=F)
+        return fitted.predict_proba(x_test, F=F_test)
+
+    def regression(x, x_test):
+        model = LogisticRegression(max_iter=1000, solver="newton-cg").fit(x, y)
+        p = np.full((len(x_test), 10), 1e-12)  # of classes that the sample lacks
+        p[:, model.classes_] = model.predict_proba(x_test)
+        return p
+
+    with threadpool_limits(1), one_thread():
+        local = LocalMA(loss="cross_entropy", shrinkage=None, random_state=seed, progress=False).fit(x, y, F=F)
+        calibrated = np.stack([regression(answers(F[:, [m]]), answers(F_test[:, [m]])) for m in range(F.shape[1])], 1)
+        return {
+            "GW": constant(F, F_test),
+            "GW, corrected": constant(correct_priors(F, shares), correct_priors(F_test, shares)),
+            "log pool, constant": pool("constant"),
+            "log pool, local": pool("linear"),
+            "LocalMA, answers": local.predict_proba(x_test, F=F_test),
+            "calibrated": calibrated.mean(1),
+            "calibrated, geometric": geometric(calibrated),
+            "stacking": regression(x, x_test),
+        }
+
+
+def unlearned(F: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """What each of :data:`FIXED` answers, (n, 10)."""
+    corrected = correct_priors(F, shares)
+    answer = {"EWMA": F.mean(1), "EWMA, corrected": corrected.mean(1), "geometric": geometric(F)}
+    return answer | {"geometric, corrected": geometric(corrected)}
+
+
+@lru_cache(maxsize=1)
+def _said():
+    """All answers and labels, for training and for the test, and the companies' class shares."""
+    train, test = load_predictions("train"), load_predictions()
+    return *train, *test, class_shares(train[1])
+
+
+def marks(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Accuracy in per cent and log loss."""
+    return 100 * (p.argmax(1) == y).mean(), LOSSES["cross_entropy"](y, np.maximum(p, 1e-12)).mean()
+
+
+@dataclass(kw_only=True)
+class Rivals(Experiment):
+    """Averages and rivals that need the companies' answers alone, on the samples of the experiment on photographs.
+
+    Returns
+    -------
+    DataFrame
+        Columns n (0 where nothing is learned), method, metric (accuracy in per cent, log loss), mean, sd, mcse,
+        replications.
+    """
+
+    name = "cifar10-rivals"
+    summary = "four companies' answers to photographs: what prior correction, pools and stacking make of them"
+
+    repetitions: int | None = number_of("of the experiment")
+
+    def prepare(self):
+        self.scaled(repetitions=(REPETITIONS, QUICK_REPETITIONS))
+
+    def configuration(self):
+        return super().configuration() | {"sizes": SIZES, "others": OTHERS, "answers": "cifar10-predictions.npz"}
+
+    def cells(self, found):
+        return {f"n{n}-r{rows.start}": (n, rows) for rows in chunks(self.repetitions, 2) for n in SIZES}
+
+    def measure(self, n, rows):
+        F, y, F_test, y_test, shares = _said()
+        result = {name: [] for name in LEARNED}
+        for r in rows:
+            order = np.random.default_rng([self.seed, 1, r]).permutation(len(y))[:n]
+            for name, p in learned(F[order], y[order], F_test, shares, seed=self.seed + r).items():
+                result[name].append(marks(p, y_test))
+        return {name: np.array(values) for name, values in result.items()}
+
+    def tables(self, found):
+        _, _, F_test, y_test, shares = _said()
+        fixed = {name: marks(p, y_test) for name, p in unlearned(F_test, shares).items()}
+        rows = [
+            {"n": 0, "method": name, "metric": metric} | summarise(np.array([value]))
+            for name, values in fixed.items()
+            for metric, value in zip(("accuracy", "log loss"), values, strict=True)
+        ]
+        for (n,), part in self.by_cell(found).items():
+            of_n = {}
+            for name, values in part.items():
+                of_n[f"{name}.accuracy"], of_n[f"{name}.log loss"] = values.T
+            rows += tidy({"n": n}, of_n)
+        return {"": pd.DataFrame(rows)}
