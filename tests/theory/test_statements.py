@@ -140,6 +140,10 @@ MUTANTS = {
     "thm-weights-consistency": [("2 / t**2 * excess", "1.9 / t**2 * excess"), ("2 / t**2 * excess", "2 / t * excess")],
     "prop-weights-constant": [("[0.04, 0.04, -0.08]", "[0.04, 0.04, -0.07]")],
     "prop-weights-slow": [("(steepest + 0) *", "(steepest + 0) / 2 *")],
+    "prop-weights-difficulty": [
+        ("np.exp(-n", "np.exp(-0.5 * n"),
+        ("estimate + 2 * 1 / (2 * 1 + 1)", "estimate + 1 / (2 * 1 + 1)"),
+    ],
     "prop-weights-softmax": [("[np.ones(len(X)), X]", "[np.ones(len(X)), np.ones(len(X)), X]")],
     "thm-weights-compact": [('beyond = far if name == "S3" else to_set >= 0.1', "beyond = far")],
 }
