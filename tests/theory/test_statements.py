@@ -62,9 +62,13 @@ MUTANTS = {
     ],
     "prop-hoelder-saturation": [("(H + 1.0) ** -2 / 8", "(H + 1.0) ** -2 / 7")],
     "prop-hoelder-depth": [("4.0 ** -(m + 1)", "4.0 ** -m")],
-    "lem-insample-cover": [("3 * A * 1.0 * H * 3 * eta", "2 * A * 1.0 * H * 3 * eta")],
+    "lem-insample-cover": [("3 * A * 1.0 * 2 * 3 * eta", "2 * A * 1.0 * 2 * 3 * eta")],
     "lem-insample-maximal": [("bound = 2 * np.sqrt", "bound = np.sqrt")],
-    "thm-insample-bound": [("8 * B * np.sqrt", "1.2 * B * np.sqrt"), ("np.log(2 * N) / n)", "np.log(2 * N) / n**1.3)")],
+    "thm-insample-bound": [
+        ("8 * B * sigma * np.sqrt", "1.2 * B * sigma * np.sqrt"),
+        ("sigma * np.sqrt(np.log(2 * N) / n)", "sigma * (np.log(2 * N) / n)"),
+        ("2 * G * sd(mean)", "0.2 * G * sd(mean)"),
+    ],
     "thm-insample-optimality": [('for case in ("lipschitz", "scenario 2")', 'for case in ("cauchy", "scenario 2")')],
     "prop-limits-line": [
         ("(2 / np.pi) ** 0.5", "(1 / np.pi) ** 0.5"),
@@ -89,11 +93,11 @@ MUTANTS = {
     "prop-lipschitz-random": [("2 * rho * (B + np.abs", "2 * rho * (0.9 * B + np.abs")],
     "prop-outofsample-law": [
         ("np.sqrt(8 * np.log(2 * N) / n)", "np.sqrt(5 * np.log(2 * N) / n)"),
-        ("np.log(2 * N / p)", "np.log(2 * N * p)"),
+        ("law(N / p, n)", "law(N * p, n)"),
     ],
     "thm-outofsample-optimality": [
-        ("Q + np.mean(S)", "Q + np.mean(S) / 2"),
-        ("for case in (kind, hard)", "for case in (kind, hard + 1)"),
+        ("Q + np.mean(gaps)", "Q + np.mean(gaps) / 2"),
+        ('for case in ("lipschitz", "scenario 2")', 'for case in ("cauchy", "scenario 2")'),
     ],
     "prop-rates": [
         ("size**3 / 3", "size**3 / 4"),
@@ -104,6 +108,12 @@ MUTANTS = {
     "thm-risks-decomposition": [("bound = 2 * Delta", "bound = 1.8 * Delta")],
     "cor-risks-more": [("2 * 0 + 2 * S", "2 * 0 + 1.9 * S"), ("K = 2 * (miss", "K = 1.8 * (miss")],
     "thm-risks-identity": [("t.training + t.stochastic", "t.training + 2 * t.stochastic")],
+    "thm-samples-fast": [
+        ("s = 2 * spread", "s = 0.1 * spread"),
+        ("np.sqrt(s)) ** 2 - risk", "np.sqrt(s) / 3) ** 2 - risk"),
+        ("estimate + 1)", "estimate + 0.9)"),
+        ("0**2 + B**2", "0**2 + B**2 / 3"),
+    ],
     "thm-tails-readings": [
         ("K1 <= K3", "K1 <= 0.9 * K3"),
         ("4 * theta ** (-1 / theta)", "1 * theta ** (-1 / theta)"),
@@ -130,6 +140,10 @@ MUTANTS = {
     "thm-weights-consistency": [("2 / t**2 * excess", "1.9 / t**2 * excess"), ("2 / t**2 * excess", "2 / t * excess")],
     "prop-weights-constant": [("[0.04, 0.04, -0.08]", "[0.04, 0.04, -0.07]")],
     "prop-weights-slow": [("(steepest + 0) *", "(steepest + 0) / 2 *")],
+    "prop-weights-difficulty": [
+        ("np.exp(-n", "np.exp(-0.5 * n"),
+        ("estimate + 2 * 1 / (2 * 1 + 1)", "estimate + 1 / (2 * 1 + 1)"),
+    ],
     "prop-weights-softmax": [("[np.ones(len(X)), X]", "[np.ones(len(X)), np.ones(len(X)), X]")],
     "thm-weights-compact": [('beyond = far if name == "S3" else to_set >= 0.1', "beyond = far")],
 }

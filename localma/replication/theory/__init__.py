@@ -1,9 +1,11 @@
 """The theory part's measurements: every condition and theorem, one module of :mod:`localma.replication.theory.walks`
-each.
+each; and how often the audit raises an alarm without a reason.
 """
 
 from localma.replication.theory.experiment import Theory
+from localma.replication.theory.levels import Levels
 
-__all__ = ["EXPERIMENTS", "Theory"]
+__all__ = ["EXPERIMENTS", "Levels", "Theory"]
 
-EXPERIMENTS = (Theory,)
+EXPERIMENTS = (Theory, Levels)
+"""The run of all walks, and the audit's levels."""
