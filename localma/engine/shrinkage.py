@@ -4,7 +4,7 @@ A weight network whose weights (not biases) are zero is constant in x, so a pena
 global weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best
 of these beats them by one standard error. Penalties below the grid, with which small samples overfit, must show as
 much. Everything here is for many samples at once. The book derives it in "When global weights are right"
-(``book/replication/adaptive``).
+(``book/core/global_weights``).
 """
 
 from __future__ import annotations

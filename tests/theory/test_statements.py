@@ -31,13 +31,18 @@ MUTANTS = {
     ],
     "prop-housing-floor": [("variance + distance**2", "variance + distance**2 / 2")],
     "prop-adaptive-dial": [
-        ("(K * size).mean() / 2", "(K * size).mean() / 50"),
+        ("(steep * size).mean() / 2", "(steep * size).mean() / 50"),
         ("scaled / n, 2) / 2", "scaled / n, 2) * 2"),
     ],
     "thm-adaptive-oracle": [
         ("s = 2 * 1.0 * np.log", "s = 1.0 * np.log"),
         ("** 0.5 + s**0.5) ** 2", "** 0.5 + s**0.5) ** 2 / 50"),
         ("(d**2 / 2 - Z)", "(d**2 - Z)"),
+    ],
+    "lem-oracle-choice": [("(r + s / theta)", "(r + s / theta / 2)")],
+    "thm-oracle-average": [
+        ("2 * (sigma**2 + B**2)", "0.8 * (sigma**2 + B**2)"),
+        ("(average <= 1.0 * folds", "(average <= 0.9 * folds"),
     ],
     "prop-dimensions-ratio": [
         ('/ xi[2, "-"] ** 0.5) ** 2', '/ xi[2, "-"]) ** 2'),
