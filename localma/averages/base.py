@@ -1,4 +1,4 @@
-"""What all estimators share: a loss and its checks, frozen candidate models, predictions, a score, a file."""
+"""What all averages share: frozen candidate models, weights, predictions, a file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
 from localma.averages.packing import digest, name_of, pack
-from localma.checks import _advice, check_numeric_columns, check_same_rows, check_seed
-from localma.engine import Mlp, Training, first_smallest
+from localma.checks import check_same_rows, check_seed
 from localma.files import write_arrays
-from localma.losses import Loss, resolve_loss
+from localma.losses import Loss
 from localma.losses.loss import LossLike
 
-__all__ = ["FORMAT", "KINDS", "LossEstimator", "ModelAverage", "predicts_probabilities"]
+__all__ = ["FORMAT", "KINDS", "ModelAverage"]
 
 #: Of saved files; what an earlier one holds is not guessed.
 FORMAT = 2
@@ -39,127 +35,6 @@ FORMAT = 2
 #: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
 #: last.
 KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
-
-
-#: Of parameters that are groups of settings.
-DEFAULTS = {"network": Mlp(), "training": Training()}
-
-
-def predicts_probabilities(estimator) -> bool:
-    """Whether an estimator's loss is one of classification; else AttributeError, as :func:`available_if` wants it."""
-    loss = estimator._known_loss()
-    if loss is None or not loss.is_classification:
-        raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
-    return True
-
-
-class LossEstimator(BaseEstimator):
-    """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
-
-    def set_params(self, **params: Any) -> Self:
-        """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
-        default where that is None).
-        """
-        nested = {key: params.pop(key) for key in list(params) if key.split("__")[0] in DEFAULTS and "__" in key}
-        super().set_params(**params)
-        for key, value in nested.items():
-            name, field = key.split("__", 1)
-            if name not in self.get_params(deep=False):
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}")
-            settings = DEFAULTS[name] if getattr(self, name) is None else getattr(self, name)
-            if field not in settings.get_params():
-                raise ValueError(
-                    f"{key}: {settings} has no field {field!r}; choose one of {', '.join(settings.get_params())}"
-                )
-            setattr(self, name, replace(settings, **{field: value}))
-        return self
-
-    def _resolve_loss(self) -> Loss:
-        return resolve_loss(self.loss)
-
-    def _known_loss(self) -> Loss | None:
-        """The loss, or None where ``fit`` will say what is wrong with it: a mere description must not fail."""
-        with suppress(ValueError, TypeError):
-            return self._resolve_loss()
-        return None
-
-    def _read(self, X, reset: bool = False) -> np.ndarray:
-        """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
-        check_numeric_columns(X)
-        with _advice():
-            return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
-
-    def _response(self, X, y, F=None) -> np.ndarray:
-        """y of a sample as a finite array in the loss's domain, X and F having its rows."""
-        loss = self._resolve_loss()
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; give one response per row"
-                " of X"
-            )
-        check_same_rows(X=X, y=y, F=F)
-        given = np.ravel(np.asarray(y))
-        if given.dtype.kind in "mM":
-            raise ValueError("y holds dates or durations; give numbers, such as days since the first")
-        if given.dtype == object and pd.isna(given).any():
-            i = int(pd.isna(given).argmax())
-            raise ValueError(f"y[{i}] is {given[i]}, a missing value. Drop these rows, from X as well, or impute y.")
-        words = given[:1]
-        if not loss.is_classification and len(words) and isinstance(words[0], str):
-            raise ValueError(
-                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
-                " loss='cross_entropy'"
-            )
-        with _advice():
-            y = _check_y(y, y_numeric=not loss.is_classification, estimator=self)
-            check_consistent_length(X, y)
-        if loss.is_classification:
-            check_classification_targets(y)
-        else:
-            y = y.astype(float)
-        loss.check_response(y)
-        return y
-
-    def _encode(self, y) -> np.ndarray:
-        """Labels as positions in ``classes_``."""
-        y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
-                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
-            )
-        return np.searchsorted(self.classes_, y)
-
-    def _decode(self, probabilities) -> np.ndarray:
-        return self.classes_[first_smallest(-probabilities, 1)]
-
-    def score(self, X: ArrayLike, y: Any, F: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy for cross-entropy, otherwise the share of deviance explained, 1 - loss / loss of the mean of y.
-
-        For squared loss that is R2. ``sample_weight`` of shape (n,): a row with weight two counts as two rows.
-        """
-        check_same_rows(X=X, y=y, F=F, sample_weight=sample_weight)
-        loss = self._resolve_loss()
-        prediction, y = self.predict(X, F=F), column_or_1d(y)  # a column would broadcast against the predictions
-        check_consistent_length(prediction, y)
-        weight = _check_sample_weight(sample_weight, y, dtype=float, ensure_non_negative=True)
-        if loss.is_classification:
-            return float(np.average(prediction == y, weights=weight))
-        y = y.astype(float)
-        total = np.average(loss(y, np.full_like(y, np.average(y, weights=weight))), weights=weight)
-        return float(1 - np.average(loss(y, prediction), weights=weight) / total) if total else float("nan")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        loss = self._known_loss()
-        tags.target_tags.required = True
-        if loss is not None and loss.is_classification:
-            tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
-        else:
-            tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
-            tags.target_tags.positive_only = loss is not None and loss.response in ("non-negative", "positive")
-        return tags
 
 
 class ModelAverage(LossEstimator):

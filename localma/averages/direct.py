@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 
-from localma.averages.base import LossEstimator, predicts_probabilities
+from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.checks import RandomState, check_same_rows, resolve_seed
 from localma.engine import Training, train
 from localma.engine.devices import resolve_dtype

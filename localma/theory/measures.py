@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
-from localma.averages.base import LossEstimator
+from localma.averages.estimator import LossEstimator
 from localma.engine import global_weights
 from localma.losses import PROBABILITY_FLOOR, Loss
 from localma.theory.identification import optimal_segment
