@@ -116,18 +116,12 @@ def cross_validate(
         If there are fewer observations, or groups of them, than two per fold.
     """
     R, n = y.shape
-    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    draws = int(of.max()) + 1 if n else 0
-    if draws < 2 * folds:
-        what = "observations" if groups is None else "groups"
-        way = "give shrinkage= a number, or take global weights (GlobalMA)"
-        raise ValueError(
-            f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
-        )
-    sample = _Sample(F, y, loss, _held(of, draws, folds, seeds, y.device), seeds, groups is None)
+    numbers = torch.as_tensor(np.stack([fold_numbers(n, int(s), groups, folds) for s in seeds]), device=y.device)
+    held = numbers.unsqueeze(1) == torch.arange(folds, device=y.device)[:, None]
+    sample = _Sample(F, y, loss, held, seeds, groups is None)
 
     def standard_error(values: np.ndarray) -> np.ndarray:
-        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, of)
+        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, groups)
 
     def smallest(loss: np.ndarray) -> np.ndarray:
         """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
@@ -151,16 +145,25 @@ def cross_validate(
     return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
 
 
-def _held(of: np.ndarray, draws: int, folds: int, seeds: Sequence[int], device) -> Tensor:
-    """Which observations each fold of each sample holds out, (R, folds, n); ``of`` (n,) says which of the draws an
-    observation belongs to.
+def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int = FOLDS) -> np.ndarray:
+    """Which fold holds out each of n observations, (n,); those of a group go together.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer observations, or groups of them, than two per fold.
     """
-    # a shuffle for each sample: data often come sorted
-    order = torch.stack([torch.randperm(draws, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
-    own = torch.zeros(len(seeds), folds, draws, dtype=torch.bool)
-    for k in range(folds):
-        own[:, k].scatter_(1, order[:, k::folds], True)
-    return own[:, :, torch.as_tensor(of)].to(device)
+    of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    draws = int(of.max()) + 1 if n else 0
+    if draws < 2 * folds:
+        what = "observations" if groups is None else "groups"
+        way = "give shrinkage= a number and no direct=, or take global weights (GlobalMA)"
+        raise ValueError(
+            f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
+        )
+    own = np.empty(draws, int)  # a shuffle: data often come sorted
+    own[torch.randperm(draws, generator=torch.Generator().manual_seed(seed)).numpy()] = np.arange(draws) % folds
+    return own[of]
 
 
 class _Sample:
@@ -224,8 +227,9 @@ def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Standard error of the mean over the last axis, where the groups, not the values, are independent; (..., n) ->
     (...).
     """
-    n, G = len(groups), int(groups.max()) + 1
+    _, of = np.unique(groups, return_inverse=True)
+    n, G = len(of), int(of.max()) + 1
     sums = np.zeros((*values.shape[:-1], G))
-    index: Any = (..., groups)
+    index: Any = (..., of)
     np.add.at(sums, index, values - values.mean(-1, keepdims=True))
     return np.sqrt(G / (G - 1) * np.square(sums).sum(-1)) / n
