@@ -4,6 +4,7 @@ directly trained one.
 
 from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
+from localma.averages.crossfit import cross_fit
 from localma.averages.direct import DirectModel
 from localma.averages.explanation import Explanation
 from localma.averages.local import FitInfo, LocalMA
@@ -18,5 +19,6 @@ __all__ = [
     "GlobalMA",
     "LocalMA",
     "ModelAverage",
+    "cross_fit",
     "load",
 ]

@@ -17,12 +17,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from localma.averages.candidates import candidate_predictions, classes_of, name_candidates
+from localma.averages.candidates import candidate_predictions, classes_of, clipped, name_candidates, usual_range
 from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
 from localma.averages.packing import digest, name_of, pack
-from localma.checks import check_same_rows, check_seed
+from localma.checks import check_same_rows, check_seed, choose
 from localma.files import write_arrays
 from localma.losses import Loss
 from localma.losses.loss import LossLike
@@ -48,15 +48,19 @@ class ModelAverage(LossEstimator):
     #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
     features: Any = None
     features_: Any = None  #: as a fit has learned it; None: X as it is
+    direct_: Any = None  #: a fitted learner that is the last candidate; None: all are the user's
     sample_: Surroundings | None = None
+    clip: bool = True  #: for a subclass that does not have it as a setting
+    range_: np.ndarray | None = None  #: within which candidates are heard, (2, M); None: wherever they are
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
         KINDS[cls.__module__, cls.__name__] = cls
 
-    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared") -> None:
+    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True) -> None:
         self.models = models
         self.loss = loss
+        self.clip = clip
 
     def __sklearn_clone__(self):
         # scikit-learn would clone each candidate and so forget what it was trained on; candidates are data here
@@ -142,18 +146,27 @@ class ModelAverage(LossEstimator):
             if not loss.is_classification:
                 loss.check_value(y[:2], np.full(len(y[:2]), 0.5))  # which lies in every domain
             check_seed(getattr(self, "random_state", None))
+            choose("clip", self.clip, (True, False))
             self._check(array, y, len(names), loss, **more)
             F, classes = candidate_predictions(names, models, F, X, len(array), loss)
-            self.n_models_, self.model_names_ = F.shape[1], names
+            self.model_names_ = names
+            target = y
             if loss.is_classification:
                 self.classes_ = classes_of(classes, F.shape[2], y)
-                y = self._encode(y)
-            self._fit_weights(array, F, np.asarray(y, dtype=float), loss, **more)
+                target = self._encode(y)
+            F = self._with_direct(X, F, y, loss, **more)
+            self.n_models_ = F.shape[1]
+            self._fit_weights(array, F, np.asarray(target, dtype=float), loss, **more)
+            self.range_ = None if loss.is_classification else usual_range(F, y)
             self.sample_ = Surroundings.of(array)
         except BaseException:
             self._forget()  # of this fit: nothing may be left that only looks fitted
             raise
         return self
+
+    def _with_direct(self, X, F, y, loss, **more):
+        """F with the column of a learner of the average's own, if it has one."""
+        return F
 
     def weights(self, X: ArrayLike) -> np.ndarray:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one."""
@@ -171,7 +184,7 @@ class ModelAverage(LossEstimator):
         return self._average(X, F)
 
     def _average(self, X, F):
-        return self._combine(*self._predictions(X, F))
+        return self._combine(*self._votes(X, F))
 
     def _combine(self, array, F):
         """The average of the predictions F, by the weights at what they read, ``array``."""
@@ -213,23 +226,32 @@ class ModelAverage(LossEstimator):
         average       1           0
         Distance from the sample: not measured.
         """
-        array, F = self._predictions(one_row(x), F)
+        array, F = self._votes(one_row(x), F)
         says = np.stack([*F[0], self._combine(array, F)[0]])
         names, columns = [*self.model_names_, "average"], getattr(self, "classes_", ["prediction"])
         return explained(names, columns, self._weights(array)[0], says, array, self.sample_)
+
+    def _votes(self, X, F) -> tuple[np.ndarray, np.ndarray]:
+        """X as an array and what is averaged: the candidates' predictions, clipped unless that is switched off."""
+        array, F = self._predictions(X, F)
+        return array, (F if self.range_ is None or not self.clip else clipped(F, self.range_, self.model_names_))
 
     def _predictions(self, X, F) -> tuple[np.ndarray, np.ndarray]:
         """X as an array and the candidates' predictions, both as in the fit."""
         check_is_fitted(self)
         check_same_rows(X=X, F=F)
         array, loss, classes = self._read(X), self._resolve_loss(), getattr(self, "classes_", None)
-        names, models, F = name_candidates(self.models, F, len(array), loss, self.model_names_)
+        given = self.model_names_ if self.direct_ is None else self.model_names_[:-1]
+        names, models, F = name_candidates(self.models, F, len(array), loss, given)
         F, _ = candidate_predictions(names, models, F, X, len(array), loss, classes)
-        if F.shape[1] != self.n_models_ or (classes is not None and F.shape[2] != len(classes)):
+        if F.shape[1] != len(given) or (classes is not None and F.shape[2] != len(classes)):
             raise ValueError(
-                f"F has shape {F.shape}, but the fit saw M = {self.n_models_} models"
+                f"F has shape {F.shape}, but the fit saw M = {len(given)} models"
                 + (f" and {len(classes)} classes" if classes is not None else "")
             )
+        if self.direct_ is not None:
+            own, _ = candidate_predictions(self.model_names_[-1:], [self.direct_], None, X, len(array), loss, classes)
+            F = np.concatenate([F, own], 1)
         return array, F
 
     def save(self, path: str | Path) -> None:
@@ -253,7 +275,7 @@ class ModelAverage(LossEstimator):
             try:
                 learned[key] = pack(getattr(self, key), arrays, key)
             except TypeError as error:
-                if key != "features_":  # which ``load`` is given again, as it is a network's code
+                if key not in ("features_", "direct_"):  # which ``load`` is given again, as it is a network's code
                     raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
                 learned[key] = {"code": key}
         header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}

@@ -11,7 +11,19 @@ from sklearn.base import is_classifier
 from localma.checks import check_same_rows
 from localma.engine.networks import module_input
 
-__all__ = ["candidate_predictions", "classes_of", "name_candidates", "name_models", "warn_of_other_units"]
+__all__ = [
+    "candidate_predictions",
+    "classes_of",
+    "clipped",
+    "name_candidates",
+    "name_models",
+    "usual_range",
+    "warn_of_other_units",
+]
+
+#: A prediction may lie beyond what the sample has seen by this share of its range: without it, one row in forty would
+#: be clipped at n = 100, most of them for nothing.
+BEYOND = 1.0
 
 
 def name_candidates(models, F, n: int, loss, fitted=None):
@@ -240,3 +252,30 @@ def warn_of_other_units(names, F, y, loss) -> None:
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def usual_range(F, y) -> np.ndarray | None:
+    """Least and largest prediction of each candidate that is taken at its word, (2, M): those in the sample and y's,
+    with a margin; None where ten rows are too few to tell.
+    """
+    if len(y) < 10:
+        return None
+    low, high = np.minimum(F.min(0), y.min()), np.maximum(F.max(0), y.max())
+    margin = BEYOND * (high - low)
+    return np.stack([low - margin, high + margin])
+
+
+def clipped(F, limits, names):
+    """F within the limits (2, M), with a warning that names the rows and models that were not."""
+    inside = np.clip(F, *limits)
+    rows, models = np.nonzero(inside != F)
+    if len(rows):
+        few = ", ".join(map(str, np.unique(rows)[:5])) + (", ..." if len(np.unique(rows)) > 5 else "")
+        who = ", ".join(repr(names[m]) for m in np.unique(models))
+        warnings.warn(
+            f"at {len(np.unique(rows))} of {len(F)} rows ({few}) predictions of {who} lie far beyond all that the"
+            " sample has seen and were clipped: look at these rows of X, or give clip=False to believe them",
+            UserWarning,
+            stacklevel=5,
+        )
+    return inside

@@ -37,7 +37,7 @@ class EqualWeights(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`.
 
     Examples
@@ -56,7 +56,7 @@ class BestModel(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`.
 
     Attributes
@@ -96,7 +96,7 @@ class GlobalMA(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`.
 
     Attributes

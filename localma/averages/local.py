@@ -18,6 +18,7 @@ from torch import nn
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_other_units
+from localma.averages.crossfit import check_learner, with_direct
 from localma.averages.packing import record
 from localma.checks import RandomState, check_whole, resolve_seed
 from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
@@ -25,7 +26,7 @@ from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.shrinkage import MEMBERS
-from localma.engine.validation import FOLDS
+from localma.engine.validation import FOLDS, fold_numbers
 from localma.losses.loss import LossLike
 from localma.progress import progress_bar
 
@@ -66,6 +67,12 @@ class LocalMA(ModelAverage):
     loss : str, Loss or callable
         A key of :data:`localma.LOSSES`, a :class:`localma.Loss` (such as ``tweedie(1.7)``), or a callable
         ``loss(y, a)`` of torch tensors.
+    clip : bool
+        Hold each candidate at a new row within the range of y and of its own predictions in the sample, widened by its
+        width on either side; a warning names rows and models. Far from the sample, as after a typing error, softmax
+        weights may be sure of a model that extrapolates without bounds. A narrower range would cut predictions that are
+        right. False: every candidate is taken at its word. Class probabilities need none of it, and fewer than ten rows
+        give no range.
     network : Mlp, torch.nn.Module or callable, optional
         What maps x to M logits. :class:`localma.Mlp`: a ReLU network on standardised inputs (default
         ``Mlp(width=16, depth=1)``). A module of your own (a copy is trained), or a function that makes one from M; its
@@ -77,6 +84,12 @@ class LocalMA(ModelAverage):
         on other rows and given as a function, ``transformer.transform``. Default: X itself; of a data frame (or of the
         columns that are named) numbers as they are, an indicator for each of the 20 most frequent categories, and the
         median for missing numbers, with an indicator of its own, where the sample had some.
+    direct : scikit-learn regressor or classifier, optional
+        A learner that is trained on the sample itself and is the last candidate, "direct". It reads X as the models do.
+        The weights hear it on rows that it was not trained on (:func:`localma.cross_fit`, in the folds that choose the
+        shrinkage, groups held together); predictions come from its fit to all rows. Give it a ``random_state`` where it
+        draws. The direct way in from a few hundred rows on; do not put a model that has seen the sample into
+        ``models``.
     training : Training, optional
         Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
         its like.
@@ -119,6 +132,10 @@ class LocalMA(ModelAverage):
     bootstrap_ : Mixture or None
     features_ : object
         What makes numbers of X, fitted; None where the network reads X itself.
+    direct_ : object
+        The learner, fitted to all rows (None without one).
+    range_ : array of shape (2, M), or None
+        Least and largest prediction of each candidate that is not clipped.
     n_models_, model_names_, classes_
     n_features_in_, feature_names_in_
         Of what the network reads.
@@ -142,8 +159,10 @@ class LocalMA(ModelAverage):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         network: Mlp | nn.Module | Callable[[int], nn.Module] | None = None,
         features: Any = None,
+        direct: Any = None,
         training: Training | None = None,
         shrinkage: float | str | None = "auto",
         members: int | str = "auto",
@@ -154,8 +173,10 @@ class LocalMA(ModelAverage):
     ) -> None:
         self.models = models
         self.loss = loss
+        self.clip = clip
         self.network = network
         self.features = features
+        self.direct = direct
         self.training = training
         self.shrinkage = shrinkage
         self.members = members
@@ -181,9 +202,10 @@ class LocalMA(ModelAverage):
         ValueError
             As in every average, and for fewer than ten groups.
         """
-        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups))
+        seed = resolve_seed(self.random_state)
+        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups), seed=seed)
 
-    def _check(self, X, y, M, loss, groups=None):
+    def _check(self, X, y, M, loss, groups=None, seed=0):
         network, training, shrinkage, _ = self._settings(len(y))
         if groups is not None and groups.shape != (len(y),):
             raise ValueError(
@@ -199,13 +221,27 @@ class LocalMA(ModelAverage):
                 f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of"
                 " your own"
             )
+        if self.direct is not None:
+            check_learner(self.direct, "direct", loss.is_classification)
+            fold_numbers(len(y), seed, groups)
         check_whole("bootstrap", self.bootstrap, 0)
         check_device(self.device)
 
-    def _fit_weights(self, X, F, y, loss, groups=None):
+    def _with_direct(self, X, F, y, loss, groups=None, seed=0):
+        if self.direct is None:
+            return F
+        F, self.direct_ = with_direct(
+            self.direct, X, F, y, getattr(self, "classes_", None), groups=groups, random_state=seed
+        )
+        name = "direct" if "direct" not in self.model_names_ else "direct (cross-fitted)"
+        self.model_names_ = [*self.model_names_, name]
+        loss.check_predictions(F, self.model_names_)
+        return F
+
+    def _fit_weights(self, X, F, y, loss, groups=None, seed=0):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
-        seed, dtype = resolve_seed(self.random_state), resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
+        dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
         warn_of_other_units(self.model_names_, F, y, loss)
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
@@ -321,7 +357,7 @@ class LocalMA(ModelAverage):
         self._need_bootstrap()
         if self._resolve_loss().is_classification:
             raise ValueError("return_std=True is for means, not for labels; weights(X, return_std=True) goes with both")
-        array, F = self._predictions(X, F)
+        array, F = self._votes(X, F)
         return self._combine(array, F), np.einsum("bnm,nm->bn", self._over_bootstrap(array), F).std(0, ddof=1)
 
     def _need_bootstrap(self):

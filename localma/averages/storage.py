@@ -32,6 +32,7 @@ def load(
     network: nn.Module | Callable[[int], nn.Module] | None = None,
     loss: LossLike | None = None,
     features: Any = None,
+    direct: Any = None,
 ) -> ModelAverage:
     """Read a fitted average that ``save`` wrote.
 
@@ -48,6 +49,8 @@ def load(
     features : fitted transformer or callable, optional
         Needed only if the fit used one: its ``average.features_``. Names of columns, and what was learned of a data
         frame, are in the file.
+    direct : fitted learner, optional
+        Needed only if the fit used one: its ``average.direct_``.
 
     Returns
     -------
@@ -83,7 +86,8 @@ def load(
         params["features"] = features
     if models is not None:
         models = list(models)
-        _check_names(models, header["learned"]["model_names_"], path)
+        names = header["learned"]["model_names_"]
+        _check_names(models, names[:-1] if "direct_" in header["learned"] else names, path)
     try:
         average = kind(models=models, **params)
     except TypeError as error:
@@ -93,7 +97,8 @@ def load(
         return _body(state, network, header["learned"]["n_models_"], path)
 
     for name, packed in header["learned"].items():
-        value = _features(features, path) if packed == {"code": name} else unpack(packed, arrays, body)
+        code = {"features_": features, "direct_": direct}.get(name)
+        value = _fitted(code, name, path) if packed == {"code": name} else unpack(packed, arrays, body)
         setattr(average, name, value.to(params.get("device", "cpu")) if isinstance(value, nn.Module) else value)
     return average
 
@@ -159,12 +164,12 @@ def _loss(packed, given, path):
     return name if name in LOSSES else again
 
 
-def _features(given, path):
-    """What makes numbers of X, where only code can."""
+def _fitted(given, name, path):
+    """What was learned that only code can describe."""
     if given is None:
-        way = "give the fitted one, average.features_, as features="
-        raise ValueError(f"{path} was fitted with features that are code, a function or a transformer; {way}")
-    if hasattr(given, "transform"):
+        way = f"give the fitted one, average.{name}, as {name.removesuffix('_')}="
+        raise ValueError(f"{path} was fitted with {name.removesuffix('_')} that are code; {way}")
+    if hasattr(given, "transform") or hasattr(given, "fit"):
         check_is_fitted(given)
     return given
 

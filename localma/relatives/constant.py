@@ -25,7 +25,7 @@ class BatesGranger(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared loss only.
     covariance : {"full", "diagonal"}
         Full: the best weights that sum to one, whatever their signs (GW without its sign constraint). Diagonal: as if
@@ -54,9 +54,14 @@ class BatesGranger(_Constant):
     """
 
     def __init__(
-        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", covariance: str = "full"
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        clip: bool = True,
+        covariance: str = "full",
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, clip=clip)
         self.covariance = covariance
 
     def _check(self, X, y, M, loss):
@@ -82,7 +87,7 @@ class InformationWeights(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared (Gaussian errors, each model with a variance of its own), poisson or
         cross_entropy.
     criterion : {"aic", "bic"}
@@ -120,11 +125,12 @@ class InformationWeights(_Constant):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         criterion: str = "bic",
         n_parameters: ArrayLike = 0,
         prior: ArrayLike | None = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, clip=clip)
         self.criterion = criterion
         self.n_parameters = n_parameters
         self.prior = prior
@@ -164,7 +170,7 @@ class AdaptiveMixing(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared, poisson or cross_entropy.
     splits : int
         Random halvings.
@@ -198,10 +204,11 @@ class AdaptiveMixing(_Constant):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         splits: int = 50,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, clip=clip)
         self.splits = splits
         self.random_state = random_state
 
@@ -226,7 +233,7 @@ class NonNegativeStacking(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared loss only.
 
     Attributes
@@ -263,7 +270,7 @@ class GreedySelection(_Constant):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; every loss.
     rounds : int
         Most models to take, counted with repetition. The best of all lengths is kept.
@@ -292,8 +299,10 @@ class GreedySelection(_Constant):
     (array([0, 1, 0]), array([0.667, 0.333]))
     """
 
-    def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", rounds: int = 50) -> None:
-        super().__init__(models, loss=loss)
+    def __init__(
+        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True, rounds: int = 50
+    ) -> None:
+        super().__init__(models, loss=loss, clip=clip)
         self.rounds = rounds
 
     def _check(self, X, y, M, loss):

@@ -110,7 +110,7 @@ class MixtureOfExperts(_Gate):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; every loss for the cooperative objective; squared, poisson or cross_entropy for
         the competitive one.
     objective : {"cooperative", "competitive"}
@@ -155,12 +155,13 @@ class MixtureOfExperts(_Gate):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         objective: str = "cooperative",
         penalty: float | str = "cv",
         features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss, features=features)
+        super().__init__(models, loss=loss, clip=clip, features=features)
         self.objective = objective
         self.penalty = penalty
         self.random_state = random_state
@@ -186,7 +187,7 @@ class HierarchicalStacking(_Gate):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; every loss.
     penalty : float or "cv"
         How strongly A is pulled towards weights that are the same everywhere (the logarithm of a Gaussian prior). "cv":
@@ -227,11 +228,12 @@ class HierarchicalStacking(_Gate):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         penalty: float | str = "cv",
         features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss, features=features)
+        super().__init__(models, loss=loss, clip=clip, features=features)
         self.penalty = penalty
         self.random_state = random_state
 

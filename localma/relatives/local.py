@@ -41,9 +41,14 @@ class Local(ModelAverage):
     """
 
     def __init__(
-        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", features: Any = None
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        clip: bool = True,
+        features: Any = None,
     ) -> None:
-        super().__init__(models, loss=loss)
+        super().__init__(models, loss=loss, clip=clip)
         self.features = features
 
     def _check(self, X, y, M, loss):
@@ -71,7 +76,7 @@ class FeatureStacking(Local):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared loss only.
     features : list of column names, callable or transformer, optional
         What the weights read, where it differs from what the models do: see :class:`localma.LocalMA`.
@@ -121,7 +126,7 @@ class RightProbability(Local):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; every loss.
     classifier : scikit-learn classifier, optional
         With ``predict_proba``; a copy is fitted. Default: logistic regression.
@@ -159,10 +164,11 @@ class RightProbability(Local):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         classifier: Any = None,
         features: Any = None,
     ) -> None:
-        super().__init__(models, loss=loss, features=features)
+        super().__init__(models, loss=loss, clip=clip, features=features)
         self.classifier = classifier
 
     def _check(self, X, y, M, loss):

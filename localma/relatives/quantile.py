@@ -70,12 +70,14 @@ class QuantileAverage(Local):
         *,
         level: float = 0.5,
         cells: int | str = "cv",
+        clip: bool = True,
         features: Any = None,
         random_state: RandomState = None,
     ) -> None:
         self.models = models
         self.level = level
         self.cells = cells
+        self.clip = clip
         self.features = features
         self.random_state = random_state
 

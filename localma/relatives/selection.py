@@ -28,7 +28,7 @@ class LocalSelection(Local):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; every loss.
     form : {"neighbours", "partition"}
         Neighbours: the model with the smallest mean loss over the k nearest observations. Partition: cells that are cut
@@ -72,12 +72,13 @@ class LocalSelection(Local):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         form: str = "neighbours",
         size: int | str = "cv",
         features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss, features=features)
+        super().__init__(models, loss=loss, clip=clip, features=features)
         self.form = form
         self.size = size
         self.random_state = random_state

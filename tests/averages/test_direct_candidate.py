@@ -1,0 +1,138 @@
+"""``direct=``: a learner that is trained on the sample itself, as one more candidate."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.svm import LinearSVC
+
+from localma import GlobalMA, LocalMA, cross_fit, load
+from localma.engine.validation import fold_numbers
+
+MODELS = [("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]
+QUICK = {"members": 1, "random_state": 0, "shrinkage": 1.0}
+rng = np.random.default_rng(0)
+X = rng.normal(size=(120, 2))
+y = X[:, 0] + 2 * X[:, 1] + rng.normal(size=120)
+
+
+def test_cross_fit_is_what_a_loop_over_the_folds_gives():
+    column, held = cross_fit(LinearRegression(), X, y, random_state=3), fold_numbers(120, 3)
+    assert set(np.bincount(held)) == {24}
+    for k in range(5):
+        fitted = LinearRegression().fit(X[held != k], y[held != k])
+        np.testing.assert_allclose(column[held == k], fitted.predict(X[held == k]))
+
+
+def test_what_a_learner_knows_by_heart_is_not_heard():
+    """The column of a learner that repeats what it has seen says nothing of a row's own response."""
+    noise, heart = np.random.default_rng(1).normal(size=400), KNeighborsRegressor(1)
+    place = np.random.default_rng(2).normal(size=(400, 1))
+    seen = heart.fit(place, noise).predict(place)
+    assert abs(np.corrcoef(cross_fit(heart, place, noise, random_state=0), noise)[0, 1]) < 0.2
+    assert np.corrcoef(seen, noise)[0, 1] > 0.99  # the mutant: without folds
+
+
+def test_groups_are_held_out_together():
+    who = np.repeat(np.arange(40), 10)
+    place, level = (
+        who[:, None] + np.random.default_rng(0).random((400, 1)) / 10,
+        np.random.default_rng(1).normal(size=40),
+    )
+    by_group = cross_fit(KNeighborsRegressor(1), place, level[who], groups=who, random_state=0)
+    by_row = cross_fit(KNeighborsRegressor(1), place, level[who], random_state=0)
+    assert np.mean((by_row - level[who]) ** 2) < 0.01  # the mutant: sister rows tell
+    assert np.mean((by_group - level[who]) ** 2) > 0.5
+
+
+def test_the_direct_model_is_the_last_candidate():
+    average = LocalMA(MODELS, direct=LinearRegression(), **QUICK).fit(X, y)
+    assert average.model_names_ == ["up", "down", "direct"]
+    np.testing.assert_allclose(average.direct_.coef_, LinearRegression().fit(X, y).coef_)
+    F = np.stack([X[:, 0], -X[:, 0]], 1)
+    columns = np.column_stack([F, cross_fit(LinearRegression(), X, y, random_state=0)])
+    same = LocalMA(**QUICK).fit(X, y, F=columns)
+    np.testing.assert_array_equal(average.weights(X), same.weights(X))
+    expected = (average.weights(X) * np.column_stack([F, average.direct_.predict(X)])).sum(1)
+    np.testing.assert_allclose(average.predict(X), expected)
+    np.testing.assert_allclose(average.predict(X, F=F), expected)
+    assert list(average.explain(X[0]).table.index) == ["up", "down", "direct", "average"]
+    assert average.score(X, y) > LocalMA(MODELS, **QUICK).fit(X, y).score(X, y) + 0.2
+    with pytest.raises(ValueError, match="the fit saw M = 2 models"):
+        LocalMA(direct=LinearRegression(), **QUICK).fit(X, y, F=F).predict(X, F=columns)
+
+
+def test_it_is_fitted_to_frames_and_may_be_called_twice():
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    models = [("direct", lambda X: X["a"]), ("b", lambda X: X["b"])]
+    average = LocalMA(models, direct=LinearRegression(), features=["a"], **QUICK).fit(frame, y)
+    assert average.model_names_ == ["direct", "b", "direct (cross-fitted)"]
+    assert list(average.direct_.feature_names_in_) == ["a", "b"]
+    assert average.predict(frame).shape == (120,)
+    average.set_params(direct=None).fit(frame, y)
+    assert average.model_names_ == ["direct", "b"]
+    assert average.direct_ is None
+
+
+def test_classes_that_the_sample_lacks_keep_one_row_s_worth():
+    P = np.random.default_rng(0).dirichlet(np.ones(4), (90, 2))
+    labels = np.array(["a", "b", "c"])[np.arange(90) % 3]
+
+    class Company:
+        classes_ = np.array(["a", "b", "c", "d"])
+
+        def __init__(self, m):
+            self.m = m
+
+        def predict_proba(self, X):
+            return P[np.asarray(X[:, 0], int), self.m]
+
+    Z = np.column_stack([np.arange(90), np.arange(90) % 3])
+    average = LocalMA([Company(0), Company(1)], loss="cross_entropy", direct=GaussianNB(), **QUICK).fit(Z, labels)
+    p = average.direct_.predict_proba(Z)
+    np.testing.assert_allclose(p.sum(1), 1)
+    np.testing.assert_allclose(p[:, 3], 1 / 91)
+    assert average.predict_proba(Z).shape == (90, 4)
+    assert average.score(Z, labels) > 0.9
+
+
+def test_a_file_asks_for_the_learner_again(tmp_path):
+    average = LocalMA(MODELS, direct=LinearRegression(), **QUICK).fit(X, y)
+    average.save(tmp_path / "average")
+    with pytest.raises(ValueError, match=r"give the fitted one, average\.direct_, as direct="):
+        load(tmp_path / "average", MODELS)
+    again = load(tmp_path / "average", MODELS, direct=average.direct_)
+    np.testing.assert_array_equal(again.predict(X), average.predict(X))
+
+
+class Untouched:
+    def predict(self, X):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        ({"direct": LogisticRegression()}, TypeError, "direct must be a scikit-learn regressor, but is Logistic"),
+        ({"direct": 3}, TypeError, "direct must be a scikit-learn regressor, but is 3"),
+        ({"direct": LinearSVC(), "loss": "cross_entropy"}, TypeError, "classifier with predict_proba"),
+    ],
+)
+def test_a_learner_that_cannot_be_is_refused_before_a_model_is_asked(given, error, match):
+    target = (y > 0).astype(int) if "loss" in given else y
+    with pytest.raises(error, match=match):
+        LocalMA([Untouched(), Untouched()], **given).fit(X, target)
+    with pytest.raises(ValueError, match=r"needs at least 10 observations.* no direct="):
+        LocalMA([Untouched(), Untouched()], direct=LinearRegression()).fit(X[:9], y[:9])
+
+
+def test_other_averages_take_the_column():
+    """A forest that has seen the sample looks better than the model that is right, and is worse."""
+    forest, target = RandomForestRegressor(30, random_state=0), X[:, 0] + rng.normal(size=120)
+    honest = GlobalMA().fit(X, target, F=np.column_stack([X[:, 0], cross_fit(forest, X, target, random_state=0)]))
+    seen = GlobalMA().fit(X, target, F=np.column_stack([X[:, 0], forest.fit(X, target).predict(X)]))
+    assert honest.weights_[1] < 0.3
+    assert seen.weights_[1] > 0.9
