@@ -7,7 +7,8 @@ from localma.averages.constant import BestModel, EqualWeights, GlobalMA
 from localma.averages.crossfit import cross_fit
 from localma.averages.direct import DirectModel
 from localma.averages.explanation import Explanation
-from localma.averages.local import FitInfo, LocalMA
+from localma.averages.fitinfo import FitInfo
+from localma.averages.local import LocalMA
 from localma.averages.storage import load
 
 __all__ = [

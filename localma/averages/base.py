@@ -157,7 +157,7 @@ class ModelAverage(LossEstimator):
             F = self._with_direct(X, F, y, loss, **more)
             self.n_models_ = F.shape[1]
             self._fit_weights(array, F, np.asarray(target, dtype=float), loss, **more)
-            self.range_ = None if loss.is_classification else usual_range(F, y)
+            self.range_ = None if loss.is_classification else usual_range(F[:, : self.n_models_], y)
             self.sample_ = Surroundings.of(array)
         except BaseException:
             self._forget()  # of this fit: nothing may be left that only looks fitted

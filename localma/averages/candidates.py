@@ -18,12 +18,17 @@ __all__ = [
     "name_candidates",
     "name_models",
     "usual_range",
-    "warn_of_other_units",
+    "warn_of_odd_models",
 ]
 
 #: A prediction may lie beyond what the sample has seen by this share of its range: without it, one row in forty would
 #: be clipped at n = 100, most of them for nothing.
 BEYOND = 1.0
+
+#: A model whose loss is below this share of the next best one's may have seen the sample: forests, trees and boosting
+#: are there on their own training rows, and the best of Scenario 1's models, which is nearly all of the truth in S3, is
+#: not.
+TOO_GOOD = 0.1
 
 
 def name_candidates(models, F, n: int, loss, fitted=None):
@@ -232,22 +237,35 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
     return np.stack(columns, axis=1)
 
 
-def warn_of_other_units(names, F, y, loss) -> None:
-    """Warn of a model that is far worse than the mean of y and than the best of the others: it, or one row of it, is in
-    another unit.
+def warn_of_odd_models(names, F, y, loss, own=None) -> None:
+    """Warn of a model that is too bad or too good to be true.
 
+    Too bad: far worse than the mean of y and than the best of the others; it, or one row of it, is in another unit.
     Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the
-    models' differences, and a wild model makes those of the others small change.
+    models' differences, and a wild model makes those of the others small change. Too good: it has seen the sample, as
+    the column of a learner of one's ``own`` has not.
     """
-    if loss.is_classification or len(y) < 10:
+    if len(y) < 10 or len(names) < 2:
         return
-    losses = [loss(y, f) for f in F.T]
-    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), min(own.mean() for own in losses))
-    for name, own in zip(names, losses, strict=True):
-        if level > 0 and own.mean() > 100 * level:
+    losses = [loss(y, f) for f in np.moveaxis(F, 1, 0)]
+    mean = np.array([each.mean() for each in losses])
+    first, second = np.argsort(mean)[:2]
+    if 0 <= mean[first] < TOO_GOOD * mean[second] and names[first] != own:
+        warnings.warn(
+            f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
+            " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"
+            " give the learner as LocalMA(direct=...), or its column by cross_fit",
+            UserWarning,
+            stacklevel=4,
+        )
+    if loss.is_classification:
+        return
+    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), mean[first])
+    for name, each in zip(names, losses, strict=True):
+        if level > 0 and each.mean() > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {own.mean() / level:.3g} times that of the others or of the"
-                f" mean of y (largest in row {own.argmax()}): is it in another unit, or a code for missing? Correct,"
+                f"the {loss.name} loss of model {name!r} is {each.mean() / level:.3g} times that of the others or of the"
+                f" mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing? Correct,"
                 " clip or drop it: such a model hides the differences between the others",
                 UserWarning,
                 stacklevel=4,

@@ -7,7 +7,7 @@ import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from localma.averages.base import ModelAverage
-from localma.averages.candidates import warn_of_other_units
+from localma.averages.candidates import warn_of_odd_models
 from localma.averages.crossfit import check_learner, with_direct
-from localma.averages.packing import record
+from localma.averages.fitinfo import fit_info
 from localma.checks import RandomState, check_whole, resolve_seed
-from localma.engine import History, Mlp, Training, WeightNetwork, check_device, fit_local_stack
+from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
@@ -30,28 +30,13 @@ from localma.engine.validation import FOLDS, fold_numbers
 from localma.losses.loss import LossLike
 from localma.progress import progress_bar
 
-__all__ = ["FitInfo", "LocalMA"]
+__all__ = ["LocalMA"]
 
 #: Parameters of a network that one thread evaluates faster than several.
 SMALL = 2**16
 
 #: A larger share of the loss's fall in the second half of training says that it has not ended.
 LATE = 0.02
-
-
-@record
-class FitInfo(NamedTuple):
-    """Diagnostics of a LocalMA fit; losses are per observation and divided by ``scale``, so without unit."""
-
-    training: Training  #: with every "auto" resolved
-    best_step: int  #: the step whose parameters were kept
-    train_loss: np.ndarray  #: criterion of each step's batch, (steps,)
-    validation_loss: np.ndarray  #: at each evaluation; empty without a validation part
-    validation_steps: np.ndarray  #: when these were taken
-    gradient_norm: float  #: at the last step; far from zero: train longer
-    weight_entropy: (
-        float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
-    )
 
 
 class LocalMA(ModelAverage):
@@ -87,9 +72,9 @@ class LocalMA(ModelAverage):
     direct : scikit-learn regressor or classifier, optional
         A learner that is trained on the sample itself and is the last candidate, "direct". It reads X as the models do.
         The weights hear it on rows that it was not trained on (:func:`localma.cross_fit`, in the folds that choose the
-        shrinkage, groups held together); predictions come from its fit to all rows. Give it a ``random_state`` where it
-        draws. The direct way in from a few hundred rows on; do not put a model that has seen the sample into
-        ``models``.
+        shrinkage, groups held together); predictions come from its fit to all rows. Kept only if held-out rows gain a
+        standard error by it, since one candidate more is one weight more to learn (without cross-validation always).
+        Give it a ``random_state`` where it draws. Do not put a model that has seen the sample into ``models``.
     training : Training, optional
         Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
         its like.
@@ -133,7 +118,9 @@ class LocalMA(ModelAverage):
     features_ : object
         What makes numbers of X, fitted; None where the network reads X itself.
     direct_ : object
-        The learner, fitted to all rows (None without one).
+        The learner, fitted to all rows; None without one, or where it was not kept.
+    direct_gain_ : pair of float, or None
+        How much less the average with the learner loses on held-out rows, and the standard error.
     range_ : array of shape (2, M), or None
         Least and largest prediction of each candidate that is not clipped.
     n_models_, model_names_, classes_
@@ -153,6 +140,8 @@ class LocalMA(ModelAverage):
     array([[1., 0.],
            [0., 1.]])
     """
+
+    direct_gain_: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -242,12 +231,12 @@ class LocalMA(ModelAverage):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        warn_of_other_units(self.model_names_, F, y, loss)
+        warn_of_odd_models(self.model_names_, F, y, loss, None if self.direct_ is None else self.model_names_[-1])
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
-            self.fit_info_, self.network_ = _fit_info(resolved, None, 0.0), None
+            self.fit_info_, self.network_ = fit_info(resolved, None, 0.0), None
             return
         x = torch.tensor(X, dtype=dtype if isinstance(network, Mlp) else None, device=self.device)
         f, target = (torch.tensor(a, device=self.device) for a in (F, y))
@@ -260,9 +249,16 @@ class LocalMA(ModelAverage):
             "bootstrap": self.bootstrap,
         }
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
-            fit = fit_local_stack(
-                x[None], f[None], target[None], loss, seeds=[seed], groups=groups, progress=bar, **how
-            )
+            more = {"seeds": [seed], "groups": groups, "progress": bar}
+            fit = fit_local_stack(x[None], f[None], target[None], loss, **more, **how)
+            if self.direct_ is not None and fit.cross_validation is not None:
+                without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, **more, **how)
+                gain, error = (float(a[0]) for a in without.cross_validation.gain(fit.cross_validation))
+                self.direct_gain_ = gain, error
+                if not gain > error:
+                    fit, f = without, f[:, :-1]
+                    del self.direct_
+                    self.n_models_, self.model_names_ = self.n_models_ - 1, self.model_names_[:-1]
         body = fit.body(0, dtype, self.device)
         if shrinkage is not None:
             self.shrinkage_ = float(fit.shrinkage[0])
@@ -281,7 +277,7 @@ class LocalMA(ModelAverage):
             )
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
-        self.fit_info_ = _fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)
+        self.fit_info_ = fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)
 
     def _settings(self, n):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""
@@ -382,14 +378,3 @@ class LocalMA(ModelAverage):
         with torch.no_grad(), one_thread(small):  # in pieces that fit the cache; in float64, so that rows sum to one
             logits = torch.cat([self.network_.body(part).double() for part in x.split(8192 if x.ndim == 2 else 1024)])
         return torch.softmax(logits, 1).cpu().numpy()
-
-
-def _fit_info(training: Training, history: History | None, entropy: float) -> FitInfo:
-    """Of the first network of a stack; None where nothing was trained."""
-    if history is None:
-        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
-    curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
-    evaluated = np.asarray(history.evaluated_at, dtype=int)
-    return FitInfo(
-        training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy)
-    )

@@ -51,7 +51,8 @@ class CrossValidation:
     ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their
     mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
     difference, from the n pairs; all three are NaN for a smaller penalty that a sample had no reason to try. ``chosen``
-    (R,) is the index of the choice.
+    (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation, ``groups`` (n,) which of these
+    belong together.
     """
 
     shrinkage: np.ndarray
@@ -59,6 +60,13 @@ class CrossValidation:
     difference: np.ndarray
     standard_error: np.ndarray
     chosen: np.ndarray
+    held_out: np.ndarray
+    groups: np.ndarray | None = None
+
+    def gain(self, other: CrossValidation) -> tuple[np.ndarray, np.ndarray]:
+        """How much less ``other`` loses, of the same observations in the same folds, and its standard error; (R,)."""
+        less = self.held_out - other.held_out
+        return less.mean(-1), _standard_error(less, self.groups)
 
     def columns(self, r: int) -> dict[str, np.ndarray]:
         """Of sample r, the candidates that it tried."""
@@ -120,9 +128,6 @@ def cross_validate(
     held = numbers.unsqueeze(1) == torch.arange(folds, device=y.device)[:, None]
     sample = _Sample(F, y, loss, held, seeds, groups is None)
 
-    def standard_error(values: np.ndarray) -> np.ndarray:
-        return values.std(-1, ddof=1) / math.sqrt(n) if groups is None else _clustered_error(values, groups)
-
     def smallest(loss: np.ndarray) -> np.ndarray:
         """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
         return loss.shape[1] - 1 - first_smallest(loss[:, ::-1], 1, ROUNDING)
@@ -136,13 +141,14 @@ def cross_validate(
             tried[edge, :below] = sample.losses(fit, edge, smaller)
             low = smallest(tried[edge, :below].mean(-1))
             gain = tried[edge, low] - tried[edge, below]
-            best[edge] = np.where(gain.mean(-1) < -standard_error(gain), low, below)
+            best[edge] = np.where(gain.mean(-1) < -_standard_error(gain, groups), low, below)
         paired = tried - tried[:, -1:]
-        difference, error = paired.mean(-1), standard_error(paired)
+        difference, error = paired.mean(-1), _standard_error(paired, groups)
         # models that are alike gain nothing but rounding errors
         enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
     candidates = np.concatenate([smaller, shrinkage, [math.inf]])
-    return CrossValidation(candidates, tried.mean(-1), difference, error, np.where(enough, best, len(candidates) - 1))
+    chosen = np.where(enough, best, len(candidates) - 1)
+    return CrossValidation(candidates, tried.mean(-1), difference, error, chosen, tried[rows, chosen], groups)
 
 
 def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int = FOLDS) -> np.ndarray:
@@ -221,6 +227,11 @@ class _Sample:
             w, self.G.unsqueeze(1).expand(-1, folds, -1, -1), self.y.double().unsqueeze(1).expand(-1, folds, -1)
         )
         return torch.where(self.held, value, torch.zeros_like(value)).sum(1, keepdim=True).cpu().numpy()
+
+
+def _standard_error(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Of the mean over the last axis."""
+    return values.std(-1, ddof=1) / math.sqrt(values.shape[-1]) if groups is None else _clustered_error(values, groups)
 
 
 def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

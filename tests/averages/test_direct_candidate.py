@@ -8,8 +8,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeRegressor
 
-from localma import GlobalMA, LocalMA, cross_fit, load
+from localma import GlobalMA, LocalMA, Training, cross_fit, load
 from localma.engine.validation import fold_numbers
 
 MODELS = [("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]
@@ -136,3 +137,30 @@ def test_other_averages_take_the_column():
     seen = GlobalMA().fit(X, target, F=np.column_stack([X[:, 0], forest.fit(X, target).predict(X)]))
     assert honest.weights_[1] < 0.3
     assert seen.weights_[1] > 0.9
+
+
+def test_a_candidate_that_has_seen_the_sample_is_noticed():
+    target = X[:, 0] + rng.normal(size=120)
+    tree = DecisionTreeRegressor(random_state=0).fit(X, target)
+    with pytest.warns(UserWarning, match="of model 'tree' is .* was it trained on these rows"):
+        LocalMA([*MODELS, ("tree", tree)], **QUICK).fit(X, target)
+    LocalMA(MODELS, direct=tree, **QUICK).fit(X, target)  # is not: warnings are errors here
+
+
+def test_a_learner_that_gains_nothing_is_not_kept():
+    """Where the models are all of the truth one weight more is only a price; where they are not, the learner stays."""
+    short = {"members": 1, "random_state": 0, "training": Training(steps=40)}
+    F = np.column_stack([X[:, 0] + X[:, 1], X[:, 0] - X[:, 1]])
+    noise = np.random.default_rng(5).normal(size=120)
+    known = LocalMA(direct=RandomForestRegressor(20, random_state=0), **short).fit(X, X[:, 0] + noise, F=F)
+    gain, error = known.direct_gain_
+    assert gain <= error
+    assert (known.direct_, known.n_models_, known.model_names_) == (None, 2, ["f1", "f2"])
+    without = LocalMA(**short).fit(X, X[:, 0] + noise, F=F)
+    np.testing.assert_array_equal(known.predict(X, F=F), without.predict(X, F=F))
+    unknown = LocalMA(MODELS, direct=LinearRegression(), **short).fit(X, y)
+    gain, error = unknown.direct_gain_
+    assert gain > error
+    assert unknown.model_names_[-1] == "direct"
+    one = LocalMA(MODELS[:1], direct=LinearRegression(), **short).fit(X, y)
+    assert one.score(X, y) > 0.7

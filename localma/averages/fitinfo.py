@@ -1,0 +1,38 @@
+"""Diagnostics of a fit of weight networks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from localma.averages.packing import record
+from localma.engine import History, Training
+
+__all__ = ["FitInfo", "fit_info"]
+
+
+@record
+class FitInfo(NamedTuple):
+    """Diagnostics of a LocalMA fit; losses are per observation and divided by ``scale``, so without unit."""
+
+    training: Training  #: with every "auto" resolved
+    best_step: int  #: the step whose parameters were kept
+    train_loss: np.ndarray  #: criterion of each step's batch, (steps,)
+    validation_loss: np.ndarray  #: at each evaluation; empty without a validation part
+    validation_steps: np.ndarray  #: when these were taken
+    gradient_norm: float  #: at the last step; far from zero: train longer
+    weight_entropy: (
+        float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
+    )
+
+
+def fit_info(training: Training, history: History | None, entropy: float) -> FitInfo:
+    """Of the first network of a stack; None where nothing was trained."""
+    if history is None:
+        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
+    curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
+    evaluated = np.asarray(history.evaluated_at, dtype=int)
+    return FitInfo(
+        training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy)
+    )
