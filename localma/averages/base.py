@@ -21,6 +21,7 @@ from localma.averages.candidates import candidate_predictions, classes_of, clipp
 from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
+from localma.averages.level import at_level
 from localma.averages.packing import digest, name_of, pack
 from localma.checks import check_same_rows, check_seed, choose
 from localma.files import write_arrays
@@ -49,6 +50,7 @@ class ModelAverage(LossEstimator):
     features: Any = None
     features_: Any = None  #: as a fit has learned it; None: X as it is
     direct_: Any = None  #: a fitted learner that is the last candidate; None: all are the user's
+    level_: Any = None  #: what is added to all candidates together, see ``localma.averages.level``; None: nothing
     sample_: Surroundings | None = None
     clip: bool = True  #: for a subclass that does not have it as a setting
     range_: np.ndarray | None = None  #: within which candidates are heard, (2, M); None: wherever they are
@@ -156,8 +158,11 @@ class ModelAverage(LossEstimator):
                 target = self._encode(y)
             F = self._with_direct(X, F, y, loss, **more)
             self.n_models_ = F.shape[1]
-            self._fit_weights(array, F, np.asarray(target, dtype=float), loss, **more)
-            self.range_ = None if loss.is_classification else usual_range(F[:, : self.n_models_], y)
+            target = np.asarray(target, dtype=float)
+            self._fit_weights(array, F, target, loss, **more)
+            F = F[:, : self.n_models_]  # a learner that gains nothing has left
+            self.range_ = None if loss.is_classification else usual_range(F, y)
+            self._fit_level(array, F, target, loss, **more)
             self.sample_ = Surroundings.of(array)
         except BaseException:
             self._forget()  # of this fit: nothing may be left that only looks fitted
@@ -167,6 +172,9 @@ class ModelAverage(LossEstimator):
     def _with_direct(self, X, F, y, loss, **more):
         """F with the column of a learner of the average's own, if it has one."""
         return F
+
+    def _fit_level(self, X, F, y, loss, **more):
+        """Learn ``level_``, where a subclass has one."""
 
     def weights(self, X: ArrayLike) -> np.ndarray:
         """Weights w(x) of shape (n, M): non-negative, each row summing to one."""
@@ -192,7 +200,7 @@ class ModelAverage(LossEstimator):
         if average.ndim == 2:  # weights, and the models' probabilities, sum to one up to rounding alone
             average = np.maximum(average, 0)
             average /= average.sum(1, keepdims=True, dtype=np.longdouble)
-        return average
+        return average if self.level_ is None else at_level(self._resolve_loss(), average, self.level_)
 
     def explain(self, x: ArrayLike, F: ArrayLike | None = None) -> Explanation:
         """The average at one row: weights, what each model says, what the average says, how far x lies from the sample.
@@ -229,7 +237,7 @@ class ModelAverage(LossEstimator):
         array, F = self._votes(one_row(x), F)
         says = np.stack([*F[0], self._combine(array, F)[0]])
         names, columns = [*self.model_names_, "average"], getattr(self, "classes_", ["prediction"])
-        return explained(names, columns, self._weights(array)[0], says, array, self.sample_)
+        return explained(names, columns, self._weights(array)[0], says, array, self.sample_, self.level_)
 
     def _votes(self, X, F) -> tuple[np.ndarray, np.ndarray]:
         """X as an array and what is averaged: the candidates' predictions, clipped unless that is switched off."""

@@ -264,9 +264,9 @@ def warn_of_odd_models(names, F, y, loss, own=None) -> None:
     for name, each in zip(names, losses, strict=True):
         if level > 0 and each.mean() > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {each.mean() / level:.3g} times that of the others or of the"
-                f" mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing? Correct,"
-                " clip or drop it: such a model hides the differences between the others",
+                f"the {loss.name} loss of model {name!r} is {each.mean() / level:.3g} times that of the others or of"
+                f" the mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing?"
+                " Correct, clip or drop it: such a model hides the differences between the others",
                 UserWarning,
                 stacklevel=4,
             )

@@ -4,11 +4,18 @@ single model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from localma.averages.base import ModelAverage
+from localma.averages.level import learn_level
+from localma.checks import choose
 from localma.engine import first_smallest, global_weights
+from localma.engine.validation import fold_numbers
+from localma.losses.loss import LossLike
 
 __all__ = ["BestModel", "EqualWeights", "GlobalMA"]
 
@@ -96,12 +103,14 @@ class GlobalMA(_Constant):
 
     Parameters
     ----------
-    models, loss, clip
+    models, loss, clip, level
         As in :class:`localma.LocalMA`.
 
     Attributes
     ----------
     weights_ : array of shape (M,)
+    level_, level_gain_
+        As of :class:`localma.LocalMA`.
 
     Examples
     --------
@@ -113,5 +122,27 @@ class GlobalMA(_Constant):
     array([0.75, 0.25])
     """
 
+    level_gain_: tuple[float, float] | None = None
+
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        *,
+        loss: LossLike = "squared",
+        clip: bool = True,
+        level: bool = False,
+    ) -> None:
+        super().__init__(models, loss=loss, clip=clip)
+        self.level = level
+
+    def _check(self, X, y, M, loss):
+        choose("level", self.level, (True, False))
+        if self.level:
+            fold_numbers(len(y), 0)
+
     def _fit_weights(self, X, F, y, loss):
         self.weights_ = global_weights(F, y, loss)
+
+    def _fit_level(self, X, F, y, loss):
+        if self.level:
+            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss)

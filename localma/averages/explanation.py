@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,7 @@ class Explanation(NamedTuple):
     table: pd.DataFrame  #: a row for each model and for the average: its weight, and what it says
     distance: float | None  #: from the sample's mean (Mahalanobis), in units of its median row's; None: nothing is read
     farther: float | None  #: share of the sample's rows that lie nearer to its mean
+    level: Any = None  #: by which the average differs from the weighted sum: added, or a factor of positive means
 
     def __repr__(self) -> str:
         return f"{self.table.to_string(float_format='{:.4g}'.format)}\n{self._place()}"
@@ -60,23 +61,24 @@ class Explanation(NamedTuple):
         return f"{self.table.to_html(float_format='{:.4g}'.format)}<p>{self._place()}</p>"
 
     def _place(self) -> str:
+        level = "" if self.level is None else f"Level, the same at every row: {np.round(self.level, 4)}. "
         if self.distance is None:
-            return "Distance from the sample: not measured."
-        return (
+            return f"{level}Distance from the sample: not measured."
+        return level + (
             f"Distance from the sample's mean: {self.distance:.3g} times that of its median row, farther than"
             f" {self.farther:.0%} of its rows."
         )
 
 
-def explained(names, columns, weights, says, array, sample: Surroundings | None) -> Explanation:
+def explained(names, columns, weights, says, array, sample: Surroundings | None, level=None) -> Explanation:
     """Weights (M,) and what models and average say, (M + 1,) or (M + 1, K), as a table; and where the row lies."""
     table = pd.DataFrame(says.reshape(len(says), -1), names, columns)
     table.insert(0, "weight", [*weights, weights.sum()])
     if sample is None:
-        return Explanation(table, None, None)
+        return Explanation(table, None, None, level)
     far, usual = float(sample.distance(array)[0]), sample.distances
     farther = float(np.interp(far, usual, np.linspace(0, 1, len(usual))))
-    return Explanation(table, far / (usual[len(usual) // 2] or 1.0), farther)
+    return Explanation(table, far / (usual[len(usual) // 2] or 1.0), farther, level)
 
 
 def one_row(x):

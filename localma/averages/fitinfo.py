@@ -25,14 +25,21 @@ class FitInfo(NamedTuple):
     weight_entropy: (
         float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
     )
+    residual: float = 0.0  #: mean residual in its standard errors; beyond 3: all models are off together, see ``level``
 
 
-def fit_info(training: Training, history: History | None, entropy: float) -> FitInfo:
+def fit_info(training: Training, history: History | None, entropy: float, residual: float = 0.0) -> FitInfo:
     """Of the first network of a stack; None where nothing was trained."""
     if history is None:
-        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy))
+        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy), residual)
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
     evaluated = np.asarray(history.evaluated_at, dtype=int)
     return FitInfo(
-        training, int(history.best_step[0]), *curves, evaluated, float(history.gradient_norm[0]), float(entropy)
+        training,
+        int(history.best_step[0]),
+        *curves,
+        evaluated,
+        float(history.gradient_norm[0]),
+        float(entropy),
+        residual,
     )

@@ -20,7 +20,8 @@ from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_odd_models
 from localma.averages.crossfit import check_learner, with_direct
 from localma.averages.fitinfo import fit_info
-from localma.checks import RandomState, check_whole, resolve_seed
+from localma.averages.level import at_level, learn_level, residual
+from localma.checks import RandomState, check_whole, choose, resolve_seed
 from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
@@ -75,6 +76,10 @@ class LocalMA(ModelAverage):
         shrinkage, groups held together); predictions come from its fit to all rows. Kept only if held-out rows gain a
         standard error by it, since one candidate more is one weight more to learn (without cross-validation always).
         Give it a ``random_state`` where it draws. Do not put a model that has seen the sample into ``models``.
+    level : bool
+        Add what all candidates together lack, and no weights can reach: the mean residual of held-out rows (a factor
+        for positive means, for classes a number for the logit of each). Taken only if held-out rows gain a standard
+        error by it; ``fit_info_.residual`` says when to try. Off by default: it is not in the paper.
     training : Training, optional
         Steps, batches, learning rate, precision: see :class:`localma.Training`. A search sets ``training__steps`` and
         its like.
@@ -121,6 +126,8 @@ class LocalMA(ModelAverage):
         The learner, fitted to all rows; None without one, or where it was not kept.
     direct_gain_ : pair of float, or None
         How much less the average with the learner loses on held-out rows, and the standard error.
+    level_, level_gain_
+        The level, None where it was not taken; how much less held-out rows lose by it, and the standard error.
     range_ : array of shape (2, M), or None
         Least and largest prediction of each candidate that is not clipped.
     n_models_, model_names_, classes_
@@ -142,6 +149,7 @@ class LocalMA(ModelAverage):
     """
 
     direct_gain_: tuple[float, float] | None = None
+    level_gain_: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -152,6 +160,7 @@ class LocalMA(ModelAverage):
         network: Mlp | nn.Module | Callable[[int], nn.Module] | None = None,
         features: Any = None,
         direct: Any = None,
+        level: bool = False,
         training: Training | None = None,
         shrinkage: float | str | None = "auto",
         members: int | str = "auto",
@@ -166,6 +175,7 @@ class LocalMA(ModelAverage):
         self.network = network
         self.features = features
         self.direct = direct
+        self.level = level
         self.training = training
         self.shrinkage = shrinkage
         self.members = members
@@ -210,8 +220,10 @@ class LocalMA(ModelAverage):
                 f"X has shape {X.shape}, but the default network reads (n, d); flatten X or give network= a body of"
                 " your own"
             )
+        choose("level", self.level, (True, False))
         if self.direct is not None:
             check_learner(self.direct, "direct", loss.is_classification)
+        if self.direct is not None or self.level:
             fold_numbers(len(y), seed, groups)
         check_whole("bootstrap", self.bootstrap, 0)
         check_device(self.device)
@@ -277,7 +289,13 @@ class LocalMA(ModelAverage):
             )
         w = self._weights(X)
         entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
-        self.fit_info_ = fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy)
+        left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups)
+        self.fit_info_ = fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy, left)
+
+    def _fit_level(self, X, F, y, loss, groups=None, seed=0):
+        if self.level:
+            quick = {"shrinkage": self.shrinkage_, "members": 1, "bootstrap": 0, "direct": None, "progress": False}
+            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss, groups, seed, **quick)
 
     def _settings(self, n):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""
@@ -354,7 +372,9 @@ class LocalMA(ModelAverage):
         if self._resolve_loss().is_classification:
             raise ValueError("return_std=True is for means, not for labels; weights(X, return_std=True) goes with both")
         array, F = self._votes(X, F)
-        return self._combine(array, F), np.einsum("bnm,nm->bn", self._over_bootstrap(array), F).std(0, ddof=1)
+        means = np.einsum("bnm,nm->bn", self._over_bootstrap(array), F)
+        means = means if self.level_ is None else at_level(self._resolve_loss(), means, self.level_)
+        return self._combine(array, F), means.std(0, ddof=1)
 
     def _need_bootstrap(self):
         check_is_fitted(self)

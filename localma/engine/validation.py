@@ -66,7 +66,7 @@ class CrossValidation:
     def gain(self, other: CrossValidation) -> tuple[np.ndarray, np.ndarray]:
         """How much less ``other`` loses, of the same observations in the same folds, and its standard error; (R,)."""
         less = self.held_out - other.held_out
-        return less.mean(-1), _standard_error(less, self.groups)
+        return less.mean(-1), standard_error(less, self.groups)
 
     def columns(self, r: int) -> dict[str, np.ndarray]:
         """Of sample r, the candidates that it tried."""
@@ -141,9 +141,9 @@ def cross_validate(
             tried[edge, :below] = sample.losses(fit, edge, smaller)
             low = smallest(tried[edge, :below].mean(-1))
             gain = tried[edge, low] - tried[edge, below]
-            best[edge] = np.where(gain.mean(-1) < -_standard_error(gain, groups), low, below)
+            best[edge] = np.where(gain.mean(-1) < -standard_error(gain, groups), low, below)
         paired = tried - tried[:, -1:]
-        difference, error = paired.mean(-1), _standard_error(paired, groups)
+        difference, error = paired.mean(-1), standard_error(paired, groups)
         # models that are alike gain nothing but rounding errors
         enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
     candidates = np.concatenate([smaller, shrinkage, [math.inf]])
@@ -163,7 +163,7 @@ def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int
     draws = int(of.max()) + 1 if n else 0
     if draws < 2 * folds:
         what = "observations" if groups is None else "groups"
-        way = "give shrinkage= a number and no direct=, or take global weights (GlobalMA)"
+        way = "give shrinkage= a number and no direct= or level=, or take global weights (GlobalMA)"
         raise ValueError(
             f"cross-validation with {folds} folds needs at least {2 * folds} {what}, but there are {draws}; {way}"
         )
@@ -229,7 +229,7 @@ class _Sample:
         return torch.where(self.held, value, torch.zeros_like(value)).sum(1, keepdim=True).cpu().numpy()
 
 
-def _standard_error(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def standard_error(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Of the mean over the last axis."""
     return values.std(-1, ddof=1) / math.sqrt(values.shape[-1]) if groups is None else _clustered_error(values, groups)
 

@@ -270,7 +270,7 @@ def test_constructor_only_stores():
     with pytest.raises(ValueError, match="GlobalMA has no parameter 'training'"):
         GlobalMA().set_params(training__steps=4)
     assert LocalMA().get_params()["models"] is None
-    assert GlobalMA().get_params() == {"models": None, "loss": "squared", "clip": True}
+    assert GlobalMA().get_params() == {"models": None, "loss": "squared", "clip": True, "level": False}
 
 
 def test_grid_search_and_pipeline():
