@@ -96,7 +96,8 @@ def _of(kind, **options):
     known = kind().get_params()
 
     def make(loss, seed):
-        return kind(loss=loss, **({"random_state": seed} if "random_state" in known else {}), **options)
+        # weights are compared here, so every candidate is taken at its word
+        return kind(loss=loss, clip=False, **({"random_state": seed} if "random_state" in known else {}), **options)
 
     return make
 
