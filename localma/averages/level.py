@@ -85,7 +85,9 @@ def learn_level(average, X, F, y, loss: Loss, groups=None, seed: int = 0, **sett
 
 
 def residual(loss: Loss, y, a, groups=None) -> float:
-    """The mean residual in its standard errors; of classes that of the one where it is largest."""
+    """The mean residual in its standard errors (zero for a single row or group); of classes where it is largest."""
+    if len(np.unique(np.arange(len(y)) if groups is None else groups)) < 2:
+        return 0.0
     left = (np.eye(a.shape[1])[y.astype(int)] - a).T if loss.is_classification else (y - a)[None]
     mean, error = left.mean(1), standard_error(left, groups)
     z = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
