@@ -1,8 +1,8 @@
 """The conditions of the theorems, held against a user's own problem: one call, one table.
 
 No condition of an asymptotic theorem can be *verified* on a sample. Some can be refuted, some can be seen to be far
-from trouble, and some cannot be seen at all; the table says which is which. The book's last chapter on the theory,
-``book/theory/map``, reads it row by row.
+from trouble, and some cannot be seen at all; the table says which is which. The book's chapter ``book/core/risks``
+draws the map of the conditions and reads the table row by row.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ whole number *below* :math:`\beta`, are at most B, and so is the Hölder quotien
 .. math:: \frac{|\partial^\alpha f(x) - \partial^\alpha f(y)|}{\lVert x - y \rVert^{\beta - s}}
 
 of each derivative of order s (Jiao, Shen, Lin & Huang 2023). The norm here is the smallest such B. The book's chapter
-``book/theory/hoelder`` derives what is stated here.
+``book/theory/smooth`` derives what is stated here.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ MUTANTS = {
     ],
     "prop-dimensions-balance": [("(1 + a / b) * A", "(1 + b / a) * A"), ("1 / (a + b)), rtol", "1 / a), rtol")],
     "cor-dimensions-deep": [("rate, -2 * beta", "rate, -4 * beta"), ("d / (2 * (2 * beta + d))", "d / (2 * beta + d)")],
-    "prop-hoelder-grid": [("(1, 3), (2, 9), (3, 27)", "(1, 3), (2, 9), (3, 26)")],
+    "prop-hoelder-grid": [("(1, 3), (2, 9), (3, 27)", "(1, 3), (2, 9), (3, 26)"), ("seen[-1] <= 5", "seen[-1] <= 4")],
     "prop-hoelder-steep": [("steep**beta)", "steep ** (1.1 * beta))")],
     "lem-hoelder-softmax": [
         ("np.ptp(v, -1) / 2", "np.ptp(v, -1) / 2.1"),
@@ -66,7 +66,7 @@ MUTANTS = {
         ("B / (4 * beta)", "B / (5 * beta)"),
     ],
     "prop-hoelder-saturation": [("(H + 1.0) ** -2 / 8", "(H + 1.0) ** -2 / 7")],
-    "prop-hoelder-depth": [("4.0 ** -(m + 1)", "4.0 ** -m")],
+    "prop-hoelder-depth": [("4.0 ** -(D + 1)", "4.0 ** -D")],
     "lem-insample-cover": [("3 * A * 1.0 * 2 * 3 * eta", "2 * A * 1.0 * 2 * 3 * eta")],
     "lem-insample-maximal": [("bound = 2 * np.sqrt", "bound = np.sqrt")],
     "thm-insample-bound": [
