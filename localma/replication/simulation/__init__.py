@@ -2,11 +2,13 @@
 
 The paper's regression functions and constants are lost in the text that we work from. What stands here is a calibrated
 reconstruction: simple functions chosen to meet the printed EWMA and GW columns, with the LocalMA column left untouched.
-It is the test. The book's chapters "Scenario 1" and "Scenario 2" (``book/simulations``) tell the story.
+It is the test. The book's chapter "What a table shows" (``book/core/simulations``) tells the story, "Tables 1, 2 and 3"
+(``book/replication/tables``) has every number beside the printed one.
 """
 
 from localma.replication.simulation.adaptive import Adaptive
 from localma.replication.simulation.experiment import CONFIGURATION, Simulation, fit_cell, replicate, run
+from localma.replication.simulation.rivals import Rivals
 from localma.replication.simulation.scenarios import (
     CELLS,
     CONSTANT,
@@ -38,4 +40,4 @@ __all__ = [
     "true_weights",
 ]
 
-EXPERIMENTS = (Tuning, Simulation, Adaptive)
+EXPERIMENTS = (Tuning, Simulation, Adaptive, Rivals)
