@@ -27,7 +27,7 @@ SOLUTION = re.compile(
     r"(?P<rest>(?(gated)(?:.|\n)*?^(?P=fence)\{solution-end\}\n(?P=fence)\n))",
     re.M,
 )
-CELL = re.compile(r"^```\{code-cell\}.*\n(?::\w+:.*\n)*\n?(?P<code>(?:.|\n)*?)^```$", re.M)
+CELL = re.compile(r"^```\{code-cell\}.*\n(?P<head>(?::\w+:.*\n)*)\n?(?P<code>(?:.|\n)*?)^```$", re.M)
 STARTER = re.compile(r"^```python\n(?P<code>(?:.|\n)*?)^```\n", re.M)
 KIND = re.compile(
     r"^\*Kind: (?P<kind>pencil|code|break it|open)\. (?P<minutes>\d+) min, (?P<points>\d+) points?\.\*$", re.M
@@ -70,7 +70,7 @@ def is_check(statement):
 
 
 def checks_of(source):
-    """The statements of a solution that check it."""
+    """The statements of a solution's cell that check it."""
     lines = source.splitlines()
     found = [node for node in ast.parse(source).body if is_check(node)]
     return [line for node in found for line in lines[node.lineno - 1 : node.end_lineno]]
@@ -93,7 +93,12 @@ def exercises(text):
                 points=int(facts["points"]),
                 prompt=STARTER.sub("", KIND.sub("", body)).strip(),
                 starters=[starter["code"].rstrip() for starter in STARTER.finditer(body)],
-                checks="\n".join(line for cell in CELL.finditer(solution) for line in checks_of(cell["code"])),
+                checks="\n".join(
+                    line
+                    for cell in CELL.finditer(solution)
+                    if "remove-cell" not in cell["head"]  # what it asserts holds the book to its word, and nobody else
+                    for line in checks_of(cell["code"])
+                ),
                 solution=re.sub(r"^:{3,}(\{solution-end\})?\n", "", solution, flags=re.M).strip(),
             )
         )

@@ -38,7 +38,7 @@ def test_a_path_takes_as_long_as_its_chapters(tmp_path, monkeypatch):
     for name, words in (("first", 1000), ("second", 30_000)):
         (tmp_path / f"{name}.md").write_text(FRONT + "# Title\n\n" + "word " * words)
     text = "- **Short** (0 min): [One](first.md).\n- **Long** (7 hours): [One](first.md), then [Two](second.md).\n"
-    long = "- **Long** (2.9 hours): [One](first.md), then [Two](second.md).\n"
+    long = "- **Long** (3.0 hours): [One](first.md), then [Two](second.md).\n"
     assert with_paths(text) == "- **Short** (10 min): [One](first.md).\n" + long
 
 

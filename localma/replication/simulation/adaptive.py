@@ -4,7 +4,7 @@ its bands.
 Three parts. ``tables``: the cells of Tables 1-3, on the same samples and test points as the simulation's command.
 ``scan``: S1 with the slopes of its logits multiplied by t, from constant weights (t = 0) towards the paper's S1 (t =
 1), beside every fixed penalty. ``bands``: how often the bootstrap's intervals cover the true weights of S1. The book's
-chapter "When global weights are right" (``book/replication/adaptive``) reads the table.
+chapter "The default against its goals" (``book/replication/adaptive``) reads the table.
 """
 
 from __future__ import annotations
