@@ -75,7 +75,7 @@ class LogarithmicPool(_Gate):
 
     Parameters
     ----------
-    models, loss
+    models, loss, clip
         As in :class:`localma.LocalMA`; squared, poisson or cross_entropy.
     gate : {"linear", "constant"}
         Whether weights depend on x.
@@ -123,12 +123,13 @@ class LogarithmicPool(_Gate):
         models: Sequence[Any] | None = None,
         *,
         loss: LossLike = "squared",
+        clip: bool = True,
         gate: str = "linear",
         penalty: float | str = "cv",
         features: Any = None,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(models, loss=loss, features=features)
+        super().__init__(models, loss=loss, clip=clip, features=features)
         self.gate = gate
         self.penalty = penalty
         self.random_state = random_state

@@ -233,6 +233,7 @@ def test_rows_stop_at_their_own_step():
     assert len(fit_stack(X[:1], F[:1], y[:1], LOSSES["squared"], seeds=[0], training=options).history.train_loss) < 300
 
 
+@pytest.mark.filterwarnings("ignore:the squared loss of model")  # the first model is half of the responses
 def test_early_stopping_keeps_equal_weights_when_training_only_hurts():
     """The models' differences are pure noise for y, and the validation part of this seed says so at every step."""
     rng = np.random.default_rng(0)

@@ -124,10 +124,10 @@ def test_the_stack_is_the_estimators_fit():
     X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
     penalty = 10 * automatic_penalty(80)
     ways = {
-        "LocalMA": LocalMA(loss="poisson", training=Training(penalty=penalty), random_state=8),
-        "GW": GlobalMA(loss="poisson"),
-        "EWMA": EqualWeights(loss="poisson"),
-        "BestModel": BestModel(loss="poisson"),
+        "LocalMA": LocalMA(loss="poisson", clip=False, training=Training(penalty=penalty), random_state=8),
+        "GW": GlobalMA(loss="poisson", clip=False),
+        "EWMA": EqualWeights(loss="poisson", clip=False),
+        "BestModel": BestModel(loss="poisson", clip=False),
     }
     for name, method in ways.items():
         assert np.allclose(found[name][1], method.fit(X, y, F=F).predict(X_test, F=F_test), rtol=2e-3), name
