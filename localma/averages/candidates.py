@@ -21,8 +21,8 @@ __all__ = [
     "warn_of_odd_models",
 ]
 
-#: A prediction may lie beyond what the sample has seen by this share of its range: without it, one row in forty would
-#: be clipped at n = 100, most of them for nothing.
+#: A prediction may lie beyond what the sample has seen by this share of its range: without it, predictions that are
+#: right would be cut, in small samples above all.
 BEYOND = 1.0
 
 #: A model whose loss is below this share of the next best one's may have seen the sample: forests, trees and boosting

@@ -30,7 +30,7 @@ FOLD_SIZES = SIZES[::2]
 FOLD_FULL, FOLD_QUICK, FOLD_CHUNK = 8, 2, 2
 
 
-def _means(data: Sample):
+def means_by_customer(data: Sample):
     """A function that averages values (R, 6000, ...) over all of the test, and over each insurer's customers in it, to
     (R, 6, ...).
     """
@@ -54,7 +54,7 @@ def replicate(
     weights, and ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
     """
     data = repeat(repetitions, seed=seed)
-    mean = _means(data)
+    mean = means_by_customer(data)
     found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
     for n in sizes:
         predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
@@ -71,7 +71,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     """
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
-    R, mean = len(seeds), _means(data)
+    R, mean = len(seeds), means_by_customer(data)
     found = {}
     for n in sizes:
         *sample, X_test = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), data.X_test)

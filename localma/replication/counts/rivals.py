@@ -10,7 +10,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from localma.replication.counts.companies import INSURERS, SIZES, repeat
-from localma.replication.counts.experiment import _means
+from localma.replication.counts.experiment import means_by_customer
 from localma.replication.counts.methods import deviance, local_weights
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
@@ -100,7 +100,7 @@ class CountsRivals(Experiment):
     def measure(self, which, repetitions):
         """``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it."""
         data = repeat(repetitions, seed=self.seed)
-        mean = _means(data)
+        mean = means_by_customer(data)
         found = {}
         for n in self.sizes:
             said = prices(data, n, which)
