@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from joblib import Memory
+from joblib import Memory, hash
 
 from localma.datasets.find import cache_folder
 
@@ -30,7 +31,7 @@ def cached(name: str, compute: Callable[[], Any], *key) -> Any:
     42
     """
     # asked for first: without a cache it warns before the work, not after
-    return keeper(cache_folder() / name)(key, compute)
+    return keep(keeper(cache_folder() / name), hash(key), compute)
 
 
 def keeper(folder: Path) -> Any:
@@ -39,5 +40,12 @@ def keeper(folder: Path) -> Any:
     return Memory(folder, compress=1, verbose=0).cache(_call, ignore=["compute"], verbose=0)
 
 
-def _call(key: tuple, compute: Callable[[], Any]) -> Any:
+def keep(keeper: Any, key: Any, compute: Callable[[], Any]) -> Any:
+    """``keeper(key, compute)``, without joblib's word on a disk that is slow at the moment."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Persisting input arguments took")
+        return keeper(key, compute)
+
+
+def _call(key: Any, compute: Callable[[], Any]) -> Any:
     return compute()

@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from tqdm import tqdm
 
-from localma.replication.lab.cache import keeper
+from localma.replication.lab.cache import keep, keeper
 
 Part = dict[str, np.ndarray]
 
@@ -67,17 +67,19 @@ def compute_parts(
     """
     modules = tuple(modules)
     code = code_digest(*modules)
-    keep = keeper(folder)
-    missing = [key for key in cells if not keep.check_call_in_cache(key, None)]
+    kept = keeper(folder)
+    missing = [key for key in cells if not kept.check_call_in_cache(key, None)]
     with tqdm(total=len(cells), initial=len(cells) - len(missing), desc=name, unit="part", smoothing=0.1) as bar:
         # no more processes than parts: each of them starts, and reads the package, before it is asked for anything
         at_once = max(1, min(effective_n_jobs(None), len(missing)))
         workers = Parallel(at_once, batch_size=1, return_as="generator_unordered")
         for key, part in workers(delayed(_compute)(key, measure, cells[key], modules, code) for key in missing):
-            keep(key, lambda part=part: part)
+            keep(kept, key, lambda part=part: part)
             bar.update()
     # a part that cannot be read is computed again, here
-    parts = {key: keep(key, lambda key=key: _compute(key, measure, cells[key], modules, code)[1]) for key in cells}
+    parts = {
+        key: keep(kept, key, lambda key=key: _compute(key, measure, cells[key], modules, code)[1]) for key in cells
+    }
     return parts, sum(float(part.pop("seconds")) for part in parts.values())
 
 
