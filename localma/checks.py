@@ -11,7 +11,20 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-__all__ = ["check_numeric_columns", "check_same_rows", "check_seed", "check_whole", "choose", "resolve_seed"]
+__all__ = [
+    "check_answers",
+    "check_numeric_columns",
+    "check_reach",
+    "check_same_rows",
+    "check_seed",
+    "check_whole",
+    "choose",
+    "plain",
+    "resolve_seed",
+]
+
+#: Beyond it, or below its inverse, squares are no numbers.
+REACH = 1e150
 
 
 #: What makes a fit reproducible (an int) or not.
@@ -49,8 +62,14 @@ def check_numeric_columns(X: Any) -> None:
             )
 
 
-def check_same_rows(**given: object) -> None:
-    """Raise ValueError if frames or series carry the same row labels in another order: rows are matched by position."""
+def check_same_rows(**given: Any) -> None:
+    """Raise ValueError if frames or series carry the same row labels in another order, since rows are matched by
+    position; or if entries are masked, since a mask would be lost.
+    """
+    for name, values in given.items():
+        if np.ma.is_masked(values):
+            row = np.argwhere(np.ma.getmaskarray(values))[0][0]
+            raise ValueError(f"{name} is masked in row {row}: drop such rows, or give {name}.filled(...)")
     index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
     for name, own in index.items():
         first = next(iter(index))
@@ -63,6 +82,35 @@ def check_same_rows(**given: object) -> None:
                 f"{name} has the rows of {first} in another order; rows are matched by position, so give"
                 f" {name}.loc[{first}.index]"
             )
+
+
+def check_reach(name: str, values: np.ndarray) -> None:
+    """Raise ValueError for finite numbers that have no square; of the smallest ones only if there are no others."""
+    if values.size and values.dtype.kind == "f":
+        largest = float(max(values.max(), -values.min()))
+        if largest > REACH or 0 < largest < 1 / REACH:
+            place = np.unravel_index(np.abs(values).argmax(), values.shape)
+            entry = f"{name}[{', '.join(map(str, place))}] = {values[place]:.3g}"
+            raise ValueError(f"{entry} has no square in floating point; correct or drop the row, or change the unit.")
+
+
+def check_answers(name: str, values: np.ndarray) -> None:
+    """Raise ValueError if a network gives no numbers for some rows, which its precision cannot hold."""
+    wrong = ~np.isfinite(values).reshape(len(values), -1).all(1)
+    if wrong.any():
+        raise ValueError(
+            f"{name} gives no numbers for {wrong.sum()} of {len(values)} rows, row {wrong.argmax()} of X first: too"
+            " large for its precision, such as a code for missing; correct or drop these rows"
+        )
+
+
+def plain(values: Any) -> np.ndarray:
+    """Numbers as a copy would hold them, native and in C order, in a precision that numpy and torch share."""
+    array = np.asarray(values)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "f":  # half precision cannot add up, the longest one torch does not know
+        dtype = np.promote_types(dtype, np.float32) if dtype.itemsize < 8 else np.dtype(float)
+    return np.require(array, dtype, "C")
 
 
 @contextmanager

@@ -69,8 +69,9 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
-def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> None:
-    """Write named arrays as :func:`numpy.savez` does, whole or not at all, to exactly this path: no ending is added.
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as :func:`numpy.savez_compressed` does, whole or not at all, to exactly this path: no ending
+    is added.
 
     Examples
     --------
@@ -82,10 +83,9 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], *, compressed:
     ...         file.files
     ['x', 'y']
     """
-    save = np.savez_compressed if compressed else np.savez
 
     def write(temporary):
         with open(temporary, "wb") as file:  # numpy appends ".npz" to a path, not to an open file
-            save(file, **arrays)
+            np.savez_compressed(file, **arrays)
 
     write_atomically(path, write)

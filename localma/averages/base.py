@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from safetensors.numpy import save
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -23,15 +24,15 @@ from localma.averages.explanation import Explanation, Surroundings, explained, o
 from localma.averages.features import learn_features, read_features
 from localma.averages.level import at_level
 from localma.averages.packing import digest, name_of, pack
-from localma.checks import check_same_rows, check_seed, choose
-from localma.files import write_arrays
+from localma.checks import check_reach, check_same_rows, check_seed, choose
+from localma.files import write_atomically
 from localma.losses import Loss
 from localma.losses.loss import LossLike
 
 __all__ = ["FORMAT", "KINDS", "ModelAverage"]
 
 #: Of saved files; what an earlier one holds is not guessed.
-FORMAT = 2
+FORMAT = 3
 
 #: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
 #: last.
@@ -49,6 +50,7 @@ class ModelAverage(LossEstimator):
     #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
     features: Any = None
     features_: Any = None  #: as a fit has learned it; None: X as it is
+    simplex: bool = True  #: weights are non-negative and sum to one
     direct_: Any = None  #: a fitted learner that is the last candidate; None: all are the user's
     level_: Any = None  #: what is added to all candidates together, see ``localma.averages.level``; None: nothing
     sample_: Surroundings | None = None
@@ -151,6 +153,7 @@ class ModelAverage(LossEstimator):
             choose("clip", self.clip, (True, False))
             self._check(array, y, len(names), loss, **more)
             F, classes = candidate_predictions(names, models, F, X, len(array), loss)
+            check_reach("F", F)
             self.model_names_ = names
             target = y
             if loss.is_classification:
@@ -263,8 +266,8 @@ class ModelAverage(LossEstimator):
         return array, F
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header, no code, no
-        models.
+        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header in the
+        safetensors format, no code, no models.
 
         Raises
         ------
@@ -290,5 +293,5 @@ class ModelAverage(LossEstimator):
         header |= {"params": params, "learned": learned}
         if "loss" in given:
             header["loss"] = name_of(self._resolve_loss())
-        header["digest"] = digest(header, arrays)
-        write_arrays(path, {"header": np.array(json.dumps(header).encode())} | arrays)
+        text = {"localma": json.dumps(header | {"digest": digest(header, arrays)})}
+        write_atomically(path, lambda place: place.write_bytes(save(arrays, text)))

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import is_classifier
 
 from localma.checks import check_same_rows
+from localma.engine.devices import alone
 from localma.engine.networks import module_input
 
 __all__ = [
@@ -79,7 +80,7 @@ def _given(F, n, loss) -> np.ndarray:
     """Predictions that a user gives, as an array of numbers with a row for each of X."""
     try:
         # torch warns of pandas' read-only arrays and refuses reversed ones
-        F = np.require(F, dtype=float, requirements=["C", "W"])
+        F = np.require(np.asarray(F), dtype=float, requirements=["C", "W"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"F must be an array of numbers: {error}") from None
     proba = loss.is_classification
@@ -133,14 +134,14 @@ def name_models(models) -> tuple[list[str], list]:
 
 def _call(model, X, proba: bool, name: str):
     if isinstance(model, torch.nn.Module):
-        modes = [(part, part.training) for part in model.modules()]
-        model.eval()
-        try:
-            with torch.no_grad():
+        with alone(), torch.no_grad():  # another thread may ask the same model
+            modes = [(part, part.training) for part in model.modules()]
+            model.eval()
+            try:
                 return model(module_input(model, X)).cpu().numpy()
-        finally:
-            for part, training in modes:  # a frozen model is handed back as it came, part by part
-                part.training = training
+            finally:
+                for part, training in modes:  # a frozen model is handed back as it came, part by part
+                    part.training = training
     if proba:
         if hasattr(model, "predict_proba"):
             return model.predict_proba(X)

@@ -15,9 +15,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 
 from localma.averages.estimator import LossEstimator, predicts_probabilities
-from localma.checks import RandomState, check_same_rows, resolve_seed
+from localma.checks import RandomState, check_answers, check_same_rows, resolve_seed
 from localma.engine import Training, train
-from localma.engine.devices import resolve_dtype
+from localma.engine.devices import alone, resolve_dtype
 from localma.engine.networks import check_output, module_input
 from localma.engine.stacks import ModuleStack
 from localma.engine.tiles import standardization
@@ -142,7 +142,7 @@ class DirectModel(LossEstimator):
 
         generators = [torch.Generator().manual_seed(seed)]
         bar = progress_bar("DirectModel", self.progress, total=training.steps)
-        with bar, torch.random.fork_rng(devices=[]):
+        with bar, alone(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             train(ModuleStack([learner]), x.unsqueeze(0), criterion, targets, training, generators, bar)
         self.learner_ = learner.eval()
@@ -157,7 +157,9 @@ class DirectModel(LossEstimator):
     def _output(self, X):
         x = self._standardize(module_input(self.learner_, self._read(X)))
         with torch.no_grad():  # in pieces, so that a large X needs no large activations
-            return torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
+            output = torch.cat([self.learner_(part) for part in x.split(65536 if x.ndim == 2 else 1024)])
+        check_answers("the learner", output.numpy())
+        return output
 
     def predict(self, X: ArrayLike, F: ArrayLike | None = None) -> np.ndarray:
         """Predicted means (n,), or class labels for cross-entropy."""

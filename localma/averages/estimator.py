@@ -14,7 +14,7 @@ from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
-from localma.checks import _advice, check_numeric_columns, check_same_rows
+from localma.checks import _advice, check_numeric_columns, check_reach, check_same_rows, plain
 from localma.engine import Mlp, Training, first_smallest
 from localma.losses import Loss, resolve_loss
 
@@ -65,8 +65,11 @@ class LossEstimator(BaseEstimator):
     def _read(self, X, reset: bool = False) -> np.ndarray:
         """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
         check_numeric_columns(X)
+        check_same_rows(X=X)
         with _advice():
-            return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
+            array = plain(validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric"))
+        check_reach("X", array)
+        return array
 
     def _response(self, X, y, F=None) -> np.ndarray:
         """y of a sample as a finite array in the loss's domain, X and F having its rows."""
@@ -90,12 +93,13 @@ class LossEstimator(BaseEstimator):
                 " loss='cross_entropy'"
             )
         with _advice():
-            y = _check_y(y, y_numeric=not loss.is_classification, estimator=self)
+            y = np.asarray(_check_y(y, y_numeric=not loss.is_classification, estimator=self))
             check_consistent_length(X, y)
         if loss.is_classification:
             check_classification_targets(y)
         else:
             y = y.astype(float)
+            check_reach("y", y)
         loss.check_response(y)
         return y
 

@@ -21,7 +21,7 @@ from localma.averages.candidates import warn_of_odd_models
 from localma.averages.crossfit import check_learner, with_direct
 from localma.averages.fitinfo import fit_info
 from localma.averages.level import at_level, learn_level, residual
-from localma.checks import RandomState, check_whole, choose, resolve_seed
+from localma.checks import RandomState, check_answers, check_whole, choose, resolve_seed
 from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
@@ -393,8 +393,11 @@ class LocalMA(ModelAverage):
     def _weights(self, X):
         if self.network_ is None:
             return np.ones((len(X), 1))
-        x = module_input(self.network_, X)
         small = sum(p.numel() for p in self.network_.parameters()) < SMALL
+        rows = 8192 if X.ndim == 2 else 1024
         with torch.no_grad(), one_thread(small):  # in pieces that fit the cache; in float64, so that rows sum to one
-            logits = torch.cat([self.network_.body(part).double() for part in x.split(8192 if x.ndim == 2 else 1024)])
-        return torch.softmax(logits, 1).cpu().numpy()
+            parts = (module_input(self.network_, X[k : k + rows]) for k in range(0, len(X), rows))
+            logits = torch.cat([self.network_.body(part).double() for part in parts])
+        w = torch.softmax(logits, 1).cpu().numpy()
+        check_answers("the weight network", w)
+        return w

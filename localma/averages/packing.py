@@ -73,11 +73,15 @@ def pack(value, arrays: dict[str, np.ndarray], name: str):
         return [pack(part, arrays, f"{name}.{i}") for i, part in enumerate(value)]
     if type(value) is dict and all(isinstance(key, str) for key in value):
         return {"dict": {key: pack(part, arrays, f"{name}.{key}") for key, part in value.items()}}
-    if isinstance(value, np.ndarray):
-        typed = np.array(value.tolist()) if value.dtype.hasobject else value  # labels of pandas are Python objects
-        if typed is value or typed.tolist() == value.tolist():
-            arrays[name] = typed
-            return {"array" if typed is value else "objects": name}
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:  # as labels of pandas are
+        typed = np.array(value.tolist())
+        if typed.tolist() == value.tolist():
+            return {"objects": pack(typed, arrays, name)}
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return {"words": [value.dtype.str, value.tolist()]}
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        arrays[name] = np.require(value, value.dtype.newbyteorder("="), "C")  # safetensors writes memory as it lies
+        return {"array": name}
     for kind, (cls, to, _) in RECORDS.items():
         if type(value) is cls:
             return {kind: pack(to(value), arrays, name)}
@@ -97,7 +101,9 @@ def unpack(packed, arrays: dict[str, np.ndarray], module: Callable | None = None
     if kind == "array":
         return arrays[of]
     if kind == "objects":
-        return arrays[of].astype(object)
+        return unpack(of, arrays, module).astype(object)
+    if kind == "words":
+        return np.array(of[1], of[0])
     if kind == "dict":
         return {key: unpack(part, arrays, module) for key, part in of.items()}
     back = {"module": module, "mlp": _mlp}.get(kind) or RECORDS[kind][2]

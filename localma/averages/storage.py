@@ -1,4 +1,4 @@
-"""Fitted averages read from one file: arrays and a JSON header in a zip (numpy's npz), never pickled code."""
+"""Fitted averages read from one file: arrays and a JSON header in the safetensors format, never pickled code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import copy
 import importlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -19,6 +20,7 @@ from localma.averages.base import FORMAT, KINDS, ModelAverage
 from localma.averages.candidates import name_models
 from localma.averages.packing import digest, unpack
 from localma.engine import WeightNetwork
+from localma.engine.devices import alone
 from localma.losses import LOSSES, named
 from localma.losses.loss import LossLike
 
@@ -74,50 +76,108 @@ def load(
     array([3.])
     """
     header, arrays = _read(path)
-    kind = _kind(header, path)
-    params = {name: unpack(packed, arrays) for name, packed in header["params"].items()}
-    if params.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
-        params["device"] = "cpu"
-    if "loss" in header:
-        params["loss"] = _loss(header["loss"], loss, path)
-    if network is not None:
-        params["network"] = network
-    if features is not None:
-        params["features"] = features
+    with _entry(path, "the header"):
+        kind, learned = _kind(header, path), dict(header["learned"])
+        params = {name: unpack(packed, arrays) for name, packed in header["params"].items()}
+        names, M = learned["model_names_"], learned["n_models_"]
+        if not (type(M) is int and M == len(names) == len({*names}) > 0 and all(type(name) is str for name in names)):
+            raise ValueError(f"there are {M} models with the names {names}")
+        if "loss" in header:
+            params["loss"] = _loss(header["loss"], loss, path)
+        if params.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
+            params["device"] = "cpu"
+    for name, given in (("network", network), ("features", features)):
+        if given is not None:
+            params[name] = given
     if models is not None:
         models = list(models)
-        names = header["learned"]["model_names_"]
-        _check_names(models, names[:-1] if "direct_" in header["learned"] else names, path)
+        _check_names(models, names[:-1] if "direct_" in learned else names, path)
     try:
         average = kind(models=models, **params)
     except TypeError as error:
         raise ValueError(f"{path} was saved by another {kind.__name__} than the one defined here: {error}") from error
+    bodies: list[nn.Module] = []  # of the user's own
 
     def body(state):
-        return _body(state, network, header["learned"]["n_models_"], path)
+        bodies.append(_body(state, network, M, path))
+        return bodies[-1]
 
-    for name, packed in header["learned"].items():
-        code = {"features_": features, "direct_": direct}.get(name)
-        value = _fitted(code, name, path) if packed == {"code": name} else unpack(packed, arrays, body)
-        setattr(average, name, value.to(params.get("device", "cpu")) if isinstance(value, nn.Module) else value)
+    for name, packed in learned.items():
+        if packed == {"code": name}:
+            value = _fitted({"features_": features, "direct_": direct}.get(name), name, path)
+        else:
+            with _entry(path, name):
+                value = unpack(packed, arrays, body)
+                _check_entry(name, value, M)
+                value = value.to(params.get("device", "cpu")) if isinstance(value, nn.Module) else value
+        setattr(average, name, value)
+    with _entry(path, "what was learned"):
+        if average._resolve_loss().is_classification and not hasattr(average, "classes_"):
+            raise ValueError("there are no classes")
+        if not bodies:  # these may read images, or tokens
+            _check_weights(average)
     return average
+
+
+@contextmanager
+def _entry(path, name):
+    """Whatever a changed file makes go wrong is one error, which names the file and the entry."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged at {name}: {type(error).__name__}: {error}") from error
+
+
+def _check_entry(name, value, M) -> None:
+    """Raise ValueError for what no fit learns."""
+    if not name.endswith("_") or name.startswith("_"):
+        raise ValueError("a fit learns no such thing")
+    if name == "classes_" and (value.ndim != 1 or len(value) < 1 or len(np.unique(value)) != len(value)):
+        raise ValueError("labels must be distinct")
+    if name == "classes_" and (np.sort(value) != value).any():
+        raise ValueError("labels must be sorted")
+    if name == "weights_" and not (value.shape == (M,) and np.isfinite(value).all()):
+        raise ValueError(f"weights must be {M} finite numbers")
+    if name == "range_" and value is not None and not (value.shape == (2, M) and (value[0] <= value[1]).all()):
+        raise ValueError(f"limits must be two rows of {M} numbers, the larger ones below")
+    if name == "features_" and not (value is None or hasattr(value, "transform")):
+        raise ValueError("this makes no numbers of X")
+    if isinstance(value, nn.Module) and any(part.isnan().any() for part in value.state_dict().values()):
+        raise ValueError("a network holds numbers only")
+
+
+def _check_weights(average) -> None:
+    """Raise ValueError unless the weights at some places are what the class promises."""
+    columns = getattr(average, "n_features_in_", 0)
+    if not (type(columns) is int and 0 <= columns < 10**7):
+        raise ValueError(f"there are {columns!r} columns")
+    rows = min(50, 1 + 10**6 // (1 + columns))
+    w = average._weights(np.random.default_rng(0).normal(0, 10, (rows, columns)))
+    if w.shape != (rows, average.n_models_) or w.dtype != float or not np.isfinite(w).all():
+        raise ValueError("weights are no finite numbers, one for each model")
+    if average.simplex and not (w.min() >= 0 and np.allclose(w.sum(1), 1)):
+        raise ValueError("weights are not on the simplex")
 
 
 def _read(path) -> tuple[dict, dict]:
     """Header and arrays of a file that nobody has changed since it was written."""
-    with open(path, "rb") as handle:  # numpy leaves a broken file open if it opens it itself
-        try:
-            with np.load(handle, allow_pickle=False) as file:
-                if any(part.compress_type for part in file.zip.infolist()):
-                    raise ValueError("it is compressed")  # a small file could then fill the memory
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(arrays.pop("header").item())
-            found, written = header["format"], header["localma"]
-            whole = header.pop("digest", None) == digest(header, arrays)
-            way = "upgrade localma" if found > FORMAT else "fit and save the average again"
-        except Exception as error:  # numpy and zipfile raise a dozen kinds of them
-            way = "write one with average.save(path)"
-            raise ValueError(f"{path} is no saved average, or is damaged ({error}); {way}") from error
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads(file.metadata()["localma"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        found, written = header["format"], header["localma"]
+        whole = header.pop("digest", None) == digest(header, arrays)
+        way = "upgrade localma" if found > FORMAT else "fit and save the average again"
+    except OSError:
+        raise
+    except Exception as error:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"PK"
+        old = "an earlier localma wrote zip files: fit and save again"
+        way = old if zipped else "write one with average.save(path)"
+        raise ValueError(f"{path} is no saved average, or is damaged ({error}); {way}") from error
     if found != FORMAT:
         formats = f"in format {found}; this version reads format {FORMAT}"
         raise ValueError(f"{path} was written by localma {written} {formats}: {way}")
@@ -179,7 +239,8 @@ def _body(state, given, M, path):
     if given is None:
         way = "give a module of the same architecture as network="
         raise ValueError(f"{path} was fitted with a network of its own; {way}")
-    body = copy.deepcopy(given) if isinstance(given, nn.Module) else given(M)
+    with alone(), torch.random.fork_rng(devices=[]):  # a function that makes a module draws its first values
+        body = copy.deepcopy(given) if isinstance(given, nn.Module) else given(M)
     body = body.body if isinstance(body, WeightNetwork) else body
     state = {name: torch.as_tensor(array) for name, array in state.items()}
     try:

@@ -127,6 +127,8 @@ _DISTRICTS = {
     "静安": "Jingan",
     "黄浦": "Huangpu",
 }
+#: No number of a flat is larger, the rent in yuan included.
+LARGEST = 1e9
 _BOX = {"Beijing": (115.3, 117.6, 39.4, 41.1), "Shanghai": (120.8, 122.2, 30.6, 31.9)}
 
 
@@ -270,11 +272,11 @@ def _numbers(column: pd.Series, place: Path) -> np.ndarray:
     """A column as numbers; yes and no in Chinese count as 1 and 0."""
     given = column.replace({"是": 1, "否": 0, "有": 1, "无": 0}) if column.dtype.kind not in "biuf" else column
     values = pd.to_numeric(given, errors="coerce")
-    bad = values.isna() & column.notna()
+    bad = (values.isna() & column.notna()) | ((values.abs() > LARGEST) & np.isfinite(values))
     if bad.any():
         raise ValueError(
-            f"{place}, column {column.name!r}, row {row_in_file(bad)}: {column[bad].iloc[0]!r} is not a number; "
-            "write plain numbers, such as 27000, without commas or units"
+            f"{place}, column {column.name!r}, row {row_in_file(bad)}: {column[bad].iloc[0]!r} is not a number of a"
+            " flat; write plain numbers, such as 27000, without commas or units"
         )
     return values.to_numpy(float, copy=True)
 

@@ -4,13 +4,14 @@ deserves.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, RLock
 
 import numpy as np
 import torch
 
-__all__ = ["check_device", "one_thread", "resolve_dtype"]
+__all__ = ["alone", "check_device", "one_thread", "resolve_dtype"]
 
 
 def check_device(name: str) -> None:
@@ -41,7 +42,27 @@ def _needs_digits(a: np.ndarray) -> bool:
     return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or np.abs(a).max() > 1e12)
 
 
-_inside, _threads, _lock = 0, 1, Lock()
+_inside, _threads, _lock, _shared = 0, 1, Lock(), RLock()
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's threads: it would wait for them for ever, and for what they held."""
+    global _inside, _lock, _shared
+    _inside, _lock, _shared = 0, Lock(), RLock()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def alone():
+    """One thread of the process at a time inside: for what threads share, torch's global random state and the mode of a
+    user's module.
+    """
+    with _shared:
+        yield
 
 
 @contextmanager

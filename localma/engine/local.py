@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from localma.engine.devices import alone
 from localma.engine.loop import History, train
 from localma.engine.networks import (
     Mlp,
@@ -236,22 +237,20 @@ def _fit_tile(x, f, target, sizes, seeds, penalties, start, share, standardize, 
 def _fit_modules(X, F, y, network, seeds, penalties, start, share, loss, training, progress) -> ModulesFit:
     """Modules that somebody else wrote: copies of one, or what a function of M gives."""
     M = F.shape[2]
-    with torch.random.fork_rng(devices=[F.device] if F.device.type == "cuda" else []):
+    with alone(), torch.random.fork_rng(devices=[F.device] if F.device.type == "cuda" else []):
         bodies = []
         for seed in seeds:
             torch.manual_seed(int(seed))  # for a factory's initial values and for dropout
             body = copy.deepcopy(network) if isinstance(network, nn.Module) else network(M)
             whole = (body if isinstance(body, WeightNetwork) else WeightNetwork(body)).to(F.device, F.dtype)
             bodies.append(whole.body)
-        # one sample for all networks is converted once
-        x = module_input(whole, X[:1]).expand(X.shape) if len(X) > 1 and X.stride(0) == 0 else module_input(whole, X)
-        check_output("network", whole, x[0], M, "one logit per model")
+        check_output("network", whole, module_input(whole, X[0, :1]), M, "one logit per model")
         if start is not None:
             start_at(bodies, start)
         stack = ModuleStack(bodies)
         generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
         targets = _targets(F, y, share, loss)
-        history = train(stack, x, _Criterion(loss), targets, training, generators, progress, penalties)
+        history = train(stack, X, _Criterion(loss), targets, training, generators, progress, penalties)
     return ModulesFit(stack.unstack(), history)
 
 

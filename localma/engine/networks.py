@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from localma.checks import check_whole
+from localma.checks import check_whole, plain
 from localma.engine.training import Settings
 
 __all__ = ["Mlp", "WeightNetwork", "mlp"]
@@ -47,7 +47,7 @@ def module_input(module: nn.Module, X) -> Tensor:
     """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them
     (tokens).
     """
-    x = X if isinstance(X, Tensor) else torch.tensor(np.asarray(X))
+    x = X if isinstance(X, Tensor) else torch.tensor(plain(X))
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
         dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype

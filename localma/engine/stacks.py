@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from localma.engine.networks import split_parameters
+from localma.engine.networks import module_input, split_parameters
 
 __all__ = ["Criterion", "MLPStack", "ModuleStack", "Stack"]
 
@@ -187,6 +187,7 @@ class ModuleStack:
         self.batched = True
 
     def __call__(self, x: Tensor) -> Tensor:
+        x = module_input(self.skeleton, x)  # of a batch: images of bytes are never numbers all at once
         if self.alone:
             return self.skeleton(x.squeeze(0)).transpose(-2, -1).unsqueeze(0)
         if self.batched:

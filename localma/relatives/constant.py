@@ -53,6 +53,8 @@ class BatesGranger(_Constant):
     array([0.8, 0.2])
     """
 
+    simplex = False
+
     def __init__(
         self,
         models: Sequence[Any] | None = None,
@@ -256,6 +258,8 @@ class NonNegativeStacking(_Constant):
     >>> NonNegativeStacking().fit(x[:, None], 2 * x, F=np.stack([x, -x], 1)).weights_
     array([2., 0.])
     """
+
+    simplex = False
 
     def _check(self, X, y, M, loss):
         need_squared("NonNegativeStacking", loss)

@@ -105,6 +105,8 @@ class FeatureStacking(Local):
     True
     """
 
+    simplex = False
+
     def _check(self, X, y, M, loss):
         super()._check(X, y, M, loss)
         need_squared("FeatureStacking", loss)

@@ -123,6 +123,8 @@ class LocalSelection(Local):
             chosen = cell_choice(self.rule_, Z)
         else:
             index, losses = self.rule_
+            if self.size_ == len(losses):  # one model for all
+                return np.tile(np.eye(self.n_models_)[first_smallest(losses.sum(0))], (len(Z), 1))
             chosen = _selected(index, losses, Z, self.size_)
         return np.eye(self.n_models_)[chosen]
 
@@ -132,7 +134,7 @@ def _selected(index, losses, Z, k, own=0.0):
     among them, less its ``own``.
     """
     chosen = []
-    for part in np.array_split(np.arange(len(Z)), -(-len(Z) // 1000)):
+    for part in np.array_split(np.arange(len(Z)), -(-len(Z) * k // 10**6)):  # neighbours that fit into memory
         radius = index.query(Z[part], k)[0][:, -1] * (1 + 1e-9)
         near = index.query_radius(Z[part], radius)
         starts = np.cumsum([0, *map(len, near[:-1])])

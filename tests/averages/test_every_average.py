@@ -232,6 +232,8 @@ def test_settings_that_are_a_dataclass_come_back(tmp_path):
 def test_of_a_class_that_is_defined_again_the_last_one_counts(tmp_path):
     def define(factor):
         class Twice(EqualWeights):
+            simplex = False
+
             def _weights(self, X):
                 return factor * super()._weights(X)
 

@@ -241,7 +241,7 @@ class Experiment(ABC):
         ) | self.remarks(found)  # fmt: skip
         if arrays := self.predictions(found):
             folder.mkdir(parents=True, exist_ok=True)
-            write_arrays(folder / f"{self.label}-predictions.npz", arrays, compressed=True)
+            write_arrays(folder / f"{self.label}-predictions.npz", arrays)
         for suffix in sorted(tables, reverse=True):  # the experiment's own table last: where it is, all is
             write_results("-".join(filter(None, (self.label, suffix))), tables[suffix], folder, about)
 

@@ -1,0 +1,137 @@
+"""One array, many layouts: the same numbers as a plain copy, or a sentence that names the row."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from torch import nn
+
+import localma
+from localma import DirectModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, relatives
+from localma.averages import ModelAverage
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 3))
+F = rng.gamma(3, size=(60, 3))
+y = np.where(X[:, 0] > 0, F[:, 0], F[:, 1]) + rng.random(60)
+TORCH = nn.Linear(3, 1, dtype=torch.float64)
+MODELS = [lambda X: np.asarray(X, float)[:, 1], TORCH]
+
+QUICK = {"training": Training(steps=5), "shrinkage": 0.1, "members": 1, "random_state": 0, "progress": False}
+EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
+AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
+
+
+def make(kind, **more):
+    known = kind().get_params()
+    return kind(**{k: v for k, v in (QUICK | more).items() if k in known})
+
+
+def frame(a):
+    return pd.DataFrame(a) if a.ndim == 2 else pd.Series(a)
+
+
+LAYOUTS = {
+    "rows reversed": lambda a: a[::-1].copy()[::-1],
+    "columns reversed": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "every second": lambda a: np.repeat(a, 2, 0)[::2],
+    "Fortran": np.asfortranarray,
+    "big-endian": lambda a: a.astype(">f8"),
+    "long double": lambda a: a.astype(np.longdouble),
+    "objects": lambda a: a.astype(object),
+    "not writable": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
+    "nothing masked": lambda a: np.ma.masked_array(a, np.zeros(a.shape, bool)),
+    "frame": frame,
+    "frame reversed": lambda a: frame(a[::-1].copy()).iloc[::-1].set_axis(range(len(a))),
+    "tensor": torch.tensor,
+    "lists": lambda a: a.tolist(),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_the_layout_of_arrays_changes_nothing(kind, layout):
+    change = LAYOUTS[layout]
+    plain = make(kind).fit(X, y, F=F)
+    other = make(kind).fit(change(X), change(y), F=change(F))
+    np.testing.assert_array_equal(other.weights(change(X)), plain.weights(X))
+    np.testing.assert_array_equal(other.predict(change(X), F=change(F)), plain.predict(X, F=F))
+    assert other.score(change(X), change(y), F=change(F)) == plain.score(X, y, F=F)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_torch_models_and_direct_ones_read_any_layout(layout):
+    change = LAYOUTS[layout]
+    as_numbers = layout in ("objects", "lists")  # a model gets X as it came
+    if not as_numbers:
+        asked = EqualWeights(MODELS, clip=False).fit(change(X), y).predict(change(X))
+        np.testing.assert_array_equal(asked, EqualWeights(MODELS, clip=False).fit(X, y).predict(X))
+    quick = {"training": Training(steps=5), "random_state": 0, "progress": False}
+    direct = DirectModel(nn.Linear(3, 1), **quick)
+    torch.manual_seed(0)
+    np.testing.assert_array_equal(
+        direct.fit(change(X), change(y)).predict(change(X)), DirectModel(direct.learner, **quick).fit(X, y).predict(X)
+    )
+
+
+def masked(a):
+    return np.ma.masked_array(a, np.arange(a.size).reshape(a.shape) == 7 * a[0].size)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "F"])
+@pytest.mark.parametrize("kind", [GlobalMA, LocalMA])
+def test_a_mask_is_never_lost(kind, name):
+    given = {"X": X, "y": y, "F": F}
+    spoilt = given | {name: masked(given[name])}
+    with pytest.raises(ValueError, match=f"{name} is masked in row 7: drop such rows"):
+        make(kind).fit(**spoilt)
+    average = make(kind).fit(X, y, F=F)
+    with pytest.raises(ValueError, match=f"{name} is masked in row 7"):
+        average.score(spoilt["X"], spoilt["y"], F=spoilt["F"])
+    if name == "X" and kind is LocalMA:
+        with pytest.raises(ValueError, match="X is masked in row 7"):
+            average.weights(masked(X))
+
+
+def test_half_precision_is_added_up_in_single():
+    small = X.astype(np.float16)
+    average = make(LocalMA).fit(small, y, F=F)
+    np.testing.assert_array_equal(
+        average.weights(small), make(LocalMA).fit(small.astype(np.float32), y, F=F).weights(X.astype(np.float16))
+    )
+
+
+@pytest.mark.parametrize("value", [-3.4e38, 1e60])
+@pytest.mark.parametrize("network", [None, Mlp(depth=0)])
+def test_what_a_network_cannot_hold_is_named_by_its_row(value, network):
+    far = X.copy()
+    far[7, 1] = value
+    average = make(LocalMA, network=network, clip=False).fit(X, y, F=F)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, of the cast
+        with pytest.raises(ValueError, match="the weight network gives no numbers for 1 of 60 rows, row 7 of X first"):
+            average.predict(far, F=F)
+        with pytest.raises(ValueError, match="the learner gives no numbers for 1 of 60 rows, row 7 of X first"):
+            DirectModel(nn.Linear(3, 1), training=Training(steps=5), progress=False).fit(X, y).predict(far)
+
+
+@pytest.mark.parametrize("unit", [1e155, 1e-155])
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_numbers_without_a_square_are_named_before_anything_is_computed(kind, unit):
+    for name, given in (("y", (X, y * unit, F)), ("F", (X, y, F * unit))):
+        with pytest.raises(ValueError, match=rf"{name}\[.*\] = .* has no square in floating point"):
+            make(kind).fit(given[0], given[1], F=given[2])
+    small = np.where(np.arange(60) == 3, 1e-200, y)  # beside others it is as good as zero
+    assert np.isfinite(make(kind).fit(X, small, F=F).predict(X, F=F)).all()
+    if "features" in kind().get_params():
+        with pytest.raises(ValueError, match=r"X\[.*\] = .* has no square"):
+            make(kind).fit(X * unit, y, F=F)
+
+
+def test_a_learner_of_scikit_learn_reads_what_came():
+    assert DirectModel(LinearRegression()).fit(X.astype(">f8"), y).score(X, y) == pytest.approx(
+        LinearRegression().fit(X, y).score(X, y)
+    )
