@@ -71,8 +71,8 @@ def load(
     >>> models = [lambda X: X[:, 0], lambda X: -X[:, 0]]
     >>> average = localma.GlobalMA(models).fit([[1.0], [2.0]], [1.0, 2.0])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     average.save(os.path.join(folder, "average.npz"))
-    ...     localma.load(os.path.join(folder, "average.npz"), models).predict([[3.0]])
+    ...     average.save(os.path.join(folder, "average.safetensors"))
+    ...     localma.load(os.path.join(folder, "average.safetensors"), models).predict([[3.0]])
     array([3.])
     """
     header, arrays = _read(path)

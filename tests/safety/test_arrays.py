@@ -1,6 +1,7 @@
 """One array, many layouts: the same numbers as a plain copy, or a sentence that names the row."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -135,3 +136,8 @@ def test_a_learner_of_scikit_learn_reads_what_came():
     assert DirectModel(LinearRegression()).fit(X.astype(">f8"), y).score(X, y) == pytest.approx(
         LinearRegression().fit(X, y).score(X, y)
     )
+
+
+def test_the_page_counts_the_layouts():
+    page = (Path(__file__).parents[2] / "book" / "reference" / "promises.md").read_text(encoding="utf-8")
+    assert f"each of {len(LAYOUTS)} layouts" in page

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ y = np.where(X[:, 0] > 0, F[:, 0], F[:, 1]) + rng.random(60)
 P = rng.dirichlet(np.ones(3), (60, 3))
 LABELS = np.array(["no", "perhaps", "yes"])[np.arange(60) % 3]
 
+#: As the book's page "What is promised" says.
+EXAMPLES = 100
 AVERAGES = {
     "network": (LocalMA(training=Training(steps=8), shrinkage=None, random_state=0), y, F),
     "members": (LocalMA(training=Training(steps=8), shrinkage=0.1, members=2, bootstrap=2, random_state=0), y, F),
@@ -96,7 +99,7 @@ def spoil_arrays(arrays, draw):
 
 @pytest.mark.filterwarnings("ignore")  # numpy warns of what it finds in a spoilt array
 @pytest.mark.parametrize("name", AVERAGES)
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whoever_signs_a_change_gets_an_average_or_a_sentence(name, saved, data):
     path, files = saved
@@ -129,3 +132,9 @@ def attempt(what):
         return what(), None
     except ValueError as error:
         return None, str(error)
+
+
+def test_the_page_counts_what_is_tried():
+    page = (Path(__file__).parents[2] / "book" / "reference" / "promises.md").read_text(encoding="utf-8")
+    assert len(AVERAGES) == 10
+    assert f"{EXAMPLES} edits of header and arrays for each of ten kinds of average" in page
