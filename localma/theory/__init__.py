@@ -10,7 +10,13 @@ held against a problem of your own, in one table. The chapters of ``book/theory`
 
 from localma.theory.audit import Audit, audit
 from localma.theory.hoelder import HoelderTerms, hoelder_norm, hoelder_terms
-from localma.theory.identification import distance_bound, distance_to_optimal_set, invisible_direction, optimal_segment
+from localma.theory.identification import (
+    distance_bound,
+    distance_to_optimal_set,
+    invisible_direction,
+    optimal_segment,
+    weight_set,
+)
 from localma.theory.lipschitz import lipschitz_constant
 from localma.theory.measures import THRESHOLDS
 from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracle_prediction, oracle_risk
@@ -38,4 +44,5 @@ __all__ = [
     "orlicz_norm",
     "tail_index",
     "weibull_plot",
+    "weight_set",
 ]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from localma.theory.risks import _arrays, oracle_prediction
 
-__all__ = ["distance_bound", "distance_to_optimal_set", "invisible_direction", "optimal_segment"]
+__all__ = ["distance_bound", "distance_to_optimal_set", "invisible_direction", "optimal_segment", "weight_set"]
 
 MOST_MODELS = 12  # distance_to_optimal_set looks at each of the 2^M - 1 faces of the simplex
 
@@ -175,6 +175,58 @@ def distance_bound(w: ArrayLike, F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     )
     gap = np.abs(gap)
     return np.sqrt(2) * np.where(room > gap, gap / np.where(room > gap, room, 1), gap > 0)
+
+
+def weight_set(F: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
+    r"""The corners of the set of all weights whose average lies within a band.
+
+    Where the band holds the best average, the set, :math:`\{v \in \Delta: low \le \sum_m v_m f_m \le high\}`, holds
+    *every* optimal weight vector. A corner lies on an edge of the simplex, because the band is one number: so all are
+    found by looking at the edges. A band beyond all models is moved to the nearest of them, where the best average
+    then is.
+
+    Parameters
+    ----------
+    F : array of shape (..., n, M)
+    low, high : arrays of shape (..., n)
+        Ends of the band.
+
+    Returns
+    -------
+    array of shape (..., n, M * M, M)
+        Of each point M * M weight vectors on the simplex, those that the set does not need repeated. Their minimum and
+        maximum over the last axis but one are the least and largest weight of each model.
+
+    Raises
+    ------
+    ValueError
+        For a band whose low end is above its high one.
+
+    Examples
+    --------
+    >>> from localma.theory import weight_set
+    >>> corners = weight_set([[0.0, 1.0, 4.0]], [1.0], [2.0])
+    >>> corners.min(-2), corners.max(-2)
+    (array([[0.  , 0.  , 0.  ]]), array([[0.75, 1.  , 0.5 ]]))
+    """
+    F, low, high = np.asarray(F, float), np.asarray(low, float), np.asarray(high, float)
+    if not (low <= high).all():
+        raise ValueError("low must be at most high at each point")
+    M = F.shape[-1]
+    ends = [np.clip(end, F.min(-1), F.max(-1))[..., None] for end in (low, high)]
+    inside = (ends[0] <= F) & (F <= ends[1])
+    found, belongs = [np.broadcast_to(np.eye(M), (*F.shape, M))], [inside]
+    for a, b in combinations(range(M), 2):
+        f, apart = F[..., [a, b]], F[..., [b]] - F[..., [a]]
+        for end in ends:
+            share = np.divide(end - f[..., :1], apart, out=np.full_like(apart, np.nan), where=apart != 0)
+            crosses = (share >= 0) & (share <= 1)
+            share = np.where(crosses, share, 0)
+            found.append((1 - share)[..., None] * np.eye(M)[a] + share[..., None] * np.eye(M)[b])
+            belongs.append(crosses)
+    corners, belongs = np.concatenate(found, -2), np.concatenate(belongs, -1)
+    first = np.take_along_axis(corners, belongs.argmax(-1)[..., None, None], -2)
+    return np.where(belongs[..., None], corners, first)
 
 
 def _three(F: ArrayLike) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 import warnings
 from pathlib import Path
 
+import torch
 from chapters import chapters, code, read
 
 STATEMENT = re.compile(
@@ -95,9 +96,13 @@ def extract(path: Path, label: str) -> list[str]:
 
 
 def run(parts: list[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(compile("\n".join(parts), "chapter", "exec"), {"__name__": "__main__"})
+    dtype = torch.get_default_dtype()  # a chapter may change it, and the next one has a process of its own
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile("\n".join(parts), "chapter", "exec"), {"__name__": "__main__"})
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def mutate(parts: list[str], old: str, new: str) -> list[str]:

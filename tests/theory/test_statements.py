@@ -149,6 +149,11 @@ MUTANTS = {
         ("np.exp(-n", "np.exp(-0.5 * n"),
         ("estimate + 2 * 1 / (2 * 1 + 1)", "estimate + 1 / (2 * 1 + 1)"),
     ],
+    "prop-weights-honest": [
+        ("off <= 1.0 * h", "off <= 3.0 * h"),
+        (".sum(-1) <= 2).all()", ".sum(-1) <= 1).all()"),
+        ("1.0 * between", "1.1 * between"),
+    ],
     "prop-weights-softmax": [("[np.ones(len(X)), X]", "[np.ones(len(X)), np.ones(len(X)), X]")],
     "thm-weights-compact": [('beyond = far if name == "S3" else to_set >= 0.1', "beyond = far")],
 }

@@ -5,6 +5,7 @@ compute.
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.optimize import linprog
 from sklearn.tree import DecisionTreeRegressor
 
 from localma.replication import simulation
@@ -15,6 +16,7 @@ from localma.theory import (
     invisible_direction,
     optimal_segment,
     oracle_prediction,
+    weight_set,
 )
 
 
@@ -181,3 +183,29 @@ def test_every_case_of_the_cells_is_measured(walk):
 def test_unknown_case_is_named():
     with pytest.raises(ValueError, match="boosting"):
         limits.measure("boosting", 100, 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("M", [2, 3, 5])
+def test_weight_set_has_the_extremes_that_linear_programming_finds(M):
+    rng = np.random.default_rng(M)
+    F, centre = rng.normal(size=(20, M)).round(1), rng.normal(size=20)
+    low, high = centre - 0.3, centre + 0.2
+    corners = weight_set(F, low, high)
+    best = [np.clip(end, F.min(1), F.max(1)) for end in (low, high)]
+    assert corners.shape == (20, M * M, M)
+    assert np.allclose(corners.sum(-1), 1)
+    assert (corners >= 0).all()
+    for i, m in np.ndindex(20, M):
+        for sign, found in ((1, corners.min(1)), (-1, corners.max(1))):
+            band = {"A_ub": [F[i], -F[i]], "b_ub": [best[1][i] + 1e-9, 1e-9 - best[0][i]]}
+            extreme = linprog(sign * np.eye(M)[m], A_eq=np.ones((1, M)), b_eq=[1], **band)
+            assert np.isclose(found[i, m], sign * extreme.fun, atol=1e-6)
+
+
+def test_weight_set_of_a_band_without_width_is_the_optimal_segment(sample):
+    _, F, mu = sample
+    corners, ends = weight_set(F, mu, mu), optimal_segment(F, mu)
+    assert np.allclose(corners.min(-2), ends.min(-2))
+    assert np.allclose(corners.max(-2), ends.max(-2))
+    with pytest.raises(ValueError, match="low must be at most high"):
+        weight_set(F, mu + 1, mu)
