@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 try:
@@ -21,7 +22,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_weights", "use_style"]
+__all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_audit", "plot_simplex", "plot_weights", "use_style"]
 
 # Okabe & Ito's palette: distinguishable with every common form of colour blindness.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED, _YELLOW, _GREY = (
@@ -151,3 +152,72 @@ def plot_weights(
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
+
+
+def plot_audit(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """The table of an audit as a picture: verdicts, and of each test the p-value beside its stated level.
+
+    A dot to the left of its bar is a test that speaks: an alarm, or in the row "reach" the good news that the best risk
+    is not zero. Some alarms ask for more than that; the verdict at the right says what came of it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The ``table`` of :func:`localma.theory.audit`.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma import GlobalMA
+    >>> from localma.plots import plot_audit
+    >>> from localma.theory import audit
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> average = GlobalMA().fit(X[:50], X[:50, 0], F=X[:50])
+    >>> plot_audit(audit(average, X[50:], X[50:, 0], F=X[50:]).table).get_xscale()
+    'log'
+    """
+    ax = ax or plt.gca()
+    height, least = np.arange(len(table)), 1e-5
+    colors = table["verdict"].map({"looks fine": _GREEN, "in danger": _RED}).fillna(_GREY).tolist()
+    ax.plot(table["level"], height, "|", color="black", ms=14, mew=2)
+    ax.scatter(table["p"].clip(lower=least), height, color=colors, s=60, zorder=3)
+    for y, (verdict, color) in enumerate(zip(table["verdict"], colors, strict=True)):
+        ax.text(1.03, y, verdict, color=color, transform=ax.get_yaxis_transform(), va="center")
+    ax.set(xscale="log", xlim=(least / 2, 2), xlabel="p-value (bar: stated level)")
+    ax.set_yticks(height, table.index)
+    ax.invert_yaxis()
+    return ax
+
+
+def plot_simplex(names: Sequence[str], *, ax: Axes | None = None) -> np.ndarray:
+    """The triangle of the weights of three models, empty.
+
+    Parameters
+    ----------
+    names : list of 3 str
+        Written at the corners.
+
+    Returns
+    -------
+    array of shape (3, 2)
+        The corners; weights (n, 3) lie at ``weights @ corners``.
+
+    Examples
+    --------
+    >>> from localma.plots import plot_simplex
+    >>> corners = plot_simplex(["one", "two", "three"])
+    >>> (corners.sum(0) / 3).round(2)  # equal weights
+    array([0.5 , 0.29])
+    """
+    ax = ax or plt.gca()
+    corners = np.array([[0, 0], [1, 0], [0.5, 3**0.5 / 2]])
+    ax.plot(*corners[[0, 1, 2, 0]].T, color="0.6", lw=1)
+    for (x, y), name, shift in zip(corners, names, (-0.04, -0.04, 0.03), strict=True):
+        ax.text(x, y + shift, name, ha="center", va="bottom" if shift > 0 else "top", fontsize=13)
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return corners

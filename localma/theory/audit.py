@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from localma.averages import ModelAverage
 from localma.theory import measures
-from localma.theory.measures import DANGER, FEWEST, FINE
+from localma.theory.measures import DANGER, FEWEST, FINE, LEVELS
+from localma.theory.sample import sample
 
 __all__ = ["Audit", "audit"]
 
@@ -70,7 +71,8 @@ class Audit:
     Attributes
     ----------
     table : DataFrame
-        One row for each check, with the columns condition, measured, value, verdict, "what to do".
+        One row for each check, with the columns condition, measured, value, verdict, "what to do"; and of a test its
+        ``p`` and its false-alarm probability, ``level`` (NaN for other rows). ``localma.plots.plot_audit`` draws it.
     """
 
     table: pd.DataFrame
@@ -170,13 +172,13 @@ def audit(
     check_is_fitted(average)
     if average.n_models_ < 2:
         raise ValueError("average has one model, so no weights to audit; give at least two")
-    loss, new, old = average._resolve_loss(), measures.sample(average, X, y, F, groups), None
+    loss, new, old = average._resolve_loss(), sample(average, X, y, F, groups), None
     if len(new.y) < FEWEST:
         raise ValueError(f"X has {len(new.y)} rows; an audit needs at least {FEWEST}")
     if train is not None:
         if not (isinstance(train, (tuple, list)) and len(train) in (2, 3, 4)):
             raise ValueError("train must be (X, y), (X, y, F) or (X, y, F, groups), the data of the fit")
-        old = measures.sample(average, *train)
+        old = sample(average, *train, fitted=True)
         if new.X.shape == old.X.shape and np.array_equal(new.X, old.X):
             raise ValueError(
                 "X and train are the same data; keep some aside: the training data cannot show what happens at new"
@@ -196,9 +198,9 @@ def audit(
         *measures.new_points(average, loss, new, old),
         measures.identification(average, loss, new, n),
     ]
-    cells = {name: (*ROWS[name][:2], value, verdict, ROWS[name][2]) for name, value, verdict in rows}
-    return Audit(
-        pd.DataFrame.from_dict(
-            cells, orient="index", columns=["condition", "measured", "value", "verdict", "what to do"]
-        )
-    )
+    cells = {
+        name: (*ROWS[name][:2], value, verdict, ROWS[name][2], p[0] if p else np.nan, LEVELS.get(name, np.nan))
+        for name, value, verdict, *p in rows
+    }
+    columns = ["condition", "measured", "value", "verdict", "what to do", "p", "level"]
+    return Audit(pd.DataFrame.from_dict(cells, orient="index", columns=columns))

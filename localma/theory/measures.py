@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy.linalg import null_space
-from scipy.stats import binom, ks_2samp, mannwhitneyu, poisson, skew, t
-from sklearn.base import clone
+from scipy.stats import binom, ks_2samp, mannwhitneyu, norm, poisson, skew, t
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
-from localma.averages.estimator import LossEstimator
 from localma.engine import global_weights
-from localma.losses import PROBABILITY_FLOOR, Loss
+from localma.losses import PROBABILITY_FLOOR
 from localma.theory.identification import optimal_segment
 from localma.theory.lipschitz import lipschitz_constant
+from localma.theory.sample import columns, slopes
 from localma.theory.tails import tail_index
 
 __all__ = ["THRESHOLDS"]
@@ -62,47 +59,12 @@ THRESHOLDS = {
 }
 
 
-class Sample(NamedTuple):
-    """Checked data with what the average makes of them; y is class numbers for cross-entropy."""
-
-    X: np.ndarray
-    y: np.ndarray
-    F: np.ndarray  # (n, M) or (n, M, K)
-    w: np.ndarray  # (n, M)
-    a: np.ndarray  # (n,) or (n, K)
-    L: np.ndarray  # (n,)
-    g: np.ndarray  # (n,), whole numbers: which rows belong together
-
-
-def sample(average, X, y, F=None, groups=None) -> Sample:
-    loss = average._resolve_loss()
-    y = average._response(X, y, F)
-    # constant weights read nothing of X; by a copy, since scikit-learn's checks write the number of columns down
-    numbers = LossEstimator._read(clone(average), X, reset=True) if not average._read(X).size else None
-    array, F = average._predictions(X, F)
-    y = np.asarray(average._encode(y) if loss.is_classification else y, dtype=float)
-    w = average._weights(array)
-    a = np.einsum("nm,nm...->n...", w, F)
-    g = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if g.shape != (len(y),):
-        raise ValueError(f"groups has shape {np.shape(groups)}, but there are {len(y)} observations; give one for each")
-    return Sample(array if numbers is None else numbers, y, F, w, a, loss(y, a), g)
-
-
-def _columns(loss: Loss, s: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Responses (n, C) and predictions (n, M, C) as numbers: one column, or the indicators of K classes."""
-    return (np.eye(s.F.shape[2])[s.y.astype(int)], s.F) if loss.is_classification else (s.y[:, None], s.F[..., None])
-
-
-def _slopes(loss: Loss, s: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First and second derivative of the loss in the average (n,), and the models' distances from the average
-    (n, M).
-    """
-    y = torch.as_tensor(s.y)
-    f = loss.linear(loss.candidates(y, torch.as_tensor(np.moveaxis(s.F, 0, -1).copy())))
-    a = (torch.as_tensor(s.w.T.copy()) * f).sum(0)
-    first, second = loss.derivatives(y, a)
-    return first.numpy(), second.numpy(), (f - a).numpy().T
+#: False-alarm probability of each row that is a test; of gap and pays, that of two standard errors.
+LEVELS = dict.fromkeys(("frozen", "drift", "order", "reach"), THRESHOLDS["level"]) | {
+    "near zero": THRESHOLDS["calibrated"],
+    "gap": norm.sf(2),
+    "pays": norm.sf(2),
+}
 
 
 def models(average, loss, new, old, sizes, n):
@@ -111,7 +73,7 @@ def models(average, loss, new, old, sizes, n):
     else:
         yield "limits", f"smallest N {min(sizes)}, n {n}", FINE if min(sizes) > n else DANGER
 
-    y, f = _columns(loss, new)
+    y, f = columns(loss, new.y, new.said)
     width, beyond = np.ptp(y), np.maximum(f - y.max(), y.min() - f).max(axis=(0, 2)).clip(0)
     worst, far = average.model_names_[int(beyond.argmax())], beyond.max() > THRESHOLDS["range"] * width
     yield "extrapolation", f"{beyond.max() / width if width else np.inf:.2g} ranges ({worst})", DANGER if far else FINE
@@ -120,7 +82,8 @@ def models(average, loss, new, old, sizes, n):
         yield "frozen", "train not given", UNKNOWN
         return
     # Frozen models' losses are exchangeable between the samples, if these are: a permutation test, exact in every n.
-    before, after = (np.array([loss(s.y, s.F[:, m]) for m in range(s.F.shape[1])]).T for s in (old, new))
+    M = len(average.model_names_) - (average.direct_ is not None)  # the average's own learner is not frozen
+    before, after = (np.array([loss(s.y, s.F[:, m]) for m in range(M)]).T for s in (old, new))
     growth, scale = after.mean(0) - before.mean(0), np.concatenate([before, after]).std(0)
     sums, counts = (np.concatenate(part) for part in zip(_sums(before, old.g), _sums(after, new.g), strict=True))
     k, scale = new.g.max() + 1, np.where(scale > 0, scale, 1)
@@ -132,7 +95,7 @@ def models(average, loss, new, old, sizes, n):
     m = (growth / scale).argmax()
     p = _permutation(growths, (growth / scale)[m], len(sums))
     leaks = p < THRESHOLDS["level"] and growth[m] > THRESHOLDS["gap"] * before[:, m].mean()
-    yield "frozen", f"p {p:.2g} ({average.model_names_[m]})", DANGER if leaks else FINE
+    yield "frozen", f"p {p:.2g} ({average.model_names_[m]})", DANGER if leaks else FINE, p
 
 
 def _sums(values, g):
@@ -196,7 +159,7 @@ def tails(loss, new, random_state):
 
 
 def steepness(loss, new):
-    first, _, apart = _slopes(loss, new)
+    first, _, apart = slopes(loss, new)
     push = np.abs(first) * (new.w * np.abs(apart)).max(1)  # the largest derivative in a logit
     pushing = (push**2).sum() ** 2 / (push**4).sum() if push.any() else float(len(push))
     low, high = (np.exp(-new.L.max()), 1.0) if loss.is_classification else (new.a.min(), new.a.max())
@@ -216,8 +179,8 @@ def steepness(loss, new):
         chance, limit = new.a[new.y > 0], THRESHOLDS["calibrated"] / n
     else:
         return
-    missed = (chance < limit).sum()
-    yield "near zero", f"{missed} below {limit:.1g}, {lost} at all models' floor", DANGER if missed or lost else FINE
+    missed, p = (chance < limit).sum(), min(1, THRESHOLDS["calibrated"] * chance.min(initial=1) / limit)
+    yield "near zero", f"{missed} below {limit:.1g}, {lost} at all models' floor", DANGER if missed or lost else FINE, p
 
 
 def smoothness(average, new, random_state):
@@ -258,7 +221,7 @@ def reach(loss, new, random_state):
     # A forest learns on one half where the mean lies beyond the hull; the other half, whose noise it has not seen, says
     # whether it does. If the mean lies in the hull, y exceeds its upper end by at most zero on average on any set that
     # was chosen without looking at y.
-    y, f = _columns(loss, new)
+    y, f = columns(loss, new.y, new.F)
     features = np.c_[new.X.reshape(len(y), -1), new.F.reshape(len(y), -1)]
     beyond, ends = np.full((2, len(y), y.shape[1], 2), np.nan)
     folds = GroupKFold(2, shuffle=True, random_state=random_state)
@@ -278,7 +241,7 @@ def reach(loss, new, random_state):
         for side in (0, 1)
     ]
     z, p = max(z for z, _ in found), min(1, len(found) * min(p for _, p in found))
-    return "reach", f"{z:.1f} errors, p {p:.2g}", FINE if p < THRESHOLDS["level"] else UNKNOWN
+    return "reach", f"{z:.1f} errors, p {p:.2g}", FINE if p < THRESHOLDS["level"] else UNKNOWN, p
 
 
 def _beyond(loss, y, beyond, ends, side, g):
@@ -310,9 +273,14 @@ def new_points(average, loss, new, old):
         yield "drift", "train not given", UNKNOWN
         yield "shared rows", "train not given", UNKNOWN
     else:
-        gap, error = new.L.mean() - old.L.mean(), np.hypot(_error(old.L, old.g), _error(new.L, new.g))
-        verdict = DANGER if gap - 2 * error > THRESHOLDS["gap"] * old.L.mean() else FINE
-        yield "gap", f"{gap:.3g} +- {error:.2g}, from {old.L.mean():.3g}", verdict
+        # one spread for both samples: a small one that is lucky in its mean is lucky in its own spread, too
+        both = np.concatenate([s.L - s.L.mean() for s in (old, new)])
+        ratio = len(old.L) / len(new.L)
+        error = _error(both, np.concatenate([old.g, new.g + old.g.max() + 1])) * (ratio + 2 + 1 / ratio) ** 0.5
+        gap = new.L.mean() - old.L.mean()
+        p = _tail(gap - THRESHOLDS["gap"] * old.L.mean(), error)
+        value = f"{gap:.3g} +- {error:.2g}, from {old.L.mean():.3g}"
+        yield "gap", value, DANGER if p < LEVELS["gap"] else FINE, p
         yield drift(old, new)
         yield shared(old, new)
 
@@ -328,11 +296,19 @@ def new_points(average, loss, new, old):
 
     z = correlations(np.arange(len(mean))[None])[0]
     p = _permutation(lambda orders: abs(correlations(orders)), abs(z), len(mean))
-    yield "order", f"{z:.1f}, p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE
+    yield "order", f"{z:.1f}, p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE, p
 
     gain = loss(new.y, _global(loss, new, old) if hasattr(average, "network_") else new.F.mean(1)) - new.L
+    gain[np.abs(gain) <= 1e-12 * np.abs(new.L)] = 0  # rounding: weights that are the same neither gain nor lose
     mean, error = gain.mean(), _error(gain, new.g)
-    yield "pays", f"{mean:.3g} +- {error:.2g}", FINE if mean > 2 * error else DANGER if mean < -2 * error else UNKNOWN
+    wins, loses = _tail(mean, error), _tail(-mean, error)
+    verdict = FINE if wins < LEVELS["pays"] else DANGER if loses < LEVELS["pays"] else UNKNOWN
+    yield "pays", f"{mean:.3g} +- {error:.2g}", verdict, loses
+
+
+def _tail(mean, error):
+    """p-value of a mean that should not be above zero."""
+    return norm.sf(mean / error) if error > 0 else float(mean <= 0)
 
 
 def drift(old, new):
@@ -346,7 +322,7 @@ def drift(old, new):
     forest.fit(np.concatenate(learn), np.repeat([0, 1], [len(part) for part in learn]))
     scores = [forest.predict_proba(part)[:, 1] for part in check]
     p = min(1, 2 * min(p, mannwhitneyu(scores[1], scores[0], alternative="greater").pvalue))
-    return "drift", f"p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE
+    return "drift", f"p {p:.2g}", DANGER if p < THRESHOLDS["level"] else FINE, p
 
 
 def shared(old, new):
@@ -370,7 +346,7 @@ def _global(loss, new, old):
 
 
 def identification(average, loss, new, n):
-    first, second, apart = _slopes(loss, new)
+    first, second, apart = slopes(loss, new)
     B = apart @ null_space(np.ones((1, apart.shape[1])))  # weights sum to one, so only contrasts of models count
     H, J = (B.T * np.maximum(second, 0)) @ B / len(B), (B.T * first**2) @ B / len(B)
     values = np.linalg.eigvalsh(H)
@@ -384,7 +360,9 @@ def identification(average, loss, new, n):
     closest = ", ".join(average.model_names_[m] for m in np.unravel_index(distance.argmin(), distance.shape))
     verdict, value = DANGER if error > THRESHOLDS["weight error"] else FINE, f"{error:.2g} (closest: {closest})"
     if hasattr(average, "network_") and new.F.shape[1:] == (3,):  # one response, three models: a segment at each x
-        length = np.linalg.norm(np.diff(optimal_segment(new.F, new.a), axis=-2), axis=-1).mean() / 2**0.5
+        length = (
+            np.linalg.norm(np.diff(optimal_segment(new.F, (new.w * new.F).sum(1)), axis=-2), axis=-1).mean() / 2**0.5
+        )
         value += f", segments {length:.0%} of the simplex"
         verdict = UNKNOWN if verdict == FINE and length > THRESHOLDS["segment"] else verdict
     return "identification", value, verdict

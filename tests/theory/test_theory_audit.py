@@ -4,14 +4,18 @@ row does.
 Draws per case are few, so that the tests stay quick; each says what a chance failure would take.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.tree import DecisionTreeRegressor
 
 from localma import EqualWeights, GlobalMA, LocalMA, Mlp, Training
+from localma.plots import plot_audit
 from localma.theory import Audit, audit
 from localma.theory.measures import THRESHOLDS
+from localma.theory.sample import sample
 
 MODELS = [("sum", lambda X: X[:, 0] + X[:, 1]), ("wave", lambda X: 2 * np.sin(X[:, 1])), ("minus", lambda X: -X[:, 0])]
 ROWS = {
@@ -364,12 +368,45 @@ def test_table_and_its_two_faces():
     found = twins(rng, 0)
     assert isinstance(found, Audit)
     assert isinstance(found.table, pd.DataFrame)
-    assert list(found.table.columns) == ["condition", "measured", "value", "verdict", "what to do"]
+    assert list(found.table.columns) == ["condition", "measured", "value", "verdict", "what to do", "p", "level"]
     assert set(found.table["verdict"]) <= {"looks fine", "in danger", "cannot tell"}
-    assert not found.table.isna().any(axis=None)
+    assert not found.table.drop(columns=["p", "level"]).isna().any(axis=None)
+    assert found.table.loc["order", "level"] == THRESHOLDS["level"]
+    ax = plot_audit(found.table, ax=plt.figure().add_subplot())
+    assert [text.get_text() for text in ax.texts] == found.table["verdict"].tolist()
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == found.table.index.tolist()
+    drawn = ax.collections[0].get_offsets()[:, 0]
+    assert np.allclose(drawn, found.table["p"].clip(lower=1e-5), equal_nan=True)
+    plt.close("all")
     assert "identification: do not read the weights" in repr(found) == str(found)
     assert "<table" in found._repr_html_()
     assert all(name.islower() for name in THRESHOLDS)
+
+
+def test_the_audit_hears_what_the_average_hears_and_says_what_it_says():
+    """Clipped candidates, a level, and a learner whose fit has seen the training rows: the audit's losses are those of
+    ``predict``, the learner is no leak, and what lies beyond is told of what models say.
+    """
+    rng = np.random.default_rng(0)
+    (X, y), (new, y_new) = world(300, rng), world(300, rng)
+    y, y_new = y + 3, y_new + 3
+    average = fitted((X, y), direct=DecisionTreeRegressor(random_state=0))
+    found, sampled = audit(average, new, y_new, train=(X, y)), sample(average, X, y, fitted=True)
+    assert "frozen" not in found.alarms
+    assert ((sample(average, X, y).F[:, -1] - y) ** 2).mean() < 1e-12 < 0.1 < ((sampled.F[:, -1] - y) ** 2).mean()
+    average, far = fitted((X, y), level=True), new.copy()
+    assert average.level_ is not None
+    far[0, 0] = 1e6
+    seen = sample(average, far, y_new)
+    with pytest.warns(UserWarning, match="clipped"):
+        assert np.allclose(seen.a, average.predict(far))
+    assert "extrapolation" in audit(average, far, y_new, train=(X, y)).alarms
+
+
+def test_weights_that_are_the_same_neither_gain_nor_lose():
+    rng = np.random.default_rng(0)
+    table = audit(EqualWeights(MODELS).fit(*world(100, rng)), *world(100, rng)).table
+    assert tuple(table.loc["pays", ["value", "verdict", "p"]]) == ("0 +- 0", "cannot tell", 1.0)
 
 
 def test_audit_leaves_the_average_alone_and_is_reproducible():

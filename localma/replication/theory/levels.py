@@ -2,6 +2,7 @@
 
 In all of them the models are frozen and right on average, the mean lies in their hull, and both samples come from the
 same distribution. Most have what tempts an audit to an alarm: rare classes or counts, wild noise, clusters, few rows.
+The weights are equal ones, but for three problems: there LocalMA has a learner of its own, a level and clipped models.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 
-from localma import EqualWeights
+from localma import EqualWeights, LocalMA
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.theory import Audit, audit
 
@@ -70,7 +72,11 @@ PROBLEMS: dict[str, tuple] = {
     "weibull": (_gaussian, "weibull", "squared", 600, 600),
     "60 and 600": (_gaussian, "normal", "squared", 60, 600),
     "clusters": (_clusters, 50, "squared", 300, 300),
+    "t3, LocalMA": (_gaussian, "t3", "squared", 300, 300),
+    "counts 0.3, LocalMA": (_counts, 0.3, "poisson", 300, 300),
+    "classes 5 %, LocalMA": (_classes, 0.05, "cross_entropy", 300, 300),
 }
+LEARNERS = {"squared": LinearRegression(), "poisson": PoissonRegressor(), "cross_entropy": LogisticRegression()}
 
 
 def report(problem: str, seed: int) -> Audit:
@@ -78,7 +84,11 @@ def report(problem: str, seed: int) -> Audit:
     draw, option, loss, n, m = PROBLEMS[problem]
     rng = np.random.default_rng([seed, zlib.crc32(problem.encode())])
     (X, y, F, *g), (new, y_new, F_new, *g_new) = draw(n, rng, option), draw(m, rng, option)
-    average = EqualWeights(loss=loss).fit(X, y, F=F)
+    average: EqualWeights | LocalMA = EqualWeights(loss=loss)
+    if "LocalMA" in problem:
+        own = {"direct": LEARNERS[loss], "level": True, "clip": True}
+        average = LocalMA(loss=loss, shrinkage=None, progress=False, random_state=seed, **own)
+    average.fit(X, y, F=F)
     return audit(average, new, y_new, F=F_new, train=(X, y, F, *g), groups=g_new[0] if g_new else None)
 
 
@@ -94,7 +104,7 @@ class Levels(Experiment):
     replications: int | None = number_of("draws of each problem")
 
     def prepare(self):
-        self.scaled(replications=(200, 5))
+        self.scaled(replications=(100, 5))
 
     def cells(self, found):
         return {problem: (problem,) for problem in PROBLEMS}
