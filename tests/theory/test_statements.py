@@ -100,6 +100,11 @@ MUTANTS = {
         ("np.sqrt(8 * np.log(2 * N) / n)", "np.sqrt(5 * np.log(2 * N) / n)"),
         ("law(N / p, n)", "law(N * p, n)"),
     ],
+    "thm-map-ratio": [
+        ("width, options = H", "width, options = 1"),
+        ("2 * (M - 1) * kappa +", "1.5 * (M - 1) * kappa +"),
+        ("H = n ** (1 / (1 + 2 * a))", "H = n ** (1 / (1 + a))"),
+    ],
     "thm-outofsample-optimality": [
         ("Q + np.mean(gaps)", "Q + np.mean(gaps) / 2"),
         ('for case in ("lipschitz", "scenario 2")', 'for case in ("cauchy", "scenario 2")'),
