@@ -224,9 +224,9 @@ def weight_set(F: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
             share = np.where(crosses, share, 0)
             found.append((1 - share)[..., None] * np.eye(M)[a] + share[..., None] * np.eye(M)[b])
             belongs.append(crosses)
-    corners, belongs = np.concatenate(found, -2), np.concatenate(belongs, -1)
-    first = np.take_along_axis(corners, belongs.argmax(-1)[..., None, None], -2)
-    return np.where(belongs[..., None], corners, first)
+    corners, valid = np.concatenate(found, -2), np.concatenate(belongs, -1)
+    first = np.take_along_axis(corners, valid.argmax(-1)[..., None, None], -2)
+    return np.where(valid[..., None], corners, first)
 
 
 def _three(F: ArrayLike) -> np.ndarray:
