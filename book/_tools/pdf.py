@@ -1,7 +1,8 @@
-"""Print the core course: `make pdf`, into `_build/localma-core.pdf`.
+"""Print the core course: `make pdf`, into `_build/localma-core.pdf`, and slides of each chapter into `_build/slides`.
 
 The built pages of the landing page and of the core course are joined into one page, so that links between them lead to
 places of the same document, and Chromium prints it. What is wider than the paper is named, and nothing is printed.
+Slides are the chapter again under another style, which keeps headings, what is bold, lists, formulas and pictures.
 """
 
 import re
@@ -16,6 +17,7 @@ from chapters import ROOT
 from playwright.sync_api import sync_playwright
 
 OUT = ROOT / "_build" / "localma-core.pdf"
+SLIDES_OUT = ROOT / "_build" / "slides"
 #: What is left of an A4 page between margins of 20 mm, in pixels of which Chromium prints 96 on an inch.
 WIDTH = round((210 - 40) / 25.4 * 96)
 STYLE = """
@@ -26,11 +28,26 @@ article { break-before: page }
 .headerlink, .cell_input details, .above-input, .toggle-details__summary, .copybtn { display: none !important }
 .cell details.hide { display: none !important }
 h1, h2, h3, summary { break-after: avoid }
-figure, img, table, .admonition-title, div.math, mjx-container { break-inside: avoid }
+figure, img, tr, .admonition-title, div.math, mjx-container { break-inside: avoid }
 img { max-height: 22cm; width: auto }
 pre { white-space: pre-wrap !important; overflow: visible !important; font-size: 0.8em }
-table { font-size: 0.8em; overflow-wrap: anywhere }
+table { font-size: 0.75em }
+td { overflow-wrap: anywhere }
+td:nth-child(n+3) { overflow-wrap: normal }
 .margin, aside.margin { float: none !important; width: auto !important; margin: 1rem 0 !important }
+"""
+SLIDES = """
+@page { size: 254mm 143mm; margin: 8mm 42mm 10mm }
+html { font-size: 18px }
+h2, h3, figure, .cell_output:has(img, table), .proof, .explore img { break-before: page; break-inside: avoid }
+h2 + *, h3 + *, h2 + * figure { break-before: avoid }
+img { max-height: 10.5cm }
+figcaption, .explore fieldset, .cell_input, .cell_output:not(:has(img, table)), .margin, aside.margin, .admonition,
+.proof:not(.theorem, .proposition, .corollary, .lemma, .definition),
+article p:not(:has(strong), li *, .proof *, td *),
+section:is([id$="check-yourself"], [id$="exercises"], [id$="references"], [id$="solutions"]) { display: none !important }
+h2, h3 { margin-top: 0 !important }
+.bd-article .explore img { width: 100%; display: block !important }
 """
 FOOTER = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
 WIDE = """() => [...document.querySelectorAll('article *')].filter(node =>
@@ -49,9 +66,8 @@ def pages():
     return [toc["root"]] + [chapter["file"] for chapter in toc["parts"][0]["chapters"]]
 
 
-def joined(html):
+def joined(html, names, style=""):
     """One page of HTML from the built ones in the folder `html`, for a place beside them."""
-    names = pages()
     site = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
     texts = {name: BeautifulSoup((html / f"{name}.html").read_text(encoding="utf-8"), "html.parser") for name in names}
     prefix = {name: name.rpartition("/")[2] for name in names}
@@ -76,7 +92,7 @@ def joined(html):
     for key in ("src", "href"):
         for node in head.find_all(attrs={key: True}):
             node[key] = urljoin(f"{names[0]}.html", node[key])
-    head.append(BeautifulSoup(f"<style>{STYLE}</style>", "html.parser"))
+    head.append(BeautifulSoup(f"<style>{STYLE}{style}</style>", "html.parser"))
     for name, text in texts.items():
         article = text.select_one("article.bd-article")
         for node in article.find_all(id=True):
@@ -93,10 +109,10 @@ def joined(html):
     return f'<!DOCTYPE html>\n<html lang="en" data-theme="light">{head}<body>{"".join(articles)}</body></html>'
 
 
-def print_course(browser, html, target):
-    """Print the joined page to the file `target`; return what is wider than the paper: then nothing is printed."""
+def print_pages(browser, html, target, names, style=""):
+    """Print pages, joined, to the file `target`; return what is wider than the paper: then nothing is printed."""
     whole = html / "print.html"
-    whole.write_text(joined(html), encoding="utf-8")
+    whole.write_text(joined(html, names, style), encoding="utf-8")
     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
     try:
         page.emulate_media(media="print", color_scheme="light")
@@ -119,11 +135,16 @@ def main():
         return status
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        wide = print_course(browser, ROOT / "_build" / "html", OUT)
+        html, (first, *chapters) = ROOT / "_build" / "html", pages()
+        wide = print_pages(browser, html, OUT, [first, *chapters])
+        SLIDES_OUT.mkdir(exist_ok=True)
+        for name in chapters:
+            target = SLIDES_OUT / f"{name.rpartition('/')[2]}.pdf"
+            wide += print_pages(browser, html, target, [name], SLIDES)
         browser.close()
     if wide:
         return "\n".join(["wider than the paper:", *wide])
-    print(f"The core course is printed: {OUT}")
+    print(f"The core course is printed: {OUT}, and slides: {SLIDES_OUT}")
     return 0
 
 

@@ -264,7 +264,7 @@ def test_page_is_accessible(name, scheme, book_html, browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, offline=True)
     page, _ = opened(context, book_html / f"{name}.html")
     try:
-        page.wait_for_timeout(400)  # the theme fades its colours
+        page.wait_for_timeout(800)  # the theme fades its colours, and looks for what scrolls
         page.evaluate(axe.AXE_SCRIPT)
         found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
         nodes = [(fault["id"], node) for fault in found["violations"] for node in fault["nodes"]]
@@ -291,14 +291,14 @@ def test_api_page_has_an_anchor_for_every_export(book_html):
 
 def test_core_course_prints_on_paper(book_html, browser, tmp_path):
     """Links lead to places of the same document or to the web, nothing is wider than the paper, and every chapter is there."""
-    (joined := tmp_path / "joined.html").write_text(pdf.joined(book_html))
+    (joined := tmp_path / "joined.html").write_text(pdf.joined(book_html, pdf.pages()))
     page = parsed(joined)
     inside = [link[1:] for link in page.links if link.startswith("#")]
     assert len(inside) > 500
     assert [link for link in inside if unquote(link) not in page.anchors] == []
     assert {urlsplit(link).scheme for link in page.links if not link.startswith("#")} <= {"http", "https"}
     target = tmp_path / "core.pdf"
-    assert pdf.print_course(browser, book_html, target) == []
+    assert pdf.print_pages(browser, book_html, target, pdf.pages()) == []
     pages = max(map(int, re.findall(rb"/Count (\d+)", target.read_bytes())))
     assert 100 < pages < 400
     assert not (book_html / "print.html").exists()
