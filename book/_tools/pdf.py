@@ -45,7 +45,9 @@ img { max-height: 10.5cm }
 figcaption, .explore fieldset, .cell_input, .cell_output:not(:has(img, table)), .margin, aside.margin, .admonition,
 .proof:not(.theorem, .proposition, .corollary, .lemma, .definition),
 article p:not(:has(strong), li *, .proof *, td *),
-section:is([id$="check-yourself"], [id$="exercises"], [id$="references"], [id$="solutions"]) { display: none !important }
+section:is([id$="check-yourself"], [id$="exercises"], [id$="references"], [id$="solutions"]) {
+  display: none !important
+}
 h2, h3 { margin-top: 0 !important }
 .bd-article .explore img { width: 100%; display: block !important }
 """

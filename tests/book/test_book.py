@@ -273,6 +273,28 @@ def test_page_is_accessible(name, scheme, book_html, browser):
         context.close()
 
 
+@pytest.mark.parametrize("name", ["two_companies", "local_weights", "simulations", "digits"])
+def test_dials_turn_by_keyboard_without_a_script(name, book_html, browser):
+    """One picture shows, the arrow keys bring the next, and the whole is no heavier than a photograph."""
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((book_html / f"book/core/{name}.html").as_uri())
+    try:
+        for box in page.locator(".explore").all():
+            assert len(box.inner_html()) < 300_000
+            before = [image for image in box.locator("img").all() if image.is_visible()]
+            assert len(before) == 1
+            box.locator("input:checked").last.press("ArrowRight")
+            after = [image for image in box.locator("img").all() if image.is_visible()]
+            assert len(after) == 1
+            alts = [images[0].get_attribute("alt") for images in (before, after)]
+            assert all(alts)
+            assert alts[0] != alts[1]
+        assert page.locator(".explore").count() == 1
+    finally:
+        context.close()
+
+
 def test_search_works_offline(book_html, browser):
     context = browser.new_context(offline=True)
     page = context.new_page()
