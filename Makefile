@@ -7,10 +7,10 @@ TEST   := $(VENV)/.test
 PORT   ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test mutants lint format notebooks results bench robust course colab address clean
+.PHONY: help setup book serve test mutants lint format notebooks results bench robust course pdf colab colab-like address clean
 
 help:  ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(TEST)  ## Create .venv with the exact versions of constraints.txt
 
@@ -63,8 +63,15 @@ bench: $(BOOK)  ## Measure the engine: against a loop, beside rivals, start-up, 
 robust: $(BOOK)  ## Run the chapters under other arithmetic, other versions, other seeds
 	@$(BIN)/python book/_tools/robust.py $(ARGS)
 
+pdf: $(TEST)  ## Print the core course into _build/localma-core.pdf, with the Chromium that is at hand
+	@$(BIN)/python book/_tools/pdf.py
+
 course: $(BOOK)  ## Make the notebooks for students and teachers, as nbgrader expects them
 	@$(BIN)/python book/_tools/course.py
+
+# In an environment of its own, made on first use.
+colab-like: $(BOOK)  ## Run every chapter under the versions that Colab ships
+	@$(BIN)/python book/_tools/robust.py --arithmetic colab --shifts 0
 
 # No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
 colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)

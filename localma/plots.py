@@ -6,7 +6,12 @@ Needs the extra ``plots`` (matplotlib and seaborn).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+import itertools
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -16,13 +21,23 @@ try:
     import matplotlib.pyplot as plt
     import seaborn as sns
     from matplotlib.axes import Axes
+    from PIL import Image
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"localma.plots needs {error.name}, which comes with the extra plots: pip install 'localma[plots]'",
         name=error.name,
     ) from error
 
-__all__ = ["METHOD_COLORS", "MODEL_COLORS", "label_lines", "plot_audit", "plot_simplex", "plot_weights", "use_style"]
+__all__ = [
+    "METHOD_COLORS",
+    "MODEL_COLORS",
+    "explore",
+    "label_lines",
+    "plot_audit",
+    "plot_simplex",
+    "plot_weights",
+    "use_style",
+]
 
 # Okabe & Ito's palette: distinguishable with every common form of colour blindness.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED, _YELLOW, _GREY = (
@@ -221,3 +236,90 @@ def plot_simplex(names: Sequence[str], *, ax: Axes | None = None) -> np.ndarray:
     ax.set_aspect("equal")
     ax.axis("off")
     return corners
+
+
+class _Html(str):
+    """What a notebook shows as HTML."""
+
+    def _repr_html_(self):
+        return str(self)
+
+    def __repr__(self):
+        return f"<pictures behind dials, {len(self) / 1000:.0f} kB of HTML>"
+
+
+def explore(draw: Callable[..., str], dials: Mapping[str, Sequence], start: Sequence[int] | None = None) -> str:
+    """Pictures behind dials: turn a dial, and see the picture that belongs to its position.
+
+    All pictures are drawn beforehand and stand in one piece of HTML without a script, so that they turn on a static
+    page, in a notebook and in Colab, by touch and with the arrow keys. On paper all of them are printed.
+
+    Parameters
+    ----------
+    draw : callable
+        Takes one position of each dial, draws a figure with pyplot, and returns a sentence that says what it shows, for
+        those who cannot see it.
+    dials : dict
+        The positions of each dial by its name, in words or numbers.
+    start : sequence of int, optional
+        The numbers of the positions at which the dials stand at first; all zero by default.
+
+    Returns
+    -------
+    str
+        HTML, which a notebook displays.
+
+    Raises
+    ------
+    TypeError
+        If `draw` returns no sentence.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from localma.plots import explore
+    >>> def draw(power):
+    ...     plt.plot([0, 1, 2], [x**power for x in (0, 1, 2)])
+    ...     return f"Two to the power {power} is {2**power}."
+    >>> explore(draw, {"power": (1, 2, 3)}).count("<img")
+    3
+    """
+    rows = [list(positions) for positions in dials.values()]
+    start = tuple(start or [0] * len(rows))
+    choices, images, name = list(itertools.product(*map(range, map(len, rows)))), [], 0
+    for choice in choices:
+        sentence = draw(*(row[k] for row, k in zip(rows, choice, strict=True)))
+        if not isinstance(sentence, str):
+            raise TypeError(f"draw must return a sentence that says what its picture shows, not {sentence!r}")
+        plain, file = io.BytesIO(), io.BytesIO()
+        plt.savefig(plain)
+        plt.close()
+        Image.open(plain).convert("RGB").quantize(64).save(file, "png", optimize=True)  # a quarter of the size
+        name = zlib.crc32(file.getvalue(), name)
+        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        hidden = " hidden" * (choice != start)
+        images.append(f'<img alt="{escape(sentence)}" src="{source}"{hidden}>')
+    box = f"explore-{name:08x}"  # two of them on one page must not turn each other
+    groups = [
+        f"<fieldset><legend>{escape(dial)}</legend>"
+        + "".join(
+            f'<label><input type="radio" name="{box}-{d}"{" checked" * (k == start[d])}> {escape(str(value))}</label> '
+            for k, value in enumerate(row)
+        )
+        + "</fieldset>"
+        for d, (dial, row) in enumerate(zip(dials, rows, strict=True))
+    ]
+    turned = [
+        f".{box}"
+        + "".join(
+            f":has(fieldset:nth-of-type({d + 1}) label:nth-of-type({k + 1}) :checked)" for d, k in enumerate(choice)
+        )
+        + f" img:nth-of-type({number})"
+        for number, choice in enumerate(choices, 1)
+    ]
+    style = (
+        f".{box}:has(:checked) img {{display: none; max-width: 100%}} {', '.join(turned)} {{display: block}}"
+        f" .{box} fieldset {{border: 0; padding: 0; margin: 0 0 0.4rem}} .{box} legend {{font-size: 1em; margin: 0}}"
+        f" .{box} label {{display: inline-block; padding: 0.4rem 0.8rem 0.4rem 0; cursor: pointer}}"
+    )
+    return _Html(f'<div class="explore {box}"><style>{style}</style>{"".join(groups + images)}</div>')

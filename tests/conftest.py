@@ -54,15 +54,16 @@ def book_html(shared):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium of the system; nothing is downloaded."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
+    """Headless Chromium of the system."""
+    from pdf import chromium
+
+    if chromium() is None:
         pytest.skip("no Chromium on this machine: install one to check the pages in a browser")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         # The sandbox needs a user namespace, which containers run by root do not give.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -92,9 +92,9 @@ def with_minutes(path):
 
 
 def needed(path):
-    """The chapters that a chapter's header card links to as its needs."""
+    """The chapters that a chapter's header card links to as its needs; what stands in the reference is none."""
     links = re.findall(r"\]\(([^)]+\.md)\)", CARD.match(text_of(path))["needs"])
-    return [(path.parent / link).resolve() for link in links]
+    return [found for link in links if (found := (path.parent / link).resolve()).parent != BOOK / "reference"]
 
 
 def chapter_map(parts):

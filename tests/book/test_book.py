@@ -1,5 +1,8 @@
-"""The promises of the built pages: links lead somewhere, nothing is loaded, mathematics is set, any width will do."""
+"""The promises of the built pages: links lead somewhere, nothing is loaded, mathematics is set, any width will do, and
+who sees or hears them otherwise can use them, too.
+"""
 
+import doctest
 import functools
 import re
 from html.parser import HTMLParser
@@ -7,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import exports
 import lint
+import pdf
 import pytest
 import yaml
 from chapters import ROOT
@@ -99,6 +103,20 @@ def test_chapters_have_launch_buttons_for_their_notebooks(book_html):
 
 def test_text_of_the_book_is_in_order():
     assert lint.main() == 0
+
+
+def test_torch_primer_says_what_torch_says():
+    blocks = re.findall(r"^```python\n(.+?)^```", (ROOT / "book/reference/torch.md").read_text(), re.M | re.S)
+    lines = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "torch.md", None, 0)
+    assert doctest.DocTestRunner().run(lines).failed == 0
+    assert len(lines.examples) > 15
+
+
+def test_glossary_is_in_order():
+    page = (ROOT / "book/reference/glossary.md").read_text()
+    words = [word.lower().replace("ö", "o") for word in re.findall(r"^(\w.*)\n {2}", page, re.M)]
+    assert len(words) > 40
+    assert words == sorted(words)
 
 
 @pytest.mark.parametrize(
@@ -236,44 +254,43 @@ def test_page_in_a_browser(name, book_html, window):
         page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_dark_theme_is_readable(name, book_html, browser):
-    """Text stands out from what is behind it: contrast of 3 to 1 at least, which WCAG asks for large text."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark", offline=True)
+def test_page_is_accessible(name, scheme, book_html, browser):
+    """Axe finds no violation of WCAG 2.1 AA, contrast among them, with everything open that a reader may open."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.base", reason="axe-playwright-python, of the extra test, is not here"
+    )
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, offline=True)
     page, _ = opened(context, book_html / f"{name}.html")
     try:
-        page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        page.wait_for_timeout(400)  # the theme fades its colours
-        faint = page.evaluate(
-            """() => {
-                const parse = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
-                const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
-                    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-                    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
-                const behind = node => {
-                    for (; node; node = node.parentElement) {
-                        const colour = parse(getComputedStyle(node).backgroundColor)
-                        if (colour.length === 3 || colour[3] > 0.5) return colour
-                    }
-                    return [255, 255, 255]
-                }
-                const found = []
-                const walker = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT)
-                for (let text; (text = walker.nextNode());) {
-                    const node = text.parentElement
-                    if (!text.data.trim() || !node.getClientRects().length) continue
-                    if (node.closest('mjx-assistive-mml, script, style, .headerlink, .copybtn')) continue
-                    const style = getComputedStyle(node)
-                    if (!style.color.startsWith('rgb')) continue
-                    const pair = [luminance(parse(style.color)), luminance(behind(node))].sort((a, b) => b - a)
-                    const contrast = (pair[0] + 0.05) / (pair[1] + 0.05)
-                    const what = `${node.tagName}.${node.className}: ${text.data.trim().slice(0, 40)}`
-                    if (contrast < 3) found.push(`${contrast.toFixed(1)} ${what}`)
-                }
-                return found.slice(0, 10)
-            }"""
-        )
-        assert faint == []
+        page.wait_for_timeout(800)  # the theme fades its colours, and looks for what scrolls
+        page.evaluate(axe.AXE_SCRIPT)
+        found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+        nodes = [(fault["id"], node) for fault in found["violations"] for node in fault["nodes"]]
+        assert [f"{fault}: {node['html'][:160]} {node['failureSummary']}" for fault, node in nodes] == []
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("name", ["two_companies", "local_weights", "simulations", "digits"])
+def test_dials_turn_by_keyboard_without_a_script(name, book_html, browser):
+    """One picture shows, the arrow keys bring the next, and the whole is no heavier than a photograph."""
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((book_html / f"book/core/{name}.html").as_uri())
+    try:
+        for box in page.locator(".explore").all():
+            assert len(box.inner_html()) < 300_000
+            before = [image for image in box.locator("img").all() if image.is_visible()]
+            assert len(before) == 1
+            box.locator("input:checked").last.press("ArrowRight")
+            after = [image for image in box.locator("img").all() if image.is_visible()]
+            assert len(after) == 1
+            alts = [images[0].get_attribute("alt") for images in (before, after)]
+            assert all(alts)
+            assert alts[0] != alts[1]
+        assert page.locator(".explore").count() == 1
     finally:
         context.close()
 
@@ -292,3 +309,18 @@ def test_api_page_has_an_anchor_for_every_export(book_html):
     anchors = parsed(book_html / f"{exports.PAGE}.html").anchors
     names = {f"{door}.{name}" for door, names in exports.exports().items() for name in names}
     assert names - anchors == set()
+
+
+def test_core_course_prints_on_paper(book_html, browser, tmp_path):
+    """Links lead to places of the same document or to the web, nothing is wider than the paper, and every chapter is there."""
+    (joined := tmp_path / "joined.html").write_text(pdf.joined(book_html, pdf.pages()))
+    page = parsed(joined)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(inside) > 500
+    assert [link for link in inside if unquote(link) not in page.anchors] == []
+    assert {urlsplit(link).scheme for link in page.links if not link.startswith("#")} <= {"http", "https"}
+    target = tmp_path / "core.pdf"
+    assert pdf.print_pages(browser, book_html, target, pdf.pages()) == []
+    pages = max(map(int, re.findall(rb"/Count (\d+)", target.read_bytes())))
+    assert 100 < pages < 400
+    assert not (book_html / "print.html").exists()
