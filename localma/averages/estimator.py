@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
+from sklearn.utils import ClassifierTags, RegressorTags, _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
@@ -18,7 +18,7 @@ from localma.checks import _advice, check_numeric_columns, check_reach, check_sa
 from localma.engine import Mlp, Training, first_smallest
 from localma.losses import Loss, resolve_loss
 
-__all__ = ["LossEstimator", "predicts_probabilities"]
+__all__ = ["LossEstimator", "counted", "predicts_probabilities"]
 
 #: Of parameters that are groups of settings.
 DEFAULTS = {"network": Mlp(), "training": Training()}
@@ -30,6 +30,20 @@ def predicts_probabilities(estimator) -> bool:
     if loss is None or not loss.is_classification:
         raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
     return True
+
+
+def counted(sample_weight, *arrays) -> tuple:
+    """The weights of rows, checked, and the arrays (or None), both without the rows of weight zero."""
+    if sample_weight is None:
+        return None, *arrays
+    given = [a for a in arrays if a is not None]
+    check_same_rows(X=given[0], sample_weight=sample_weight, **{"yF"[k]: a for k, a in enumerate(arrays[1:3])})
+    check_consistent_length(*given)
+    weight = _check_sample_weight(sample_weight, given[0], dtype=float, ensure_non_negative=True)
+    rows = np.flatnonzero(weight)
+    if len(rows) == len(weight):
+        return weight, *arrays
+    return weight[rows], *(None if a is None else _safe_indexing(a, rows) for a in arrays)
 
 
 class LossEstimator(BaseEstimator):
@@ -110,7 +124,8 @@ class LossEstimator(BaseEstimator):
         if len(unknown):
             raise ValueError(
                 f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
-                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
+                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them. A model that"
+                " numbers the labels, such as XGBoost's, is given as a function: model.predict_proba"
             )
         return np.searchsorted(self.classes_, y)
 

@@ -143,7 +143,7 @@ PROBABILITIES = np.full((20, 2, 2), 0.5)
         (None, LABELS, 2 * PROBABILITIES, r"F\[:, 0\] must give class probabilities.*softmax"),
         (None, np.resize(["a", "b", "c"], 20), PROBABILITIES, r"y holds 3 class labels.*K = 2 columns; number"),
         (None, y, PROBABILITIES, r"label type"),
-        ([LogisticRegression().fit(X, LABELS)], LABELS, np.full((20, 1, 3), 1 / 3), r"F has K = 3 .*the models know 2 classes.*\['a', 'b'\]"),
+        ([LogisticRegression().fit(X, LABELS)], LABELS, np.full((20, 1, 3), 1 / 3), r"F has K = 3 .*but there are 2 classes.*\['a', 'b'\]"),
     ],
 )  # fmt: skip
 def test_every_average_refuses_classes(kind, models, target, given, message):
