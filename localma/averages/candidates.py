@@ -6,12 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 from sklearn.base import is_classifier
 
-from localma.checks import check_same_rows
-from localma.engine.devices import alone
-from localma.engine.networks import module_input
+from localma.averages.asking import answer, in_place
+from localma.averages.features import as_frame
 
 __all__ = [
     "candidate_predictions",
@@ -46,7 +45,9 @@ def name_candidates(models, F, n: int, loss, fitted=None):
         raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
     names, models = (None, None) if models is None else name_models(models)
     if F is None:
+        _check_exposure(names, models)
         return names, models, None
+    F = as_frame(F)
     columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
     F = _given(F, n, loss)
     M = F.shape[1]
@@ -134,26 +135,17 @@ def name_models(models) -> tuple[list[str], list]:
     return names, models
 
 
-def _call(model, X, proba: bool, name: str):
-    if isinstance(model, torch.nn.Module):
-        with alone(), torch.no_grad():  # another thread may ask the same model
-            modes = [(part, part.training) for part in model.modules()]
-            model.eval()
-            try:
-                return model(module_input(model, X)).cpu().numpy()
-            finally:
-                for part, training in modes:  # a frozen model is handed back as it came, part by part
-                    part.training = training
-    if proba:
-        if hasattr(model, "predict_proba"):
-            return model.predict_proba(X)
-        if hasattr(model, "predict"):
-            raise TypeError(
-                f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; "
-                "calibrate it or wrap it in a callable"
-            )
-        return model(X)
-    return model.predict(X) if hasattr(model, "predict") else model(X)
+def _check_exposure(names, models) -> None:
+    """Raise ValueError for a result of statsmodels with an exposure or offset, which its ``predict(X)`` leaves out."""
+    for name, model in zip(names, models, strict=True):
+        fitted = getattr(getattr(model, "__self__", model), "model", None)  # of a method the object that has it
+        for what in ("exposure", "offset"):
+            value = getattr(fitted, what, None)
+            if isinstance(value, (np.ndarray, pd.Series)) and np.any(value):  # the logarithm of an exposure is kept
+                raise ValueError(
+                    f"model {name!r} was fitted with {what}=, without which predict(X) answers per unit; give a"
+                    f" function that says it, such as lambda X: result.predict(X, {what}=X[...]), or F"
+                )
 
 
 def known_classes(names, models, given=None) -> np.ndarray | None:
@@ -227,9 +219,7 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
                 " its probabilities as F"
             )
         try:
-            f = _call(model, X, proba, name)
-            check_same_rows(X=X, prediction=f)
-            f = np.asarray(f, dtype=float)
+            f = np.asarray(in_place(X, answer(model, X, proba, name)), dtype=float)
         except Exception as error:
             raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:

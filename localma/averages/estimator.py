@@ -14,6 +14,7 @@ from sklearn.utils import ClassifierTags, RegressorTags, _safe_indexing, check_c
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
+from localma.averages.features import as_frame
 from localma.checks import _advice, check_numeric_columns, check_reach, check_same_rows, plain
 from localma.engine import Mlp, Training, first_smallest
 from localma.losses import Loss, resolve_loss
@@ -78,6 +79,7 @@ class LossEstimator(BaseEstimator):
 
     def _read(self, X, reset: bool = False) -> np.ndarray:
         """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
+        X = as_frame(X)
         check_numeric_columns(X)
         check_same_rows(X=X)
         with _advice():
@@ -94,7 +96,15 @@ class LossEstimator(BaseEstimator):
                 " of X"
             )
         check_same_rows(X=X, y=y, F=F)
-        given = np.ravel(np.asarray(y))
+        given = np.asarray(y)
+        if given.ndim == 2 and given.shape[1] > 1:
+            n, q = given.shape
+            raise ValueError(
+                f"y has {q} columns, but an average is of one response. Fit one for each column, with models or F of"
+                " its own (MultiOutputRegressor gives each the same models); or, for weights that they share, one to"
+                f" the longer sample np.repeat(X, {q}, 0), y.ravel(), with F of shape ({n * q}, M)"
+            )
+        given = given.ravel()
         if given.dtype.kind in "mM":
             raise ValueError("y holds dates or durations; give numbers, such as days since the first")
         if given.dtype == object and pd.isna(given).any():

@@ -61,7 +61,7 @@ def one(X):
         ((X, y, F[:, :0]), {}, ValueError, r"F has shape \(20, 0\)"),
         ((X, y, F[:, :, None]), {}, ValueError, r"F has shape \(20, 2, 1\)"),
         ((X, y, np.full((20, 2), "x")), {}, ValueError, r"F must be an array of numbers"),
-        ((X, np.stack([y, y], 1), F), {}, ValueError, r"y should be a 1d array"),
+        ((X, np.stack([y, y], 1), F), {}, ValueError, r"y has 2 columns, but an average is of one response"),
         ((X[:0], y[:0], F[:0]), {}, ValueError, r"0 sample"),
         ((X, None, F), {}, ValueError, r"requires y.*give one response per row"),
         ((X, y), {}, ValueError, r"F is missing: models is None, so give"),
