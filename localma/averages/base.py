@@ -182,6 +182,8 @@ class ModelAverage(LossEstimator):
                 more["sample_weight"] = sample_weight
                 if "sample_weight" not in inspect.signature(self._fit_weights).parameters:
                     raise TypeError(f"{type(self).__name__} takes no sample_weight: its _fit_weights has none")
+            if classes is not None and not loss.is_classification:
+                raise ValueError(f"classes is given, but loss is {loss.name!r}; leave it out, or is it cross_entropy?")
             classes = known_classes(names, models, classes) if loss.is_classification else None
             F = candidate_predictions(names, models, F, X, len(array), loss, classes)
             check_reach("F", F)

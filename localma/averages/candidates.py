@@ -168,6 +168,8 @@ def known_classes(names, models, given=None) -> np.ndarray | None:
         )
     classes: Any = given if given is not None else np.unique(np.concatenate([*known.values()])) if known else None
     for name, own in known.items():
+        if len(more := np.setdiff1d(own, classes)):
+            raise ValueError(f"classes is {classes.tolist()}, but model {name!r} knows {more.tolist()}, too; add them")
         missing = np.setdiff1d(classes, own)
         if len(missing) and given is None:
             raise ValueError(
@@ -261,7 +263,9 @@ def warn_of_odd_models(names, F, y, loss, own=None, sample_weight=None) -> None:
     losses = np.stack([loss(y, f) for f in np.moveaxis(F, 1, 0)])
     mean = np.average(losses, 1, sample_weight)
     first, second = np.argsort(mean)[:2]
-    if 0 <= mean[first] < TOO_GOOD * mean[second] and names[first] != own:
+    # a model that knows less of the classes than nobody is no measure of how good another may be
+    usual = min(mean[second], np.log(F.shape[2])) if loss.is_classification else mean[second]
+    if 0 <= mean[first] < TOO_GOOD * usual and names[first] != own:
         warnings.warn(
             f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
             " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"

@@ -40,6 +40,9 @@ def counted(sample_weight, *arrays) -> tuple:
     given = [a for a in arrays if a is not None]
     check_same_rows(X=given[0], sample_weight=sample_weight, **{"yF"[k]: a for k, a in enumerate(arrays[1:3])})
     check_consistent_length(*given)
+    if isinstance(sample_weight, (str, dict)):
+        way = "compute_sample_weight of sklearn.utils.class_weight makes numbers of it"
+        raise ValueError(f"sample_weight must be an array of numbers, but is {sample_weight!r}; {way}")
     weight = _check_sample_weight(sample_weight, given[0], dtype=float, ensure_non_negative=True)
     rows = np.flatnonzero(weight)
     if len(rows) == len(weight):

@@ -52,6 +52,10 @@ def test_a_row_of_weight_zero_is_no_row(kind):
     np.testing.assert_array_equal(whole, weights(average, rows=kept, sample_weight=SOME[kept]))
     absurd, wild = np.where(kept, y, 1e9), np.where(kept[:, None], F, -1e9)
     np.testing.assert_array_equal(whole, weights(average, absurd, wild, sample_weight=SOME))
+    with pytest.raises(
+        ValueError, match="sample_weight must be an array of numbers, but is 'balanced'; compute_sample_weight"
+    ):
+        average.fit(X, y, F=F, sample_weight="balanced")
     frame, target = pd.DataFrame(X), pd.Series(y)
     with pytest.raises(ValueError, match="y has the rows of X in another order"):
         average.fit(frame, target[::-1], F=F, sample_weight=SOME)
@@ -251,8 +255,11 @@ def test_classes_that_a_model_does_not_know_and_classes_of_F_alone():
         average = GlobalMA(models, loss="cross_entropy").fit(X, LABELS, classes=["a", "b", "c"])
     says = average.weights_ @ np.stack([three.predict_proba(X), np.insert(two.predict_proba(X), 1, 0, 1)], 1)
     np.testing.assert_allclose(average.predict_proba(X), says)
+    for target in (LABELS, y):
+        with pytest.raises(ValueError, match=r"classes is \['a', 'b'\], but model 'three' knows \['c'\]|leave it out"):
+            GlobalMA(models, loss="cross_entropy" if target is LABELS else "squared").fit(X, target, classes=["a", "b"])
     # of F alone: a class that this sample lacks
-    F2 = P[:, :, :]
+    F2 = P
     seen = LABELS != "b"
     with pytest.raises(ValueError, match=r"y holds 2 class labels.*K = 3 columns.*classes="):
         GlobalMA(loss="cross_entropy").fit(X[seen], LABELS[seen], F=F2[seen])
@@ -273,6 +280,17 @@ class Numbered:
 
     def predict_proba(self, X):
         return self.model.predict_proba(X)
+
+
+def test_a_model_that_does_not_know_a_class_makes_no_other_suspicious():
+    """Zero for a class that occurs costs so much that any other model would look as if it had seen the sample."""
+    sure = np.where(np.eye(3)[np.arange(n) % 3] > 0, 0.8, 0.1)
+    blind = np.tile([0.5, 0.0, 0.5], (n, 1))
+    average = LocalMA(loss="cross_entropy", random_state=0, shrinkage=1.0, **QUICK)
+    average.fit(X, LABELS, F=np.stack([sure, blind], 1))  # a warning would be an error
+    seen = np.where(np.eye(3)[np.arange(n) % 3] > 0, 0.96, 0.02)
+    with pytest.warns(UserWarning, match="was it trained on these rows"):
+        average.fit(X, LABELS, F=np.stack([seen, blind], 1))
 
 
 def test_numbers_beside_words():
