@@ -15,7 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from localma.checks import RandomState, check_same_rows, resolve_seed
 from localma.engine.validation import fold_numbers
 
-__all__ = ["check_learner", "cross_fit", "need_weights", "with_direct"]
+__all__ = ["check_learner", "cross_fit", "need_weights", "weighted", "with_direct"]
 
 
 def cross_fit(
@@ -78,7 +78,7 @@ def cross_fit(
     with warnings.catch_warnings():  # of classes that a fold has not seen: their probability is zero
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         method = "predict_proba" if is_classifier(learner) else "predict"
-        more = _weighted(learner, "learner", sample_weight)
+        more = weighted(learner, "learner", sample_weight)
         return cross_val_predict(learner, X, y, cv=PredefinedSplit(held), method=method, params=more)
 
 
@@ -100,7 +100,8 @@ def need_weights(learner, name: str) -> None:
         )
 
 
-def _weighted(learner, name: str, sample_weight) -> dict:
+def weighted(learner, name: str, sample_weight) -> dict:
+    """What a learner's ``fit`` gets besides; TypeError if there are weights that it cannot take."""
     if sample_weight is None:
         return {}
     need_weights(learner, name)
@@ -129,7 +130,7 @@ class AllClasses:
 def with_direct(learner, X, F, y, classes, sample_weight=None, **how):
     """F with a learner's cross-fitted column, and the learner fitted to all rows."""
     column = cross_fit(learner, X, y, sample_weight=sample_weight, **how)
-    fitted = clone(learner).fit(X, y, **_weighted(learner, "direct", sample_weight))
+    fitted = clone(learner).fit(X, y, **weighted(learner, "direct", sample_weight))
     if classes is not None and len(fitted.classes_) < len(classes):
         fitted = AllClasses(fitted, classes, len(y))
         column = fitted.widened(column)

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from localma.averages import ModelAverage
+from localma.averages.crossfit import weighted
 from localma.averages.packing import record
 from localma.engine import first_smallest
 from localma.engine.tiles import standardization
@@ -190,7 +191,7 @@ class RightProbability(Local):
     def _learn(self, Z, label, w):
         if len(np.unique(label)) > 1:
             learner = clone(LogisticRegression() if self.classifier is None else self.classifier)
-            return learner.fit(Z, label, **({} if (w == 1).all() else {"sample_weight": w}))
+            return learner.fit(Z, label, **weighted(learner, "classifier", None if (w == 1).all() else w))
         return label[0]
 
     def _rule_weights(self, Z):

@@ -7,13 +7,25 @@ import sklearn
 import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 import localma
-from localma import LOSSES, BestModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, cross_fit, pinball, relatives
+from localma import (
+    LOSSES,
+    BestModel,
+    DirectModel,
+    EqualWeights,
+    GlobalMA,
+    LocalMA,
+    Mlp,
+    Training,
+    cross_fit,
+    pinball,
+    relatives,
+)
 from localma.averages import ModelAverage
 from localma.averages.level import level_of
 from localma.engine import fit_local_stack, global_weights
@@ -197,6 +209,10 @@ def test_levels_and_learners_take_weights():
         ):
             LocalMA([asked.append], direct=learner).fit(X, y, sample_weight=TIMES)
     assert asked == []
+    for name, average in (("classifier", relatives.RightProbability(classifier=KNeighborsClassifier())),
+                          ("learner", DirectModel(KNeighborsRegressor()))):  # fmt: skip
+        with pytest.raises(TypeError, match=f"{name} is KNeighbors.*whose fit takes no sample_weight"):
+            average.fit(X, y, F=F, sample_weight=TIMES)
     with sklearn.config_context(enable_metadata_routing=True):
         last = LinearRegression().set_fit_request(sample_weight=True)
         steps = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), last)
