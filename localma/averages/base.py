@@ -169,7 +169,7 @@ class ModelAverage(LossEstimator):
         try:
             loss = self._resolve_loss()
             sample_weight, X, y, F, groups = counted(sample_weight, X, y, F, groups)
-            more |= {} if groups is None else {"groups": groups}
+            more |= {} if groups is None else {"groups": np.asarray(groups)}
             y = self._response(X, y, F)
             array = self._read(X, reset=True)
             names, models, F = name_candidates(self.models, F, len(array), loss)

@@ -250,7 +250,7 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
     return np.stack(columns, axis=1)
 
 
-def warn_of_odd_models(names, F, y, loss, own=None, sample_weight=None) -> None:
+def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None:
     """Warn of a model that is too bad or too good to be true.
 
     Too bad: far worse than the mean of y and than the best of the others; it, or one row of it, is in another unit.
@@ -265,7 +265,7 @@ def warn_of_odd_models(names, F, y, loss, own=None, sample_weight=None) -> None:
     first, second = np.argsort(mean)[:2]
     # a model that knows less of the classes than nobody is no measure of how good another may be
     usual = min(mean[second], np.log(F.shape[2])) if loss.is_classification else mean[second]
-    if 0 <= mean[first] < TOO_GOOD * usual and names[first] != own:
+    if 0 <= mean[first] < TOO_GOOD * usual and not (own and first == len(names) - 1):
         warnings.warn(
             f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
             " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"

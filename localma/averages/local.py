@@ -205,7 +205,6 @@ class LocalMA(ModelAverage):
         """
         if sample_weight is not None and self.direct is not None:
             need_weights(self.direct, "direct")
-        groups = None if groups is None else np.asarray(groups)
         return self._fit(X, y, F, sample_weight, classes, groups, seed=resolve_seed(self.random_state))
 
     def _check(self, X, y, M, loss, groups=None, seed=0):
@@ -246,8 +245,7 @@ class LocalMA(ModelAverage):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        own = None if self.direct_ is None else self.model_names_[-1]
-        warn_of_odd_models(self.model_names_, F, y, loss, own, sample_weight)
+        warn_of_odd_models(self.model_names_, F, y, loss, self.direct_ is not None, sample_weight)
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
@@ -265,8 +263,8 @@ class LocalMA(ModelAverage):
             "bootstrap": self.bootstrap,
         }
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
-            more = {"seeds": [seed], "groups": groups, "progress": bar}
-            more["sample_weight"] = None if sample_weight is None else sample_weight[None]
+            count = None if sample_weight is None else sample_weight[None]
+            more = {"seeds": [seed], "groups": groups, "sample_weight": count, "progress": bar}
             fit = fit_local_stack(x[None], f[None], target[None], loss, **more, **how)
             if self.direct_ is not None and fit.cross_validation is not None:
                 without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, **more, **how)
@@ -288,8 +286,8 @@ class LocalMA(ModelAverage):
             warn_of_late_fall(resolved, fit.stack.history)
         w = self._weights(X)
         left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups, sample_weight)
-        history = None if isinstance(body, Constant) else fit.stack.history
-        self.fit_info_ = fit_info(resolved, history, w, left, sample_weight)
+        trained = None if isinstance(body, Constant) else fit.stack.history
+        self.fit_info_ = fit_info(resolved, trained, w, left, sample_weight)
 
     def _fit_level(self, X, F, y, loss, groups=None, seed=0, sample_weight=None):
         if self.level:
