@@ -8,7 +8,7 @@ References
 Gao, He & Yang (2026), *Combining pre-trained models via localized model averaging*, arXiv:2605.13421.
 """
 
-from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, cross_fit, load
+from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, batched, cross_fit, load
 from localma.engine import Mlp, Training, WeightNetwork, mlp
 from localma.losses import LOSSES, Loss, pinball, tweedie
 
@@ -25,6 +25,7 @@ __all__ = [
     "Mlp",
     "Training",
     "WeightNetwork",
+    "batched",
     "cross_fit",
     "load",
     "mlp",

@@ -2,6 +2,7 @@
 directly trained one.
 """
 
+from localma.averages.asking import batched
 from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
 from localma.averages.crossfit import cross_fit
@@ -20,6 +21,7 @@ __all__ = [
     "GlobalMA",
     "LocalMA",
     "ModelAverage",
+    "batched",
     "cross_fit",
     "load",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +19,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from localma.averages.candidates import candidate_predictions, classes_of, clipped, name_candidates, usual_range
-from localma.averages.estimator import LossEstimator, predicts_probabilities
+from localma.averages.candidates import (
+    candidate_predictions,
+    classes_of,
+    clipped,
+    known_classes,
+    name_candidates,
+    usual_range,
+)
+from localma.averages.estimator import LossEstimator, counted, predicts_probabilities
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
 from localma.averages.level import at_level
@@ -42,9 +50,9 @@ KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
 class ModelAverage(LossEstimator):
     """Base of all averages of frozen candidate models: a subclass says how weights are fitted and computed.
 
-    Subclasses define ``_fit_weights(X, F, y, loss)`` and ``_weights(X)``; see :class:`localma.EqualWeights` for the
-    smallest one. What they learn goes to attributes that end with an underscore, and these are what :meth:`save`
-    writes. A subclass with settings checks them in ``_check``.
+    Subclasses define ``_fit_weights(X, F, y, loss, sample_weight=None)`` and ``_weights(X)``; see
+    :class:`localma.EqualWeights` for the smallest one. What they learn goes to attributes that end with an underscore,
+    and these are what :meth:`save` writes. A subclass with settings checks them in ``_check``.
     """
 
     #: What makes numbers of X for the weights; a subclass with weights that read X may have it as a setting.
@@ -113,7 +121,14 @@ class ModelAverage(LossEstimator):
         loss : Loss
         """
 
-    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        F: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Fit the weights; the candidate models stay as they are.
 
         Parameters
@@ -126,6 +141,13 @@ class ModelAverage(LossEstimator):
             Precomputed predictions, used instead of calling the models; required where ``models`` is None. The columns
             of a DataFrame must be named as the models, in their order. Classes, along the last axis, are in the sorted
             order of their labels.
+        sample_weight : array of shape (n,), optional
+            How much each row counts, such as ``compute_sample_weight("balanced", y)`` of scikit-learn's for a class
+            weight. Rows of weight zero are left out before anything else. To constant weights two is the row twice;
+            folds, batches, steps and standard errors still count rows.
+        classes : array of shape (K,), optional
+            The sorted class labels, where neither the models nor y tell all of them. A model that does not know one of
+            them gives it the probability zero then, with a warning, and is not refused.
 
         Returns
         -------
@@ -137,13 +159,17 @@ class ModelAverage(LossEstimator):
             Naming the argument, for wrong shapes, NaN, responses or predictions outside the loss's domain, or a model
             that fails.
         """
-        return self._fit(X, y, F)
+        return self._fit(X, y, F, sample_weight, classes)
 
-    def _fit(self, X, y, F, **more):
-        """A fit; ``more`` is what a subclass's ``fit`` takes besides, for its ``_check`` and ``_fit_weights``."""
+    def _fit(self, X, y, F, sample_weight=None, classes=None, groups=None, **more):
+        """A fit; ``groups`` and ``more`` are what a subclass's ``fit`` takes besides, for its ``_check`` and
+        ``_fit_weights``.
+        """
         self._forget()
         try:
             loss = self._resolve_loss()
+            sample_weight, X, y, F, groups = counted(sample_weight, X, y, F, groups)
+            more |= {} if groups is None else {"groups": np.asarray(groups)}
             y = self._response(X, y, F)
             array = self._read(X, reset=True)
             names, models, F = name_candidates(self.models, F, len(array), loss)
@@ -152,7 +178,14 @@ class ModelAverage(LossEstimator):
             check_seed(getattr(self, "random_state", None))
             choose("clip", self.clip, (True, False))
             self._check(array, y, len(names), loss, **more)
-            F, classes = candidate_predictions(names, models, F, X, len(array), loss)
+            if sample_weight is not None:
+                more["sample_weight"] = sample_weight
+                if "sample_weight" not in inspect.signature(self._fit_weights).parameters:
+                    raise TypeError(f"{type(self).__name__} takes no sample_weight: its _fit_weights has none")
+            if classes is not None and not loss.is_classification:
+                raise ValueError(f"classes is given, but loss is {loss.name!r}; leave it out, or is it cross_entropy?")
+            classes = known_classes(names, models, classes) if loss.is_classification else None
+            F = candidate_predictions(names, models, F, X, len(array), loss, classes)
             check_reach("F", F)
             self.model_names_ = names
             target = y
@@ -254,14 +287,14 @@ class ModelAverage(LossEstimator):
         array, loss, classes = self._read(X), self._resolve_loss(), getattr(self, "classes_", None)
         given = self.model_names_ if self.direct_ is None else self.model_names_[:-1]
         names, models, F = name_candidates(self.models, F, len(array), loss, given)
-        F, _ = candidate_predictions(names, models, F, X, len(array), loss, classes)
+        F = candidate_predictions(names, models, F, X, len(array), loss, classes)
         if F.shape[1] != len(given) or (classes is not None and F.shape[2] != len(classes)):
             raise ValueError(
                 f"F has shape {F.shape}, but the fit saw M = {len(given)} models"
                 + (f" and {len(classes)} classes" if classes is not None else "")
             )
         if self.direct_ is not None:
-            own, _ = candidate_predictions(self.model_names_[-1:], [self.direct_], None, X, len(array), loss, classes)
+            own = candidate_predictions(self.model_names_[-1:], [self.direct_], None, X, len(array), loss, classes)
             F = np.concatenate([F, own], 1)
         return array, F
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 from sklearn.base import is_classifier
 
-from localma.checks import check_same_rows
-from localma.engine.devices import alone
-from localma.engine.networks import module_input
+from localma.averages.asking import answer, in_place
+from localma.averages.features import as_frame
 
 __all__ = [
     "candidate_predictions",
     "classes_of",
     "clipped",
+    "known_classes",
     "name_candidates",
     "name_models",
     "usual_range",
@@ -32,6 +33,9 @@ BEYOND = 1.0
 TOO_GOOD = 0.1
 
 
+OF_TWO = "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
+
+
 def name_candidates(models, F, n: int, loss, fitted=None):
     """All that can be known before a model is called: names, models, and F of shape (n, M) or (n, M, K) if it is given.
 
@@ -41,7 +45,9 @@ def name_candidates(models, F, n: int, loss, fitted=None):
         raise ValueError("F is missing: models is None, so give the candidates' predictions F of shape (n, M) here")
     names, models = (None, None) if models is None else name_models(models)
     if F is None:
+        _check_exposure(names, models)
         return names, models, None
+    F = as_frame(F)
     columns = [str(c) for c in F.columns] if hasattr(F, "columns") else None
     F = _given(F, n, loss)
     M = F.shape[1]
@@ -57,23 +63,20 @@ def name_candidates(models, F, n: int, loss, fitted=None):
     return names, models, F
 
 
-def candidate_predictions(names, models, F, X, n: int, loss, classes=None):
-    """F as :func:`name_candidates` found it, or the models' answers, checked; and the classes that the models know, or
-    None.
-
-    ``classes`` are those of the fit; None in the fit itself.
+def candidate_predictions(names, models, F, X, n: int, loss, classes=None) -> np.ndarray:
+    """F as :func:`name_candidates` found it, or the models' answers, checked; ``classes`` as :func:`known_classes` or a
+    fit found them.
     """
-    proba, called = loss.is_classification, F is None
-    known = _align_classes(names, models) if proba and models is not None else None
+    called = F is None
     if called:
         X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
-        F = _call_all(names, models, X, n, known if classes is None else classes, proba)
+        F = _call_all(names, models, X, n, classes, loss.is_classification)
     if not np.isfinite(F).all():
         i, m = np.argwhere(~np.isfinite(F))[0][:2]
         what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
         raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
     loss.check_predictions(F, None if models is None else names)
-    return F, known
+    return F
 
 
 def _given(F, n, loss) -> np.ndarray:
@@ -89,7 +92,7 @@ def _given(F, n, loss) -> np.ndarray:
         if F.ndim == 2 and F.shape[1] == n != F.shape[0]:
             expected += "; give its transpose, F.T"
         elif F.ndim == 2 and F.shape[0] == n and proba:
-            expected += "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
+            expected += OF_TWO
         raise ValueError(f"F has shape {F.shape}, but X has {n} rows and the loss is {loss.name}: expected {expected}")
     return F
 
@@ -132,44 +135,53 @@ def name_models(models) -> tuple[list[str], list]:
     return names, models
 
 
-def _call(model, X, proba: bool, name: str):
-    if isinstance(model, torch.nn.Module):
-        with alone(), torch.no_grad():  # another thread may ask the same model
-            modes = [(part, part.training) for part in model.modules()]
-            model.eval()
-            try:
-                return model(module_input(model, X)).cpu().numpy()
-            finally:
-                for part, training in modes:  # a frozen model is handed back as it came, part by part
-                    part.training = training
-    if proba:
-        if hasattr(model, "predict_proba"):
-            return model.predict_proba(X)
-        if hasattr(model, "predict"):
-            raise TypeError(
-                f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; "
-                "calibrate it or wrap it in a callable"
-            )
-        return model(X)
-    return model.predict(X) if hasattr(model, "predict") else model(X)
+def _check_exposure(names, models) -> None:
+    """Raise ValueError for a result of statsmodels with an exposure or offset, which its ``predict(X)`` leaves out."""
+    for name, model in zip(names, models, strict=True):
+        fitted = getattr(getattr(model, "__self__", model), "model", None)  # of a method the object that has it
+        for what in ("exposure", "offset"):
+            value = getattr(fitted, what, None)
+            if isinstance(value, (np.ndarray, pd.Series)) and np.any(value):  # the logarithm of an exposure is kept
+                raise ValueError(
+                    f"model {name!r} was fitted with {what}=, without which predict(X) answers per unit; give a"
+                    f" function that says it, such as lambda X: result.predict(X, {what}=X[...]), or F"
+                )
 
 
-def _align_classes(names, models) -> np.ndarray | None:
-    """The classes that all models with a ``classes_`` attribute know; None if no model says."""
-    known = [
-        (name, np.asarray(model.classes_))
-        for name, model in zip(names, models, strict=True)
-        if hasattr(model, "classes_")
-    ]
-    if not known:
-        return None
-    classes = np.unique(np.concatenate([c for _, c in known]))
-    for name, own in known:
+def known_classes(names, models, given=None) -> np.ndarray | None:
+    """The classes, sorted: those that are ``given``, or else those that all models with a ``classes_`` attribute know;
+    None if no model says.
+    """
+    pairs = zip(names, models or [], strict=False)
+    known = {name: np.asarray(model.classes_) for name, model in pairs if hasattr(model, "classes_")}
+    if given is not None:
+        given = np.asarray(given)
+        if given.ndim != 1 or not np.array_equal(np.unique(given), given):
+            raise ValueError(f"classes must be distinct labels in their sorted order, but is {given.tolist()}")
+    all_known = [*known.values(), *([] if given is None else [given])]
+    numbered = [name for name, own in known.items() if own.dtype.kind in "biuf"]
+    if numbered and any(own.dtype.kind not in "biuf" for own in all_known):
+        who = numbered[0]
+        raise ValueError(
+            f"models disagree on what classes are called: model {who!r} has the numbers {known[who].tolist()}, others"
+            f" words; give ({who!r}, model.predict_proba), a function, with a column for each of the sorted labels"
+        )
+    classes: Any = given if given is not None else np.unique(np.concatenate([*known.values()])) if known else None
+    for name, own in known.items():
+        if len(more := np.setdiff1d(own, classes)):
+            raise ValueError(f"classes is {classes.tolist()}, but model {name!r} knows {more.tolist()}, too; add them")
         missing = np.setdiff1d(classes, own)
-        if len(missing):
+        if len(missing) and given is None:
             raise ValueError(
                 f"models disagree on the classes: model {name!r} does not know {missing.tolist()}; refit it with at"
-                " least one example of each class, or wrap it in a callable that returns a probability for every class"
+                " least one example of each class, wrap it in a callable that returns a probability for every class, or"
+                f" give fit(..., classes={classes.tolist()}), which takes it for zero"
+            )
+        if len(missing):
+            warnings.warn(
+                f"model {name!r} does not know the classes {missing.tolist()}: they get the probability zero from it",
+                UserWarning,
+                stacklevel=4,
             )
     return classes
 
@@ -181,8 +193,7 @@ def classes_of(known, K, y):
     if known is not None:
         if len(known) != K:
             raise ValueError(
-                f"F has K = {K} columns, but the models know {len(known)} classes; give one for each of"
-                f" {known.tolist()}"
+                f"F has K = {K} columns, but there are {len(known)} classes; give one for each of {known.tolist()}"
             )
         return known
     labels = np.unique(y)
@@ -193,7 +204,8 @@ def classes_of(known, K, y):
         return np.arange(K)
     raise ValueError(
         f"y holds {len(labels)} class labels, but the predictions have K = {K} columns; "
-        f"number the classes 0 to {K - 1} in the order of the columns, and have a row of class 0"
+        f"number the classes 0 to {K - 1} in the order of the columns and have a row of class 0, or name all of them,"
+        " sorted, with fit(..., classes=[...])"
     )
 
 
@@ -209,26 +221,26 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
                 " its probabilities as F"
             )
         try:
-            f = _call(model, X, proba, name)
-            check_same_rows(X=X, prediction=f)
-            f = np.asarray(f, dtype=float)
+            f = np.asarray(in_place(X, answer(model, X, proba, name)), dtype=float)
         except Exception as error:
             raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:
             f = f[:, 0]
         if f.ndim != (2 if proba else 1) or len(f) != n:
-            expected = f"({n}, number of classes)" if proba else f"({n},)"
+            expected = f"({n}, number of classes){OF_TWO * (f.ndim == 1)}" if proba else f"({n},)"
             raise ValueError(
                 f"model {name!r} returned predictions of shape {f.shape} for {n} rows of X; expected {expected}"
             )
         if proba and classes is not None:
-            if f.shape[1] != len(classes):
+            own = np.asarray(getattr(model, "classes_", classes))
+            if f.shape[1] != len(own) or not np.isin(own, classes).all():
+                of = "" if own is classes else f" of {own.tolist()}"
                 raise ValueError(
-                    f"model {name!r} returned {f.shape[1]} class probabilities, but there are {len(classes)} classes:"
-                    f" {classes.tolist()}"
+                    f"model {name!r} returned {f.shape[1]} class probabilities{of}, but there are {len(classes)}"
+                    f" classes: {classes.tolist()}"
                 )
-            if hasattr(model, "classes_"):
-                f = f[:, np.argsort(model.classes_)]  # classes is sorted
+            said, f = f, np.zeros((n, len(classes)))  # a class that a model does not know has no probability
+            f[:, np.searchsorted(classes, own)] = said
         columns.append(f)
     widths = {c.shape[1] for c in columns} if proba else {1}
     if len(widths) > 1:
@@ -238,7 +250,7 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
     return np.stack(columns, axis=1)
 
 
-def warn_of_odd_models(names, F, y, loss, own=None) -> None:
+def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None:
     """Warn of a model that is too bad or too good to be true.
 
     Too bad: far worse than the mean of y and than the best of the others; it, or one row of it, is in another unit.
@@ -248,10 +260,12 @@ def warn_of_odd_models(names, F, y, loss, own=None) -> None:
     """
     if len(y) < 10 or len(names) < 2:
         return
-    losses = [loss(y, f) for f in np.moveaxis(F, 1, 0)]
-    mean = np.array([each.mean() for each in losses])
+    losses = np.stack([loss(y, f) for f in np.moveaxis(F, 1, 0)])
+    mean = np.average(losses, 1, sample_weight)
     first, second = np.argsort(mean)[:2]
-    if 0 <= mean[first] < TOO_GOOD * mean[second] and names[first] != own:
+    # a model that knows less of the classes than nobody is no measure of how good another may be
+    usual = min(mean[second], np.log(F.shape[2])) if loss.is_classification else mean[second]
+    if 0 <= mean[first] < TOO_GOOD * usual and not (own and first == len(names) - 1):
         warnings.warn(
             f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
             " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"
@@ -261,11 +275,12 @@ def warn_of_odd_models(names, F, y, loss, own=None) -> None:
         )
     if loss.is_classification:
         return
-    level = max(np.mean(loss(y, np.full(len(y), y.mean()))), mean[first])
-    for name, each in zip(names, losses, strict=True):
-        if level > 0 and each.mean() > 100 * level:
+    centre = np.full(len(y), np.average(y, weights=sample_weight))
+    level = max(np.average(loss(y, centre), weights=sample_weight), mean[first])
+    for name, each, own_mean in zip(names, losses, mean, strict=True):
+        if level > 0 and own_mean > 100 * level:
             warnings.warn(
-                f"the {loss.name} loss of model {name!r} is {each.mean() / level:.3g} times that of the others or of"
+                f"the {loss.name} loss of model {name!r} is {own_mean / level:.3g} times that of the others or of"
                 f" the mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing?"
                 " Correct, clip or drop it: such a model hides the differences between the others",
                 UserWarning,

@@ -54,7 +54,7 @@ class EqualWeights(_Constant):
     array([0.])
     """
 
-    def _fit_weights(self, X, F, y, loss):
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
         self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
 
 
@@ -87,8 +87,8 @@ class BestModel(_Constant):
     'up'
     """
 
-    def _fit_weights(self, X, F, y, loss):
-        self.losses_ = np.array([loss(y, F[:, m]).mean() for m in range(self.n_models_)])
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
+        self.losses_ = np.array([np.average(loss(y, F[:, m]), weights=sample_weight) for m in range(self.n_models_)])
         winner = int(first_smallest(self.losses_))
         self.best_ = self.model_names_[winner]
         self.weights_ = np.eye(self.n_models_)[winner]
@@ -140,9 +140,9 @@ class GlobalMA(_Constant):
         if self.level:
             fold_numbers(len(y), 0)
 
-    def _fit_weights(self, X, F, y, loss):
-        self.weights_ = global_weights(F, y, loss)
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
+        self.weights_ = global_weights(F, y, loss, sample_weight)
 
-    def _fit_level(self, X, F, y, loss):
+    def _fit_level(self, X, F, y, loss, sample_weight=None):
         if self.level:
-            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss)
+            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss, share=sample_weight)

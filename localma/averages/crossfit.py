@@ -7,17 +7,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.utils.validation import has_fit_parameter
 
 from localma.checks import RandomState, check_same_rows, resolve_seed
 from localma.engine.validation import fold_numbers
 
-__all__ = ["check_learner", "cross_fit", "with_direct"]
+__all__ = ["check_learner", "cross_fit", "need_weights", "weighted", "with_direct"]
 
 
 def cross_fit(
-    learner: Any, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None, random_state: RandomState = None
+    learner: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    random_state: RandomState = None,
+    sample_weight: ArrayLike | None = None,
 ) -> np.ndarray:
     """What a learner says of rows that it was not trained on: a column for F from the sample itself.
 
@@ -35,6 +43,8 @@ def cross_fit(
         Which rows belong together: they are held out together.
     random_state : int, RandomState or None
         For the folds, which are those of a :class:`localma.LocalMA` with this seed, of up to 3,000 rows.
+    sample_weight : array of shape (n,), optional
+        For the learner's ``fit``.
 
     Returns
     -------
@@ -43,7 +53,7 @@ def cross_fit(
     Raises
     ------
     TypeError
-        For what is neither a regressor nor a classifier with ``predict_proba``.
+        For what is neither a regressor nor a classifier with ``predict_proba``, or takes no weights that are given.
     ValueError
         For fewer than ten rows, or groups of them.
 
@@ -63,12 +73,13 @@ def cross_fit(
     True
     """
     check_learner(learner, "learner", is_classifier(learner))
-    check_same_rows(X=X, y=y)
+    check_same_rows(X=X, y=y, sample_weight=sample_weight)
     held = fold_numbers(len(np.asarray(y)), resolve_seed(random_state), None if groups is None else np.asarray(groups))
     with warnings.catch_warnings():  # of classes that a fold has not seen: their probability is zero
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         method = "predict_proba" if is_classifier(learner) else "predict"
-        return cross_val_predict(learner, X, y, cv=PredefinedSplit(held), method=method)
+        more = weighted(learner, "learner", sample_weight)
+        return cross_val_predict(learner, X, y, cv=PredefinedSplit(held), method=method, params=more)
 
 
 def check_learner(learner, name: str, proba: bool) -> None:
@@ -77,6 +88,24 @@ def check_learner(learner, name: str, proba: bool) -> None:
         return
     what = "classifier with predict_proba" if proba else "regressor"
     raise TypeError(f"{name} must be a scikit-learn {what}, but is {learner!r}")
+
+
+def need_weights(learner, name: str) -> None:
+    """Raise TypeError if a learner's ``fit`` takes no weights of rows."""
+    if not (has_fit_parameter(learner, "sample_weight") or get_config()["enable_metadata_routing"]):
+        raise TypeError(
+            f"{name} is {learner!r}, whose fit takes no sample_weight; give a learner whose fit does, or a pipeline"
+            " whose steps say by set_fit_request(sample_weight=...) which of them take it, under"
+            " sklearn.set_config(enable_metadata_routing=True)"
+        )
+
+
+def weighted(learner, name: str, sample_weight) -> dict:
+    """What a learner's ``fit`` gets besides; TypeError if there are weights that it cannot take."""
+    if sample_weight is None:
+        return {}
+    need_weights(learner, name)
+    return {"sample_weight": np.asarray(sample_weight, dtype=float)}
 
 
 class AllClasses:
@@ -98,9 +127,10 @@ class AllClasses:
         return everything
 
 
-def with_direct(learner, X, F, y, classes, **how):
+def with_direct(learner, X, F, y, classes, sample_weight=None, **how):
     """F with a learner's cross-fitted column, and the learner fitted to all rows."""
-    column, fitted = cross_fit(learner, X, y, **how), clone(learner).fit(X, y)
+    column = cross_fit(learner, X, y, sample_weight=sample_weight, **how)
+    fitted = clone(learner).fit(X, y, **weighted(learner, "direct", sample_weight))
     if classes is not None and len(fitted.classes_) < len(classes):
         fitted = AllClasses(fitted, classes, len(y))
         column = fitted.widened(column)

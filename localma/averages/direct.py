@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 
+from localma.averages.crossfit import weighted
 from localma.averages.estimator import LossEstimator, predicts_probabilities
 from localma.checks import RandomState, check_answers, check_same_rows, resolve_seed
 from localma.engine import Training, train
@@ -90,7 +91,7 @@ class DirectModel(LossEstimator):
             response = self._encode(target) if loss.is_classification else target
             self._fit_module(self._read(X, reset=True), response, loss, weight)
         elif hasattr(self.learner, "fit"):
-            more = {} if weight is None else {"sample_weight": weight}
+            more = weighted(self.learner, "learner", weight)
             self.learner_ = clone(self.learner).fit(X, target, **more)  # X itself: words, or gaps, are its business
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):  # of an earlier fit

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import ClassifierTags, RegressorTags, check_consistent_length, column_or_1d
+from sklearn.utils import ClassifierTags, RegressorTags, _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
+from localma.averages.features import as_frame
 from localma.checks import _advice, check_numeric_columns, check_reach, check_same_rows, plain
 from localma.engine import Mlp, Training, first_smallest
 from localma.losses import Loss, resolve_loss
 
-__all__ = ["LossEstimator", "predicts_probabilities"]
+__all__ = ["LossEstimator", "counted", "predicts_probabilities"]
 
 #: Of parameters that are groups of settings.
 DEFAULTS = {"network": Mlp(), "training": Training()}
@@ -30,6 +31,23 @@ def predicts_probabilities(estimator) -> bool:
     if loss is None or not loss.is_classification:
         raise AttributeError(f"predict_proba needs loss='cross_entropy', but loss is {estimator.loss!r}; use predict")
     return True
+
+
+def counted(sample_weight, *arrays) -> tuple:
+    """The weights of rows, checked, and the arrays (or None), both without the rows of weight zero."""
+    if sample_weight is None:
+        return None, *arrays
+    given = [a for a in arrays if a is not None]
+    check_same_rows(X=given[0], sample_weight=sample_weight, **{"yF"[k]: a for k, a in enumerate(arrays[1:3])})
+    check_consistent_length(*given)
+    if isinstance(sample_weight, (str, dict)):
+        way = "compute_sample_weight of sklearn.utils.class_weight makes numbers of it"
+        raise ValueError(f"sample_weight must be an array of numbers, but is {sample_weight!r}; {way}")
+    weight = _check_sample_weight(sample_weight, given[0], dtype=float, ensure_non_negative=True)
+    rows = np.flatnonzero(weight)
+    if len(rows) == len(weight):
+        return weight, *arrays
+    return weight[rows], *(None if a is None else _safe_indexing(a, rows) for a in arrays)
 
 
 class LossEstimator(BaseEstimator):
@@ -64,6 +82,7 @@ class LossEstimator(BaseEstimator):
 
     def _read(self, X, reset: bool = False) -> np.ndarray:
         """X as a finite array of numbers, its columns those of the fit; ``reset`` in the fit itself."""
+        X = as_frame(X)
         check_numeric_columns(X)
         check_same_rows(X=X)
         with _advice():
@@ -80,7 +99,15 @@ class LossEstimator(BaseEstimator):
                 " of X"
             )
         check_same_rows(X=X, y=y, F=F)
-        given = np.ravel(np.asarray(y))
+        given = np.asarray(y)
+        if given.ndim == 2 and given.shape[1] > 1:
+            n, q = given.shape
+            raise ValueError(
+                f"y has {q} columns, but an average is of one response. Fit one for each column, with models or F of"
+                " its own (MultiOutputRegressor gives each the same models); or, for weights that they share, one to"
+                f" the longer sample np.repeat(X, {q}, 0), y.ravel(), with F of shape ({n * q}, M)"
+            )
+        given = given.ravel()
         if given.dtype.kind in "mM":
             raise ValueError("y holds dates or durations; give numbers, such as days since the first")
         if given.dtype == object and pd.isna(given).any():
@@ -110,7 +137,8 @@ class LossEstimator(BaseEstimator):
         if len(unknown):
             raise ValueError(
                 f"y contains the class labels {unknown[:5].tolist()}, which the models do not know (they know"
-                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them"
+                f" {self.classes_.tolist()}); drop these rows or add a model that was trained on them. A model that"
+                " numbers the labels, such as XGBoost's, is given as a function: model.predict_proba"
             )
         return np.searchsorted(self.classes_, y)
 

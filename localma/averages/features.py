@@ -17,13 +17,34 @@ from sklearn.utils.validation import _num_samples
 from localma.averages.packing import record
 from localma.checks import check_same_rows
 
-__all__ = ["TableFeatures", "learn_features", "read_features"]
+__all__ = ["TableFeatures", "as_frame", "learn_features", "read_features"]
 
 #: Categories of a column that get an indicator: the most frequent ones.
 CATEGORIES = 20
 
 #: What pandas calls a column of words.
 WORDS = ("string", "categorical", "boolean")
+
+
+#: And one of numbers, which may hold them as objects or, as Arrow does, as decimals.
+NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+
+
+def as_frame(X: Any) -> Any:
+    """X as it is, but frames of other libraries (Polars, Arrow) as pandas' and columns that hold numbers as numbers."""
+    names = getattr(X, "column_names", getattr(X, "columns", None))
+    if names is None:
+        return X
+    if not isinstance(X, pd.DataFrame):
+        X = pd.DataFrame({name: np.asarray(X[name]) for name in names})
+    return X.apply(_plain) if any(dtype.kind == "O" or not isinstance(dtype, np.dtype) for dtype in X.dtypes) else X
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind in NUMBERS and (column.dtype == object or kind == "decimal"):
+        return pd.Series(_numbers(column), column.index)
+    return column.astype("boolean") if isinstance(column.dtype, pd.ArrowDtype) and kind == "boolean" else column
 
 
 @record
@@ -37,7 +58,8 @@ class TableFeatures(NamedTuple):
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """The numbers of a frame, (n, d)."""
-        absent = [name for name in self.names if name not in X.columns]
+        X = as_frame(X)
+        absent = [name for name in self.names if name not in getattr(X, "columns", ())]
         if absent:
             raise ValueError(f"X has no columns {absent}")
         parts = [_words(X[a]) if isinstance(how, list) else _numbers(X[a]) for a, how in zip(*self, strict=True)]
@@ -94,11 +116,13 @@ def _learn_table(X: pd.DataFrame) -> TableFeatures:
 def learn_features(features: Any, X: Any) -> Any:
     """What makes numbers of X, learned from the X of a fit; None where it is the numbers of X itself."""
     if features is None:
+        X = as_frame(X)
         plain = not isinstance(X, pd.DataFrame) or all(
             pd.api.types.is_numeric_dtype(dtype) and not X.iloc[:, j].isna().any() for j, dtype in enumerate(X.dtypes)
         )
         return None if plain else _learn_table(X)
     if isinstance(features, (list, tuple, np.ndarray, pd.Index)):
+        X = as_frame(X)
         absent = [name for name in features if not isinstance(X, pd.DataFrame) or name not in X.columns]
         if absent or not len(features):
             known = f"the columns {list(X.columns)}" if isinstance(X, pd.DataFrame) else "no names of columns"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import entr
+from sklearn.exceptions import ConvergenceWarning
 
 from localma.averages.packing import record
 from localma.engine import History, Training
 
-__all__ = ["FitInfo", "fit_info"]
+__all__ = ["FitInfo", "fit_info", "warn_of_late_fall"]
+
+#: A larger share of the loss's fall in the second half of training says that it has not ended.
+LATE = 0.02
 
 
 @record
@@ -28,8 +34,9 @@ class FitInfo(NamedTuple):
     residual: float = 0.0  #: mean residual in its standard errors; beyond 3: all models are off together, see ``level``
 
 
-def fit_info(training: Training, history: History | None, entropy: float, residual: float = 0.0) -> FitInfo:
-    """Of the first network of a stack; None where nothing was trained."""
+def fit_info(training: Training, history: History | None, w, residual: float = 0.0, sample_weight=None) -> FitInfo:
+    """Of the first network of a stack (None where nothing was trained), and of the weights w (n, M) in the sample."""
+    entropy = np.average(entr(w).sum(1), weights=sample_weight) / max(np.log(w.shape[1]), 1e-300)
     if history is None:
         return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy), residual)
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
@@ -43,3 +50,15 @@ def fit_info(training: Training, history: History | None, entropy: float, residu
         float(entropy),
         residual,
     )
+
+
+def warn_of_late_fall(training: Training, history: History) -> None:
+    """Warn of a network whose loss still fell when its training ended."""
+    if (late := float(history.late_fall()[0])) > LATE:
+        warnings.warn(
+            f"the network is not trained to its end: in the second half of {training.steps} steps the loss fell by"
+            f" {late:.0%} of its whole fall; give training=Training(steps=..., learning_rate=...), more or a higher"
+            " one",
+            ConvergenceWarning,
+            stacklevel=5,
+        )

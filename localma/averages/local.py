@@ -2,9 +2,7 @@ r""":class:`LocalMA`, the method of the paper."""
 
 from __future__ import annotations
 
-import math
 import numbers
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -12,14 +10,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_odd_models
-from localma.averages.crossfit import check_learner, with_direct
-from localma.averages.fitinfo import fit_info
+from localma.averages.crossfit import check_learner, need_weights, with_direct
+from localma.averages.fitinfo import fit_info, warn_of_late_fall
 from localma.averages.level import at_level, learn_level, residual
 from localma.checks import RandomState, check_answers, check_whole, choose, resolve_seed
 from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
@@ -35,9 +32,6 @@ __all__ = ["LocalMA"]
 
 #: Parameters of a network that one thread evaluates faster than several.
 SMALL = 2**16
-
-#: A larger share of the loss's fall in the second half of training says that it has not ended.
-LATE = 0.02
 
 
 class LocalMA(ModelAverage):
@@ -184,12 +178,20 @@ class LocalMA(ModelAverage):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, F: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        F: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit the weights; the candidate models stay as they are.
 
         Parameters
         ----------
-        X, y, F
+        X, y, F, sample_weight, classes
             As in every average: see :meth:`localma.averages.ModelAverage.fit`.
         groups : array of shape (n,), optional
             Which observations belong together, such as the rows of one person: cross-validation holds them out
@@ -201,8 +203,9 @@ class LocalMA(ModelAverage):
         ValueError
             As in every average, and for fewer than ten groups.
         """
-        seed = resolve_seed(self.random_state)
-        return self._fit(X, y, F, groups=None if groups is None else np.asarray(groups), seed=seed)
+        if sample_weight is not None and self.direct is not None:
+            need_weights(self.direct, "direct")
+        return self._fit(X, y, F, sample_weight, classes, groups, seed=resolve_seed(self.random_state))
 
     def _check(self, X, y, M, loss, groups=None, seed=0):
         network, training, shrinkage, _ = self._settings(len(y))
@@ -228,27 +231,26 @@ class LocalMA(ModelAverage):
         check_whole("bootstrap", self.bootstrap, 0)
         check_device(self.device)
 
-    def _with_direct(self, X, F, y, loss, groups=None, seed=0):
+    def _with_direct(self, X, F, y, loss, groups=None, seed=0, sample_weight=None):
         if self.direct is None:
             return F
-        F, self.direct_ = with_direct(
-            self.direct, X, F, y, getattr(self, "classes_", None), groups=groups, random_state=seed
-        )
+        how = {"groups": groups, "random_state": seed, "sample_weight": sample_weight}
+        F, self.direct_ = with_direct(self.direct, X, F, y, getattr(self, "classes_", None), **how)
         name = "direct" if "direct" not in self.model_names_ else "direct (cross-fitted)"
         self.model_names_ = [*self.model_names_, name]
         loss.check_predictions(F, self.model_names_)
         return F
 
-    def _fit_weights(self, X, F, y, loss, groups=None, seed=0):
+    def _fit_weights(self, X, F, y, loss, groups=None, seed=0, sample_weight=None):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        warn_of_odd_models(self.model_names_, F, y, loss, None if self.direct_ is None else self.model_names_[-1])
+        warn_of_odd_models(self.model_names_, F, y, loss, self.direct_ is not None, sample_weight)
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
-            self.fit_info_, self.network_ = fit_info(resolved, None, 0.0), None
+            self.fit_info_, self.network_ = fit_info(resolved, None, np.ones((n, 1))), None
             return
         x = torch.tensor(X, dtype=dtype if isinstance(network, Mlp) else None, device=self.device)
         f, target = (torch.tensor(a, device=self.device) for a in (F, y))
@@ -261,7 +263,8 @@ class LocalMA(ModelAverage):
             "bootstrap": self.bootstrap,
         }
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
-            more = {"seeds": [seed], "groups": groups, "progress": bar}
+            count = None if sample_weight is None else sample_weight[None]
+            more = {"seeds": [seed], "groups": groups, "sample_weight": count, "progress": bar}
             fit = fit_local_stack(x[None], f[None], target[None], loss, **more, **how)
             if self.direct_ is not None and fit.cross_validation is not None:
                 without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, **more, **how)
@@ -279,23 +282,17 @@ class LocalMA(ModelAverage):
         if self.bootstrap:
             self.bootstrap_ = Mixture(fit.resampled[0]).eval()
         self.network_ = WeightNetwork(body, zero_output=False).eval()
-        if isinstance(fit.stack, ModulesFit) and (late := float(fit.stack.history.late_fall()[0])) > LATE:
-            warnings.warn(
-                f"the network is not trained to its end: in the second half of {resolved.steps} steps the loss fell by"
-                f" {late:.0%} of its whole fall; give training=Training(steps=..., learning_rate=...), more or a"
-                " higher one",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        if isinstance(fit.stack, ModulesFit):
+            warn_of_late_fall(resolved, fit.stack.history)
         w = self._weights(X)
-        entropy = -(w * np.log(np.maximum(w, 1e-300))).sum(1).mean() / math.log(self.n_models_)
-        left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups)
-        self.fit_info_ = fit_info(resolved, None if isinstance(body, Constant) else fit.stack.history, entropy, left)
+        left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups, sample_weight)
+        trained = None if isinstance(body, Constant) else fit.stack.history
+        self.fit_info_ = fit_info(resolved, trained, w, left, sample_weight)
 
-    def _fit_level(self, X, F, y, loss, groups=None, seed=0):
+    def _fit_level(self, X, F, y, loss, groups=None, seed=0, sample_weight=None):
         if self.level:
             quick = {"shrinkage": self.shrinkage_, "members": 1, "bootstrap": 0, "direct": None, "progress": False}
-            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss, groups, seed, **quick)
+            self.level_, self.level_gain_ = learn_level(self, X, F, y, loss, groups, seed, sample_weight, **quick)
 
     def _settings(self, n):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""

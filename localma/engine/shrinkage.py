@@ -87,6 +87,7 @@ def fit_local_stack(
     members: int = MEMBERS,
     bootstrap: int = 0,
     groups: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
     workers: int | None = None,
     progress: tqdm | None = None,
 ) -> LocalStack:
@@ -103,6 +104,8 @@ def fit_local_stack(
         As of :class:`localma.LocalMA`.
     groups : array of shape (n,), optional
         Which observations belong together, in every sample.
+    sample_weight : array of shape (R, n), optional
+        How much each observation counts, positive.
 
     Examples
     --------
@@ -120,30 +123,31 @@ def fit_local_stack(
     R, n = y.shape
     dtype = training.floating(F.dtype)
     sample = X, F.to(dtype), y.to(dtype)
+    known, target = F.cpu().numpy(), y.cpu().numpy()
     shrunk, careful = shrinkage is not None, not isinstance(network, Mlp)
     if progress is not None:
         steps = training.resolve(n, shrunk=shrunk, careful=careful).steps
         networks = members + bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
         progress.total = max(progress.total or 0, progress.n + steps * R * networks)
 
-    def fit(data, rows, seeds, penalties, start, sample_weight=None):
+    def fit(data, rows, seeds, penalties, start, counts=None):
         """Networks of ``data``'s samples ``rows``."""
-        x, f, target = (_of_samples(a, rows) for a in data)
+        x, f, t = (_of_samples(a, rows) for a in data)
         how = training.resolve(x.shape[1], shrunk=shrunk, careful=careful)
         if progress is not None:  # smaller penalties, too, may be tried
             progress.total = max(progress.total, progress.n + how.steps * len(seeds))
-        more = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
+        more = {"penalties": penalties, "start": start, "sample_weight": counts}
         common = {"network": network, "training": how, "workers": workers, "progress": progress}
-        return fit_stack(x, f, target, loss, seeds=seeds, **more, **common)
+        return fit_stack(x, f, t, loss, seeds=seeds, **more, **common)
 
     penalty: Any = None
     gw: Any = None
     chosen = None
     if shrunk:
-        gw = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss)
+        gw = start_weights(known, target, loss, sample_weight)
         penalty = np.full(R, shrinkage, dtype=float) if shrinkage != "cv" else None
     if shrinkage == "cv":
-        chosen, penalty = _cross_validate(fit, sample, loss, seeds, groups)
+        chosen, penalty = _cross_validate(fit, sample, loss, seeds, groups, sample_weight)
 
     def begin(rows, w) -> tuple[Any, Any]:
         """Penalties and starting weights of networks of the samples ``rows``."""
@@ -158,20 +162,22 @@ def fit_local_stack(
     stack, rows = None, np.arange(R).repeat(members)
     if not is_global.all():
         own = [s for seed in seeds for s in member_seeds(int(seed), members)]
-        stack = fit(sample, rows, own, *begin(rows, gw[rows] if shrunk else None))
+        how = None if sample_weight is None else torch.as_tensor(sample_weight[rows], dtype=dtype, device=F.device)
+        stack = fit(sample, rows, own, *begin(rows, gw[rows] if shrunk else None), how)
     resampled: list[list[nn.Module]] = [[] for _ in range(R)]
     for r in range(R if bootstrap else 0):
         counts, own = _resample(n, bootstrap, int(seeds[r]), groups)
-        w: Any = np.stack([start_weights(_repeat(F[r], c), _repeat(y[r], c), loss) for c in counts]) if shrunk else None
+        counts = counts if sample_weight is None else counts * sample_weight[r]
+        w: Any = np.stack([start_weights(known[r], target[r], loss, c) for c in counts]) if shrunk else None
         if is_global[r]:
             resampled[r] = [constant_body(v, dtype, F.device) for v in w]
         else:
             rows, weight = np.full(bootstrap, r), torch.as_tensor(counts, dtype=dtype, device=F.device)
-            resampled[r] = fit(sample, rows, own, *begin(rows, w), sample_weight=weight).bodies()
+            resampled[r] = fit(sample, rows, own, *begin(rows, w), weight).bodies()
     return LocalStack(penalty, gw, stack, members, chosen, resampled)
 
 
-def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, np.ndarray]:
+def _cross_validate(fit, sample, loss, seeds, groups, sample_weight) -> tuple[CrossValidation, np.ndarray]:
     """What held-out observations said, and each sample's penalty for a fit to all."""
     R, n = sample[2].shape
     index = np.stack([subset(n, int(s)) for s in seeds])
@@ -183,8 +189,10 @@ def _cross_validate(fit, sample, loss, seeds, groups) -> tuple[CrossValidation, 
     def logits(rows, *how):
         return fit(data, rows, *how).logits(_of_samples(x, rows))
 
-    groups = None if groups is None else groups[index[0]]
-    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), seeds=seeds, groups=groups)
+    more = {"seeds": seeds, "groups": None if groups is None else groups[index[0]]}
+    if sample_weight is not None:
+        more["sample_weight"] = np.take_along_axis(sample_weight, index, 1)
+    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), **more)
     return chosen, rescale(chosen.shrinkage[chosen.chosen], seen, n)
 
 
@@ -194,10 +202,6 @@ def _resample(n: int, bootstrap: int, seed: int, groups) -> tuple[np.ndarray, li
     draws = of.max() + 1
     counts = np.random.default_rng([seed, 2]).multinomial(draws, np.full(draws, 1 / draws), bootstrap)[:, of]
     return counts, [int(s) for s in np.random.SeedSequence([seed, 3]).generate_state(bootstrap)]
-
-
-def _repeat(a: Tensor, counts: np.ndarray) -> np.ndarray:
-    return np.repeat(a.cpu().numpy(), counts, 0)
 
 
 def _of_samples(a: Tensor, rows) -> Tensor:

@@ -153,7 +153,9 @@ def simplex_lp(E: np.ndarray, slopes: tuple[float, float], rows: int = 1) -> np.
     return w / w.sum(1, keepdims=True)
 
 
-def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float = 1e-10) -> np.ndarray:
+def global_weights(
+    F, y, loss: Loss, sample_weight=None, *, iterations: int = 200, tolerance: float = 1e-10
+) -> np.ndarray:
     r"""The weights on the simplex that minimise the mean loss of :math:`\sum_m w_m f_m` (GW), for many samples at once.
 
     Where the loss is a parabola in the average one quadratic programme, where it has two straight pieces one linear
@@ -171,6 +173,8 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     y : array of shape (..., n)
         Class numbers 0..K-1 for cross-entropy.
     loss : Loss
+    sample_weight : array of shape (..., n), optional
+        How much each observation counts: non-negative, two as much as two such observations.
 
     Returns
     -------
@@ -198,15 +202,17 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     lead = y.shape[:-1]
     F = torch.as_tensor(np.require(F, dtype=float, requirements="W")).movedim(len(lead), -1)
     G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
+    share = torch.ones_like(y) if sample_weight is None else torch.as_tensor(np.array(sample_weight, dtype=float))
+    share = (share / share.mean(-1, keepdim=True)).expand_as(y).reshape(-1, y.shape[-1])
     y = y.reshape(-1, y.shape[-1])
-    if loss.slopes is not None:
-        errors = (loss.linear(G) - y.unsqueeze(1)).mT.numpy()
+    if loss.slopes is not None:  # which are slopes of an error times its share as well
+        errors = ((loss.linear(G) - y.unsqueeze(1)) * share.unsqueeze(1)).mT.numpy()
         return np.stack([simplex_lp(E, loss.slopes)[0] for E in errors]).reshape(*lead, -1)
     with one_thread(G.numel() < 2**22):
-        w, done = _parabola(G, y, loss, tolerance)
+        w, done = _parabola(G, y, share, loss, tolerance)
         gap = torch.zeros(len(w), dtype=w.dtype)
         if not done.all():
-            w[~done], gap[~done] = _best_end(G[~done], y[~done], loss, iterations, tolerance)
+            w[~done], gap[~done] = _best_end(G[~done], y[~done], share[~done], loss, iterations, tolerance)
     if bool((gap > CLOSED).any()):
         warnings.warn(
             f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still"
@@ -218,7 +224,7 @@ def global_weights(F, y, loss: Loss, *, iterations: int = 200, tolerance: float 
     return w.reshape(*lead, -1).numpy()
 
 
-def _parabola(G, y, loss, tolerance):
+def _parabola(G, y, share, loss, tolerance):
     """Weights (B, M) that are right where the loss is a parabola in the average, and where it is one, (B,)."""
     (B, M, n), F = G.shape, loss.linear(G)
     none = torch.zeros(B, M, dtype=F.dtype), torch.zeros(B, dtype=torch.bool)
@@ -235,7 +241,8 @@ def _parabola(G, y, loss, tolerance):
             return none
     else:
         return none
-    R, first, second = (F - at.unsqueeze(-2)).numpy(), first[:, :n, None].numpy(), second[:, None, :n].numpy()
+    R, first = (F - at.unsqueeze(-2)).numpy(), (first[:, :n] * share).unsqueeze(-1).numpy()
+    second = (second[:, :n] * share).unsqueeze(1).numpy()
     low, high = second.min(-1, keepdims=True), second.max(-1, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):
         H = (R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second) @ R.swapaxes(1, 2)) / n
@@ -246,25 +253,25 @@ def _parabola(G, y, loss, tolerance):
     w = simplex_qp(np.where(done[:, None, None], H, 0), np.where(done[:, None], c, 0))
     # only found to be a parabola: the gap has the last word, in a unit of the models in use, free of a wild one
     a = at + torch.as_tensor((w[:, None] @ R)[:, 0])
-    gradient = (R @ loss.slope(y, a).unsqueeze(-1).numpy())[..., 0] / n
+    gradient = (R @ (loss.slope(y, a) * share).unsqueeze(-1).numpy())[..., 0] / n
     unit = 0.5 * (w * (np.diagonal(H, axis1=1, axis2=2) - (H @ w[..., None])[..., 0])).sum(1)
     return torch.as_tensor(w), torch.as_tensor(done & ((w * gradient).sum(1) - gradient.min(1) <= tolerance * unit))
 
 
-def _best_end(G, y, loss, iterations, tolerance):
+def _best_end(G, y, share, loss, iterations, tolerance):
     """Newton's method from equal weights and, where that end may not be the best, each vertex: weights (B, M), gaps."""
-    (B, M, _), unit = G.shape, loss.scale(G, y)
-    w, gap = _newton(torch.full((B, M), 1 / M, dtype=G.dtype), G, y, loss, unit, iterations, tolerance)
+    (B, M, _), unit = G.shape, loss.scale(G, y, share)
+    w, gap = _newton(torch.full((B, M), 1 / M, dtype=G.dtype), G, y, share, loss, unit, iterations, tolerance)
     rest = torch.full((B,), not loss.convex)
     if loss.convex is None:  # a gap that is small in a unit stretched by a wild model may be large beside the loss
-        small = gap * unit <= CLOSED * torch.minimum(unit, loss.of_weights(w.unsqueeze(-1), G, y).mean(-1).abs())
+        small = gap * unit <= CLOSED * torch.minimum(unit, _mean_loss(w, G, y, share, loss).abs())
         rest = ~(small & _convex_between(loss.linear(G), y, loss))
     if rest.any():
-        G, y = G[rest], y[rest]
+        G, y, share = G[rest], y[rest], share[rest]
         vertices = 0.98 * torch.eye(M, dtype=G.dtype) + 0.02 / M
-        others = [_newton(v.expand(len(y), M), G, y, loss, unit[rest], iterations, tolerance) for v in vertices]
+        others = [_newton(v.expand(len(y), M), G, y, share, loss, unit[rest], iterations, tolerance) for v in vertices]
         ends, gaps = map(torch.stack, zip((w[rest], gap[rest]), *others, strict=True))
-        values = torch.stack([loss.of_weights(end.unsqueeze(-1), G, y).mean(-1) for end in ends])
+        values = torch.stack([_mean_loss(end, G, y, share, loss) for end in ends])
         best = first_smallest(values.numpy(), 0), torch.arange(len(y))
         w[rest], gap[rest] = ends[best], gaps[best]
     return w, gap
@@ -280,14 +287,13 @@ def _convex_between(F, y, loss):
     return convex
 
 
-def _newton(w, G, y, loss, unit, iterations, tolerance):
+def _mean_loss(w, G, y, share, loss):
+    return (loss.of_weights(w.unsqueeze(-1), G, y) * share).mean(-1)
+
+
+def _newton(w, G, y, share, loss, unit, iterations, tolerance):
     """Sequential quadratic programming for problems (B, M, n): weights (B, M), gaps (B,) in the unit."""
-    F = loss.linear(G)
-
-    def value(w):
-        return loss.of_weights(w.unsqueeze(-1), G, y).mean(-1)
-
-    current = value(w)
+    F, current = loss.linear(G), _mean_loss(w, G, y, share, loss)
     if not bool(current.isfinite().all()):
         raise ValueError(
             f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain"
@@ -296,7 +302,7 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
     last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
         a = (w.unsqueeze(-1) * F).sum(-2)
-        first, second = loss.derivatives(y, a)
+        first, second = (d * share for d in loss.derivatives(y, a))
         # Relative to the present average the programme is the same, without cancellation where models nearly agree.
         D = F - a.unsqueeze(-2)
         gradient = (D * first.unsqueeze(-2)).mean(-1)
@@ -316,7 +322,7 @@ def _newton(w, G, y, loss, unit, iterations, tolerance):
         noise = 1e-14 * (current.abs() + unit)
         for _ in range(60):
             candidate = w + length.unsqueeze(-1) * (goal - w)
-            trial = value(candidate)
+            trial = _mean_loss(candidate, G, y, share, loss)
             bad = ~(trial <= current + 1e-4 * length * slope + noise) & (gap > tolerance * unit)
             if not bool(bad.any()):
                 break
@@ -361,8 +367,8 @@ def soften(weights: np.ndarray) -> np.ndarray:
     return (weights + 1 / weights.shape[-1]) / 2
 
 
-def start_weights(F, y, loss: Loss) -> np.ndarray:
+def start_weights(F, y, loss: Loss, sample_weight=None) -> np.ndarray:
     """Global weights without the advice on kinks: as a start and as one candidate of many they need no certificate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return global_weights(F, y, loss)
+        return global_weights(F, y, loss, sample_weight)

@@ -52,7 +52,7 @@ class CrossValidation:
     mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
     difference, from the n pairs; all three are NaN for a smaller penalty that a sample had no reason to try. ``chosen``
     (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation, ``groups`` (n,) which of these
-    belong together.
+    belong together and ``share`` (R, n) how much each of them counts, one in the mean.
     """
 
     shrinkage: np.ndarray
@@ -62,11 +62,11 @@ class CrossValidation:
     chosen: np.ndarray
     held_out: np.ndarray
     groups: np.ndarray | None = None
+    share: np.ndarray | None = None
 
     def gain(self, other: CrossValidation) -> tuple[np.ndarray, np.ndarray]:
         """How much less ``other`` loses, of the same observations in the same folds, and its standard error; (R,)."""
-        less = self.held_out - other.held_out
-        return less.mean(-1), standard_error(less, self.groups)
+        return mean_and_error(self.held_out - other.held_out, self.groups, self.share)
 
     def columns(self, r: int) -> dict[str, np.ndarray]:
         """Of sample r, the candidates that it tried."""
@@ -91,6 +91,7 @@ def cross_validate(
     seeds: Sequence[int],
     folds: int = FOLDS,
     groups: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> CrossValidation:
     """Choose a penalty for each of R samples; all folds and penalties of several samples train as one stack.
 
@@ -113,6 +114,8 @@ def cross_validate(
     groups : array of shape (n,), optional
         Observations with the same entry, such as the rows of one person, stay in one fold, and count as one draw in the
         standard error.
+    sample_weight : array of shape (R, n), optional
+        How much each observation counts, positive: in training, in the held-out loss and in its standard error.
 
     Returns
     -------
@@ -126,7 +129,9 @@ def cross_validate(
     R, n = y.shape
     numbers = torch.as_tensor(np.stack([fold_numbers(n, int(s), groups, folds) for s in seeds]), device=y.device)
     held = numbers.unsqueeze(1) == torch.arange(folds, device=y.device)[:, None]
-    sample = _Sample(F, y, loss, held, seeds, groups is None)
+    share = None if sample_weight is None else sample_weight / sample_weight.mean(-1, keepdims=True)
+    sample = _Sample(F, y, loss, held, seeds, np.ones((R, n)) if share is None else share)
+    each = None if share is None else share[:, None]
 
     def smallest(loss: np.ndarray) -> np.ndarray:
         """Where the mean loss of each row is smallest; of those equal up to rounding the largest penalty."""
@@ -135,20 +140,22 @@ def cross_validate(
     rows, below = np.arange(R), len(smaller)
     tried = np.concatenate([np.full((R, below, n), np.nan), sample.losses(fit, rows, shrinkage), sample.constant()], 1)
     with np.errstate(invalid="ignore"):
-        best = below + smallest(tried[:, below:-1].mean(-1))
+        best = below + smallest(mean_and_error(tried, groups, each)[0][:, below:-1])
         edge = np.flatnonzero(best == below) if below else rows[:0]
         if len(edge):
             tried[edge, :below] = sample.losses(fit, edge, smaller)
-            low = smallest(tried[edge, :below].mean(-1))
-            gain = tried[edge, low] - tried[edge, below]
-            best[edge] = np.where(gain.mean(-1) < -standard_error(gain, groups), low, below)
-        paired = tried - tried[:, -1:]
-        difference, error = paired.mean(-1), standard_error(paired, groups)
+            low = smallest(mean_and_error(tried, groups, each)[0][edge, :below])
+            gain, error = mean_and_error(
+                tried[edge, low] - tried[edge, below], groups, None if share is None else share[edge]
+            )
+            best[edge] = np.where(gain < -error, low, below)
+        mean = mean_and_error(tried, groups, each)[0]
+        difference, error = mean_and_error(tried - tried[:, -1:], groups, each)
         # models that are alike gain nothing but rounding errors
-        enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(tried[:, -1].mean(-1)))
+        enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(mean[:, -1]))
     candidates = np.concatenate([smaller, shrinkage, [math.inf]])
     chosen = np.where(enough, best, len(candidates) - 1)
-    return CrossValidation(candidates, tried.mean(-1), difference, error, chosen, tried[rows, chosen], groups)
+    return CrossValidation(candidates, mean, difference, error, chosen, tried[rows, chosen], groups, share)
 
 
 def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int = FOLDS) -> np.ndarray:
@@ -175,20 +182,16 @@ def fold_numbers(n: int, seed: int, groups: np.ndarray | None = None, folds: int
 class _Sample:
     """R samples and their folds: the losses of observations that were held out."""
 
-    def __init__(self, F: Tensor, y: Tensor, loss: Loss, held: Tensor, seeds: Sequence[int], even: bool):
+    def __init__(self, F: Tensor, y: Tensor, loss: Loss, held: Tensor, seeds: Sequence[int], share: np.ndarray):
         self.F, self.y, self.loss, self.held = F, y, loss, held
+        self.counts = ~held * torch.as_tensor(share, dtype=F.dtype, device=F.device).unsqueeze(1)  # in training
         self.G = loss.candidates(y.double(), F.double().movedim(1, -1))
         folds = held.shape[1]
         # a fold's networks start from the same values at every penalty, so that penalties are compared like with like
         self.seeds = np.stack([np.random.SeedSequence(int(s)).generate_state(folds) for s in seeds])
         self.start = np.empty((len(F), folds, F.shape[2]))
-        # observations that are kept are equally many in each sample, unless folds are of groups
-        for part in [slice(None)] if even else [slice(i, i + 1) for i in range(len(F))]:
-            for k in range(folds):
-                rest = (~held[part, k]).nonzero()[:, 1].reshape(held[part].shape[0], -1)
-                index = rest[(...,) + (None,) * (F.ndim - 2)].expand(-1, -1, *F.shape[2:])
-                known = F[part].gather(1, index).cpu().numpy(), y[part].gather(1, rest).cpu().numpy()
-                self.start[part, k] = start_weights(*known, loss)
+        for k in range(folds):
+            self.start[:, k] = start_weights(F.cpu().numpy(), y.cpu().numpy(), loss, self.counts[:, k].cpu().numpy())
 
     def losses(self, fit, samples: np.ndarray, shrinkage) -> np.ndarray:
         """(samples, penalties, n): each observation's by the networks that did not see it, of one penalty after the
@@ -209,7 +212,7 @@ class _Sample:
                 .unsqueeze(2)
                 .expand(*shape, M)
                 .reshape(-1, M),
-                (~self.held[rows]).to(F.dtype).unsqueeze(2).expand(*shape, n).reshape(-1, n),
+                self.counts[rows].unsqueeze(2).expand(*shape, n).reshape(-1, n),
             )
             for i, r in enumerate(rows):
                 mine = logits.unflatten(0, shape)[i].double()
@@ -229,9 +232,16 @@ class _Sample:
         return torch.where(self.held, value, torch.zeros_like(value)).sum(1, keepdim=True).cpu().numpy()
 
 
-def standard_error(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Of the mean over the last axis."""
-    return values.std(-1, ddof=1) / math.sqrt(values.shape[-1]) if groups is None else _clustered_error(values, groups)
+def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None, share: np.ndarray | None = None):
+    """The mean over the last axis and its standard error; where values count by a ``share`` of mean one, those of the
+    weighted mean, to first order (the delta method).
+    """
+    if share is None:
+        mean, off = values.mean(-1), values
+    else:
+        mean = (share * values).mean(-1)
+        off = share * (values - mean[..., None])
+    return mean, off.std(-1, ddof=1) / math.sqrt(off.shape[-1]) if groups is None else _clustered_error(off, groups)
 
 
 def _clustered_error(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from localma.losses import Loss
 
-__all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared"]
+__all__ = ["log_likelihood", "losses_of_models", "need_likelihood", "need_squared", "variances", "weights_of"]
 
 # A model that makes no error at all would have an infinite likelihood; a variance of this share of the worst model's is
 # as good.
@@ -20,9 +20,14 @@ def losses_of_models(loss: Loss, y: np.ndarray, F: np.ndarray) -> np.ndarray:
     return np.stack([loss(y, F[:, m]) for m in range(F.shape[1])], 1)
 
 
-def variances(losses: np.ndarray) -> np.ndarray:
+def weights_of(y: np.ndarray, sample_weight) -> np.ndarray:
+    """How much each row counts, (n,): one without weights."""
+    return np.ones(len(y)) if sample_weight is None else sample_weight
+
+
+def variances(losses: np.ndarray, sample_weight=None) -> np.ndarray:
     """Mean squared error of each model, (M,), kept away from zero."""
-    v = losses.mean(0)
+    v = np.average(losses, 0, sample_weight)
     return np.maximum(v, LEAST_VARIANCE * v.max() or 1.0)
 
 

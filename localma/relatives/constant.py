@@ -14,7 +14,14 @@ from localma.averages.constant import _Constant
 from localma.checks import RandomState, check_whole, choose, resolve_seed
 from localma.engine import first_smallest
 from localma.losses.loss import LossLike
-from localma.relatives.common import log_likelihood, losses_of_models, need_likelihood, need_squared, variances
+from localma.relatives.common import (
+    log_likelihood,
+    losses_of_models,
+    need_likelihood,
+    need_squared,
+    variances,
+    weights_of,
+)
 
 __all__ = ["AdaptiveMixing", "BatesGranger", "GreedySelection", "InformationWeights", "NonNegativeStacking"]
 
@@ -70,14 +77,14 @@ class BatesGranger(_Constant):
         need_squared("BatesGranger", loss)
         choose("covariance", self.covariance, ("full", "diagonal"))
 
-    def _fit_weights(self, X, F, y, loss):
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
         errors = y[:, None] - F
         if self.covariance == "diagonal":
-            precision = 1 / variances(errors**2)
+            precision = 1 / variances(errors**2, sample_weight)
             self.weights_ = precision / precision.sum()
             return
         M = F.shape[1]
-        S = errors.T @ errors / len(y)
+        S = errors.T @ (weights_of(y, sample_weight)[:, None] * errors) / len(y)
         kkt = np.ones((M + 1, M + 1))  # S w = multiplier and sum w = 1, solved so that a singular S does no harm
         kkt[:M, :M] = S / (np.trace(S) / M or 1.0)
         kkt[M, M] = 0
@@ -143,13 +150,12 @@ class InformationWeights(_Constant):
         if not self._each(M)[1].any():
             raise ValueError("prior must give some model a positive probability")
 
-    def _fit_weights(self, X, F, y, loss):
-        n, M = F.shape[:2]
-        k, prior = self._each(M)
-        losses = losses_of_models(loss, y, F)
-        v = variances(losses) if loss.power == 0 else None
-        deviance = -2 * log_likelihood(loss, losses, v).sum(0)
-        price = 2 if self.criterion == "aic" else np.log(n)
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
+        k, prior = self._each(F.shape[1])
+        losses, w = losses_of_models(loss, y, F), weights_of(y, sample_weight)
+        v = variances(losses, w) if loss.power == 0 else None
+        deviance = -2 * w @ log_likelihood(loss, losses, v)
+        price = 2 if self.criterion == "aic" else np.log(w.sum())
         with np.errstate(divide="ignore"):  # a prior of zero
             self.weights_ = softmax(np.log(prior) - 0.5 * (deviance + price * k))
 
@@ -220,13 +226,13 @@ class AdaptiveMixing(_Constant):
         if len(y) < 2:
             raise ValueError("X has one row, but AdaptiveMixing halves the sample; give two or more")
 
-    def _fit_weights(self, X, F, y, loss):
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
         losses, rng = losses_of_models(loss, y, F), np.random.default_rng(resolve_seed(self.random_state))
-        weights = []
+        w, weights = weights_of(y, sample_weight), []
         for _ in range(self.splits):
-            first, second = np.array_split(losses[rng.permutation(len(y))], 2)
-            v = variances(first) if loss.power == 0 else None
-            weights.append(softmax(log_likelihood(loss, second, v).sum(0)))
+            first, second = np.array_split(rng.permutation(len(y)), 2)
+            v = variances(losses[first], w[first]) if loss.power == 0 else None
+            weights.append(softmax(w[second] @ log_likelihood(loss, losses[second], v)))
         self.weights_ = np.mean(weights, 0)
 
 
@@ -264,8 +270,9 @@ class NonNegativeStacking(_Constant):
     def _check(self, X, y, M, loss):
         need_squared("NonNegativeStacking", loss)
 
-    def _fit_weights(self, X, F, y, loss):
-        self.weights_ = nnls(F, y)[0]
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
+        root = np.sqrt(weights_of(y, sample_weight))
+        self.weights_ = nnls(root[:, None] * F, root * y)[0]
 
 
 class GreedySelection(_Constant):
@@ -312,10 +319,11 @@ class GreedySelection(_Constant):
     def _check(self, X, y, M, loss):
         check_whole("rounds", self.rounds, 1)
 
-    def _fit_weights(self, X, F, y, loss):
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
         total, path, values = np.zeros_like(F[:, 0]), [], []
         for taken in range(1, self.rounds + 1):
-            trials = [loss(y, (total + F[:, m]) / taken).mean() for m in range(F.shape[1])]
+            losses = losses_of_models(loss, y, (total[:, None] + F) / taken)
+            trials = np.average(losses, 0, sample_weight)
             path.append(int(first_smallest(trials)))
             values.append(trials[path[-1]])
             total = total + F[:, path[-1]]

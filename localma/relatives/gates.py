@@ -22,33 +22,34 @@ __all__ = ["HierarchicalStacking", "MixtureOfExperts"]
 PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # what penalty="cv" chooses from, the stiffest first
 
 
-def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
+def fit_gate(basis, F, y, loss, w, *, objective, penalty, start=None):
     """(A, variance) of ``w(x) = softmax(basis(x) A)`` with the smallest penalised criterion, by L-BFGS in float64.
 
     The penalty, times the sum of squares, spares the first row, the intercepts; the criterion has no unit. The variance
     is that of competing experts under squared loss, estimated with the gate, and otherwise None. ``start`` is what an
-    earlier fit returned.
+    earlier fit returned. Rows count by w.
     """
-    M, target = F.shape[1], torch.tensor(y)
+    M, target, share = F.shape[1], torch.tensor(y), torch.tensor(w / w.mean())
     bound = [(None, None)] * (basis.shape[1] * M)
     if objective == "competitive":
         losses = losses_of_models(loss, y, F)
         if loss.power == 0:
-            bound.append((np.log(LEAST_VARIANCE * losses.mean() or 1.0), None))
-            first, L = np.log(max(losses.min(1).mean(), np.exp(bound[-1][0]))), torch.tensor(losses.T)
+            bound.append((np.log(LEAST_VARIANCE * np.average(losses.mean(1), weights=w) or 1.0), None))
+            least = np.average(losses.min(1), weights=w)
+            first, L = np.log(max(least, np.exp(bound[-1][0]))), torch.tensor(losses.T)
         else:
             density = torch.tensor(log_likelihood(loss, losses).T)
 
         def criterion(logits, t):
             joint = torch.log_softmax(logits, 0) + (-0.5 * (L * torch.exp(-t) + t) if len(t) else density)
-            return -torch.logsumexp(joint, 0).mean()
+            return -(share * torch.logsumexp(joint, 0)).mean()
 
     else:
         G = loss.candidates(target, torch.tensor(np.ascontiguousarray(F)).movedim(0, -1))
-        unit = loss.scale(G, target)
+        unit = loss.scale(G, target, share)
 
         def criterion(logits, t):
-            return loss.of_logits(logits, G, target).mean() / unit
+            return (share * loss.of_logits(logits, G, target)).mean() / unit
 
     # L-BFGS sees the slopes in units in which a stiff penalty is no steeper than the criterion
     units = np.where(np.arange(basis.shape[1]) == 0, 1.0, 1 / np.sqrt(1 + penalty))[:, None]
@@ -71,15 +72,15 @@ def fit_gate(basis, F, y, loss, *, objective, penalty, start=None):
     return units * theta[:size].reshape(-1, M), float(np.exp(theta[size])) if len(theta) > size else None
 
 
-def fit_path(basis, F, y, loss, objective, penalties):
+def fit_path(basis, F, y, loss, w, objective, penalties):
     """:func:`fit_gate` for each penalty in turn, each from where the last one ended."""
     found = None
     for penalty in penalties:
-        found = fit_gate(basis, F, y, loss, objective=objective, penalty=penalty, start=found)
+        found = fit_gate(basis, F, y, loss, w, objective=objective, penalty=penalty, start=found)
         yield found
 
 
-def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
+def fit_chosen(basis, F, y, loss, w, objective, penalty, random_state):
     """(A, variance, penalty), where "cv" stands for the penalty with the smallest loss of the average in five-fold
     cross-validation.
     """
@@ -87,11 +88,12 @@ def fit_chosen(basis, F, y, loss, objective, penalty, random_state):
     if len(path) > 1 and len(y) > 1:
         value = np.zeros(len(path))
         for train, test in KFold(min(5, len(y)), shuffle=True, random_state=resolve_seed(random_state)).split(basis):
-            for i, (A, _) in enumerate(fit_path(basis[train], F[train], y[train], loss, objective, path)):
+            known = basis[train], F[train], y[train], loss, w[train]
+            for i, (A, _) in enumerate(fit_path(*known, objective, path)):
                 a = np.einsum("nm,nm...->n...", softmax(basis[test] @ A, 1), F[test])
-                value[i] += loss(y[test], a).sum()
+                value[i] += w[test] @ loss(y[test], a)
         path = path[: int(first_smallest(value)) + 1]
-    *_, (A, variance) = fit_path(basis, F, y, loss, objective, path)
+    *_, (A, variance) = fit_path(basis, F, y, loss, w, objective, path)
     return A, variance, path[-1]
 
 
@@ -172,9 +174,9 @@ class MixtureOfExperts(_Gate):
         if self.objective == "competitive":
             need_likelihood("MixtureOfExperts", loss)
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         options = (self.objective, self.penalty, self.random_state)
-        A, self.variance_, self.penalty_ = fit_chosen(linear_basis(Z), F, y, loss, *options)
+        A, self.variance_, self.penalty_ = fit_chosen(linear_basis(Z), F, y, loss, w, *options)
         return A
 
     def _rule_weights(self, Z):
@@ -237,11 +239,10 @@ class HierarchicalStacking(_Gate):
         self.penalty = penalty
         self.random_state = random_state
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         medians = np.median(Z, 0)
-        A, _, self.penalty_ = fit_chosen(
-            self._basis(Z, medians), F, y, loss, "cooperative", self.penalty, self.random_state
-        )
+        options = ("cooperative", self.penalty, self.random_state)
+        A, _, self.penalty_ = fit_chosen(self._basis(Z, medians), F, y, loss, w, *options)
         return A, medians
 
     @staticmethod

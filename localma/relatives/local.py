@@ -13,11 +13,12 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from localma.averages import ModelAverage
+from localma.averages.crossfit import weighted
 from localma.averages.packing import record
 from localma.engine import first_smallest
 from localma.engine.tiles import standardization
 from localma.losses.loss import LossLike
-from localma.relatives.common import losses_of_models, need_squared
+from localma.relatives.common import losses_of_models, need_squared, weights_of
 
 __all__ = ["FeatureStacking", "RightProbability"]
 
@@ -37,7 +38,8 @@ record(LogisticRegression, lambda model: dict(vars(model)), _restored)
 class Local(ModelAverage):
     """Base of the local relatives: flat covariates, standardised by the sample; ``rule_`` is what was learned.
 
-    Subclasses define ``_fit_rule(Z, F, y, loss)``, which returns the rule, and ``_rule_weights(Z)``.
+    Subclasses define ``_fit_rule(Z, F, y, loss, w)``, which returns the rule, and ``_rule_weights(Z)``. Losses count by
+    w; standardisation, folds, neighbours and cells take all rows for equals.
     """
 
     def __init__(
@@ -56,10 +58,10 @@ class Local(ModelAverage):
         if X.ndim != 2:
             raise ValueError(f"X has shape {X.shape}, but {type(self).__name__} reads (n, d); flatten X")
 
-    def _fit_weights(self, X, F, y, loss):
+    def _fit_weights(self, X, F, y, loss, sample_weight=None):
         mean, scale = standardization(torch.tensor(np.asarray(X, dtype=float)).unsqueeze(0))
         self.mean_, self.scale_ = mean[0].numpy(), scale[0].numpy()
-        self.rule_ = self._fit_rule((X - self.mean_) / self.scale_, F, y, loss)
+        self.rule_ = self._fit_rule((X - self.mean_) / self.scale_, F, y, loss, weights_of(y, sample_weight))
 
     def _weights(self, X):
         return self._rule_weights((X - self.mean_) / self.scale_)
@@ -111,11 +113,11 @@ class FeatureStacking(Local):
         super()._check(X, y, M, loss)
         need_squared("FeatureStacking", loss)
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         unit = np.sqrt(np.mean(F**2)) or 1.0  # so that a ridge means the same in euros and in cents
         basis = linear_basis(Z)
         design = (basis[:, :, None] * F[:, None, :] / unit).reshape(len(y), -1)
-        ridge = RidgeCV(alphas=RIDGES, fit_intercept=False).fit(design, y)
+        ridge = RidgeCV(alphas=RIDGES, fit_intercept=False).fit(design, y, w)
         self.ridge_ = float(ridge.alpha_)
         return ridge.coef_.reshape(-1, F.shape[1]) / unit
 
@@ -179,16 +181,17 @@ class RightProbability(Local):
         if gate is not None and not (hasattr(gate, "fit") and hasattr(gate, "predict_proba")):
             raise TypeError(f"classifier must be None or a scikit-learn classifier with predict_proba, but is {gate!r}")
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         if loss.is_classification:
             right = first_smallest(-F) == y[:, None]
             n = len(y)
-            return [self._learn(Z, c) if 0 < c.sum() < n else (c.sum() + 1) / (n + 2) for c in right.T]
-        return self._learn(Z, first_smallest(losses_of_models(loss, y, F)))
+            return [self._learn(Z, c, w) if 0 < c.sum() < n else (c.sum() + 1) / (n + 2) for c in right.T]
+        return self._learn(Z, first_smallest(losses_of_models(loss, y, F)), w)
 
-    def _learn(self, Z, label):
+    def _learn(self, Z, label, w):
         if len(np.unique(label)) > 1:
-            return clone(LogisticRegression() if self.classifier is None else self.classifier).fit(Z, label)
+            learner = clone(LogisticRegression() if self.classifier is None else self.classifier)
+            return learner.fit(Z, label, **weighted(learner, "classifier", None if (w == 1).all() else w))
         return label[0]
 
     def _rule_weights(self, Z):

@@ -53,7 +53,7 @@ class _Pooled:
         a = (w * G).sum(0)
         return self.loss.value(y, a if self.loss.power == 0 else a.exp())
 
-    def scale(self, G: Tensor, y: Tensor) -> Tensor:
+    def scale(self, G: Tensor, y: Tensor, share: Tensor) -> Tensor:
         """Half the curvature at equal weights, along the way to each model: the unit of :meth:`Loss.scale`."""
         a = G.mean(0)
         off = G - a
@@ -62,7 +62,7 @@ class _Pooled:
             moved = ((p * off.square()).sum(1) - (p * off).sum(1).square()) / 2
         else:
             moved = off.square() * (1.0 if self.loss.power == 0 else a.exp())
-        unit = moved.mean()
+        unit = (share * moved).mean()
         return torch.where(unit > 0, unit, torch.ones_like(unit))  # equal models, no difference
 
 
@@ -146,10 +146,10 @@ class LogarithmicPool(_Gate):
     def _basis(self, Z):
         return linear_basis(Z if self.gate == "linear" else Z[:, :0])
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         pooled = _Pooled(loss)
         penalty = self.penalty if self.gate == "linear" else 0.0  # which spares intercepts
-        given = (self._basis(Z), pooled.parameter(F), y, pooled)
+        given = (self._basis(Z), pooled.parameter(F), y, pooled, w)
         rule, _, self.penalty_ = fit_chosen(*given, "cooperative", penalty, self.random_state)
         return rule
 

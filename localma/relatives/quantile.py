@@ -90,7 +90,7 @@ class QuantileAverage(Local):
         if self.cells != "cv":
             check_whole("cells", self.cells, 1, ' or "cv"')
 
-    def _fit_rule(self, Z, F, y, loss):
+    def _fit_rule(self, Z, F, y, loss, w):
         seed = resolve_seed(self.random_state)
         self.cells_ = self.cells
         if self.cells == "cv":
@@ -99,10 +99,10 @@ class QuantileAverage(Local):
             value = [0.0] * len(options)
             for i, K in enumerate(options if len(options) > 1 else []):
                 for train, test in folds:
-                    rule = _fit_cells(Z[train], F[train], y[train], loss, K, seed)
-                    value[i] += loss(y[test], (_cell_weights(rule, Z[test]) * F[test]).sum(1)).sum()
+                    rule = _fit_cells(Z[train], F[train], y[train], loss, K, seed, w[train])
+                    value[i] += w[test] @ loss(y[test], (_cell_weights(rule, Z[test]) * F[test]).sum(1))
             self.cells_ = options[int(np.argmin(value))]
-        return _fit_cells(Z, F, y, loss, self.cells_, seed)
+        return _fit_cells(Z, F, y, loss, self.cells_, seed, w)
 
     def _rule_weights(self, Z):
         return _cell_weights(self.rule_, Z)
@@ -120,12 +120,12 @@ def _cell_weights(rule, Z):
     return _memberships(centres, width, Z) @ A
 
 
-def _fit_cells(Z, F, y, loss, K, seed):
+def _fit_cells(Z, F, y, loss, K, seed, w):
     n, M = F.shape
     K = min(K, len(np.unique(Z, axis=0)))
     with threadpool_limits(1):
         centres = KMeans(K, n_init=4, random_state=seed).fit(Z).cluster_centers_
     gaps = np.sqrt(np.square(centres[:, None] - centres).sum(-1)) + np.diag(np.full(K, np.inf))
     width = 0.5 * float(np.median(gaps.min(1))) if K > 1 else 1.0
-    errors = _memberships(centres, width, Z)[:, :, None] * (F - y[:, None])[:, None, :]  # memberships sum to one
+    errors = _memberships(centres, width, Z)[:, :, None] * (w[:, None] * (F - y[:, None]))[:, None]  # they sum to one
     return centres, width, simplex_lp(errors.reshape(n, K * M), loss.slopes, K)

@@ -91,8 +91,8 @@ class LocalSelection(Local):
             if self.form == "neighbours" and self.size > len(y):
                 raise ValueError(f"size = {self.size} neighbours, but the sample has n = {len(y)}; give fewer")
 
-    def _fit_rule(self, Z, F, y, loss):
-        losses = losses_of_models(loss, y, F)
+    def _fit_rule(self, Z, F, y, loss, w):
+        losses = w[:, None] * losses_of_models(loss, y, F)
         if self.form == "partition":
             self.size_ = self._depth(Z, losses) if self.size == "cv" else self.size
             return grow(Z, losses, self.size_)

@@ -61,7 +61,7 @@ def one(X):
         ((X, y, F[:, :0]), {}, ValueError, r"F has shape \(20, 0\)"),
         ((X, y, F[:, :, None]), {}, ValueError, r"F has shape \(20, 2, 1\)"),
         ((X, y, np.full((20, 2), "x")), {}, ValueError, r"F must be an array of numbers"),
-        ((X, np.stack([y, y], 1), F), {}, ValueError, r"y should be a 1d array"),
+        ((X, np.stack([y, y], 1), F), {}, ValueError, r"y has 2 columns, but an average is of one response"),
         ((X[:0], y[:0], F[:0]), {}, ValueError, r"0 sample"),
         ((X, None, F), {}, ValueError, r"requires y.*give one response per row"),
         ((X, y), {}, ValueError, r"F is missing: models is None, so give"),
@@ -143,7 +143,7 @@ PROBABILITIES = np.full((20, 2, 2), 0.5)
         (None, LABELS, 2 * PROBABILITIES, r"F\[:, 0\] must give class probabilities.*softmax"),
         (None, np.resize(["a", "b", "c"], 20), PROBABILITIES, r"y holds 3 class labels.*K = 2 columns; number"),
         (None, y, PROBABILITIES, r"label type"),
-        ([LogisticRegression().fit(X, LABELS)], LABELS, np.full((20, 1, 3), 1 / 3), r"F has K = 3 .*the models know 2 classes.*\['a', 'b'\]"),
+        ([LogisticRegression().fit(X, LABELS)], LABELS, np.full((20, 1, 3), 1 / 3), r"F has K = 3 .*but there are 2 classes.*\['a', 'b'\]"),
     ],
 )  # fmt: skip
 def test_every_average_refuses_classes(kind, models, target, given, message):

@@ -1,5 +1,6 @@
 """Small things that a user meets: progress bars, a missing extra, uncertainty, one row explained, rows that count twice."""
 
+import logging
 import subprocess
 import sys
 
@@ -45,6 +46,12 @@ def test_progress_is_hidden_by_the_argument_and_by_the_environment(monkeypatch, 
 
     assert "A fit" in lines(True)
     assert lines(False) == ""
+    with monkeypatch.context() as quiet:
+        quiet.setattr(logging.getLogger("localma"), "level", logging.ERROR)
+        logging.getLogger("localma").manager._clear_cache()
+        assert lines(True) == ""
+    logging.getLogger("localma").manager._clear_cache()
+    assert "A fit" in lines(True)
     monkeypatch.setenv("TQDM_DISABLE", "1")
     program = "from localma.progress import progress_bar; print(progress_bar('A fit', True).disable)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

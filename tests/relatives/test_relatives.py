@@ -318,7 +318,10 @@ def test_hierarchical_stacking_stays_stiff_where_nothing_varies():
 def test_gate_gradient_is_zero_at_the_end():
     X, F, y = counts()
     Z = linear_basis(X)
-    A = torch.tensor(fit_gate(Z, F, y, LOSSES["poisson"], objective="cooperative", penalty=0.05)[0], requires_grad=True)
+    A = torch.tensor(
+        fit_gate(Z, F, y, LOSSES["poisson"], np.ones(len(y)), objective="cooperative", penalty=0.05)[0],
+        requires_grad=True,
+    )
     w = torch.softmax(torch.tensor(Z) @ A, 1)
     G = torch.tensor(F)
     unit = LOSSES["poisson"].scale(G.T, torch.tensor(y))
