@@ -30,12 +30,9 @@ book: $(BOOK)  ## Run the chapters and build the HTML; a second build takes seco
 serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-# Two workers with one thread each; who has nothing left takes over from the other. The chapters come last, one by one, the longest first.
+# Two workers with one thread each; who has nothing left takes over from the other.
 test: $(TEST)  ## Run every test: package, notebooks, book, project
-	@status=0; export OMP_NUM_THREADS=1; \
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chapter and not mutant" || status=1; \
-	$(BIN)/python -m pytest -q -n 2 --dist load --maxschedchunk 1 -m chapter || status=1; \
-	exit $$status
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not mutant"
 
 mutants: $(TEST)  ## Spoil each check of a theorem in turn: it must fail
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m mutant

@@ -38,15 +38,18 @@ def shared(tmp_path_factory):
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+def pytest_collection_modifyitems(items):
+    """Who needs the book comes first: it takes minutes, in which other workers run all the other tests."""
+    items.sort(key=lambda item: "book_html" not in item.fixturenames)
+
+
 @pytest.fixture(scope="session")
-def book_html(shared):
-    """The folder of the built pages. Built once, by what `make book` calls."""
+def book_html(shared, wheel_python):
+    """The folder of the built pages. Built once, by what `make book` calls; the chapters have the wheel alone."""
     fault = shared / "book.txt"
     with FileLock(fault.with_suffix(".lock")):
         if not fault.exists():
-            done = subprocess.run(
-                [sys.executable, ROOT / "book" / "_tools" / "build.py"], capture_output=True, text=True
-            )
+            done = subprocess.run([wheel_python, ROOT / "book" / "_tools" / "build.py"], capture_output=True, text=True)
             fault.write_text(done.stdout[-4000:] + done.stderr[-8000:] if done.returncode else "")
     assert fault.read_text() == ""
     return ROOT / "_build" / "html"

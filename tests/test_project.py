@@ -225,11 +225,15 @@ def test_no_module_imports_itself_in_a_circle():
 
 
 def test_package_imports_without_the_extras(tmp_path):
-    """`import localma` must work where nothing but its needs is installed, as in a plain install."""
+    """`import localma` must work where nothing but its needs is installed, as in a plain install; what needs an extra
+    names it.
+    """
     extras = "'matplotlib', 'seaborn', 'statsmodels'"
-    block = f"import sys\nfor name in ({extras}): sys.modules[name] = None\nimport localma\n"
+    block = f"import sys\nfor name in ({extras}): sys.modules[name] = None\nimport localma\nprint('here')\nimport localma.plots"
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.stdout == "here\n", done.stderr
+    assert "localma.plots needs matplotlib" in done.stderr
+    assert done.stderr.strip().endswith("the extra plots: pip install 'localma[plots]'")
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])

@@ -7,6 +7,7 @@ Where a chapter fails, all other pages are built, and the chapter is run once mo
 what the numbers are on this machine.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def build(root=ROOT):
     index = out / "html" / "index.html"
     out.mkdir(exist_ok=True)
     with FileLock(out / ".lock"):
-        stamp, good = out / ".package", out / ".good"
+        stamp, good = out / ".ran", out / ".good"
         now = fingerprint(ROOT / "localma")
         if not stamp.exists() or stamp.read_text() != now:
             rmtree(out / ".jupyter_cache", ignore_errors=True)
@@ -42,8 +43,8 @@ def build(root=ROOT):
         stamp.write_text(now)
         execute(root)
 
-        program = Path(sys.executable).with_name("jupyter-book")
-        command = [str(program), "build", str(root), "-W", "--keep-going", "-q"]
+        program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+        command = [*program, "build", str(root), "-W", "--keep-going", "-q"]
         if not good.exists():
             command.append("--all")
         good.unlink(missing_ok=True)
@@ -91,20 +92,32 @@ def execute(root):
                 folder.mkdir()
                 missing[str(folder)] = path, notebook
         runs = Parallel(min(cpu_count(), MOST), return_as="generator_unordered")(
-            delayed(single_nb_execution)(notebook, folder, **settings) for folder, (_, notebook) in missing.items()
+            delayed(run)(notebook, folder, **settings) for folder, (_, notebook) in missing.items()
         )
         # None: where nobody looks on, there is no bar
-        for run in tqdm(runs, "Chapters", len(missing), unit="chapter", disable=None if missing else True):
-            if not run.err:
-                bundle = CacheBundleIn(run.nb, str(missing[run.cwd][0]), data={"execution_seconds": run.time})
+        for done, used in tqdm(runs, "Chapters", len(missing), unit="chapter", disable=None if missing else True):
+            if not done.err:
+                data = {"execution_seconds": done.time, "processor_seconds": used}
+                bundle = CacheBundleIn(done.nb, str(missing[done.cwd][0]), data=data)
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def run(notebook, folder, **settings):
+    """Run a notebook in a folder: what came of it, and the processor time of its kernel. That says what the chapter
+    takes, where a clock would count what else this machine does.
+    """
+    before = os.times()
+    done = single_nb_execution(notebook, folder, **settings)
+    after = os.times()
+    return done, sum(after[2:4]) - sum(before[2:4])
 
 
 def failures(path):
     """What fails in a chapter here: line of the text, assert, numbers."""
-    from robust import HERE, placed, run
+    import robust
 
-    return [f"{failure['line']}: {failure['text']}" for failure in placed(path, run(path, HERE))]
+    found = robust.placed(path, robust.run(path, robust.HERE))
+    return [f"{failure['line']}: {failure['text']}" for failure in found]
 
 
 if __name__ == "__main__":

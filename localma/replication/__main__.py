@@ -103,11 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 130
         except (ValueError, OSError, FloatingPointError, ImportError, SourceChangedError, BrokenExecutor) as error:
             advice = "; pip install 'localma[plots,models]'" * isinstance(error, ModuleNotFoundError)
+            words = str(error)
             if isinstance(error, BrokenExecutor):
-                error = (
-                    "a process of this run died, for want of memory perhaps: try fewer --jobs; what is finished is kept"
-                )
-            print(f"{parser.prog} {name}: {error}{advice}{_on_the_command_line(str(error))}", file=sys.stderr)
+                words = "a process of this run died, for want of memory perhaps: try fewer --jobs; what is done is kept"
+            print(f"{parser.prog} {name}: {words}{advice}{_on_the_command_line(words)}", file=sys.stderr)
             status = 2  # of "all", the other experiments may still do
             continue
         print(options.out / f"{experiment.label}.csv")

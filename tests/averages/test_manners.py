@@ -59,13 +59,6 @@ def test_progress_is_hidden_by_the_argument_and_by_the_environment(monkeypatch, 
     assert issubclass(type(progress_bar("A fit", False)), plain)
 
 
-def test_plots_without_the_extra_name_it():
-    program = "import sys; sys.modules['seaborn'] = None; import localma; import localma.plots"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "localma.plots needs seaborn" in done.stderr
-    assert done.stderr.strip().endswith("the extra plots: pip install 'localma[plots]'")
-
-
 @pytest.mark.parametrize("estimator", [LocalMA(loss="nonsense"), DirectModel(loss="nonsense"), EqualWeights(loss=3)])
 def test_a_wrong_loss_is_told_by_fit_and_not_by_a_description(estimator):
     assert "loss=" in repr(estimator)

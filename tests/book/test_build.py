@@ -11,6 +11,7 @@ import pytest
 from chapters import ROOT
 from filelock import FileLock
 from joblib import cpu_count
+from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.conftest import FRONT
 
@@ -66,6 +67,17 @@ while not (noted / "{other}").exists():
     assert time.monotonic() < end
     time.sleep(0.1)
 print("met", "{other}", os.environ["OMP_NUM_THREADS"])"""
+
+
+def test_time_is_what_a_chapter_computes(tmp_path):
+    """Waiting for others is not computing."""
+
+    def seconds(cell):
+        notebook = new_notebook(cells=[new_code_cell(f"import time\n{cell}")])
+        return build.run(notebook, str(tmp_path), timeout=60, allow_errors=False)[1]
+
+    assert seconds("while time.process_time() < 6: pass") > 5.5
+    assert seconds("time.sleep(6)") < 5
 
 
 @pytest.mark.slow

@@ -1,14 +1,11 @@
 """Every chapter: in step with its notebook, in the agreed form, and running for a reader who has only the package."""
 
-import os
+import configparser
 import re
-import resource
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
-import nbformat
 import pytest
 from address import current
 from chapters import (
@@ -27,7 +24,8 @@ from chapters import (
     with_minutes,
 )
 from course import CELL, SOLUTION, exercises
-from nbformat.v4 import new_code_cell, new_notebook
+from jupyter_cache import get_cache
+from myst_nb.core.read import myst_nb_reader_plugin
 from notebooks import executed, normalise
 
 from tests.conftest import FRONT
@@ -37,6 +35,8 @@ INSTALL = """try:
     import localma
 except ModuleNotFoundError:  # on Colab: install the package, leave Colab's own torch and numpy alone
     %pip install --quiet "localma[plots] @ git+https://github.com/{}/{}\""""
+(SANITISED := configparser.ConfigParser(interpolation=None)).read(ROOT / "tests" / "nbval.cfg")
+MEANINGLESS = re.compile("|".join(f"(?:{SANITISED[name]['regex']})" for name in SANITISED.sections()))
 
 
 def test_there_are_chapters_and_each_is_in_the_table_of_contents():
@@ -203,44 +203,27 @@ def test_wheel_stands_alone(wheel_python, tmp_path):
     assert {path for path in here - there if "__pycache__" not in path.parts} == set()
 
 
-def run_alone(path, python, folder):
-    """nbval runs a chapter in a folder with nothing else in it and compares the marked outputs; the header card's time
-    holds. Not by the clock, which would count what else this machine does: by what the kernel computes.
-    """
-    shutil.copy(path.with_suffix(".ipynb"), folder)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider",
-         "--nbval-sanitize-with", ROOT / "tests" / "nbval.cfg", "--nbval-cell-timeout", "600",
-         "-q", path.with_suffix(".ipynb").name],
-        cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+@pytest.fixture(scope="session")
+def runs(book_html):
+    """What the build, which runs each chapter in an empty folder with the wheel alone, kept of each."""
+    return get_cache(ROOT / "_build" / ".jupyter_cache")
+
+
+def marked(notebook):
+    """Printed text and values of the cells that ask for a comparison, without what means nothing."""
+    return [
+        MEANINGLESS.sub(
+            "", "".join(out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.outputs)
+        )
+        for cell in normalise(notebook).cells
+        if "# NBVAL_CHECK_OUTPUT" in cell.source
+    ]
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapter_runs_from_an_empty_folder(path, runs):
+    """With the outputs that its notebook shows where a cell says so, and in the time that its header card promises."""
+    record = runs.match_cache_notebook(myst_nb_reader_plugin(path))
+    assert marked(runs.get_cache_bundle(record.pk).nb) == marked(read(path.with_suffix(".ipynb")))
+    used = record.data["processor_seconds"]
     assert used < 3 * seconds(path), f"took {used:.0f} s, the header card promises {seconds(path)} s"
-
-
-@pytest.mark.chapter
-@pytest.mark.parametrize("path", sorted(CHAPTERS, key=lambda case: -seconds(*case.values)))  # no long one at the end
-def test_chapter_runs_from_an_empty_folder(path, wheel_python, tmp_path):
-    run_alone(path, wheel_python, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("cell", "lies"), [("while time.process_time() < 6:\n    pass", True), ("time.sleep(6)", False)]
-)
-def test_time_is_what_a_chapter_computes(cell, lies, wheel_python, tmp_path):
-    """A card that promises a third of it is found; waiting for others is not computing."""
-    card = ":::{admonition} At a glance\n:class: tip\n- **You will learn** a.\n- **You need** b.\n"
-    card += "- **Study time** about 5 min, exercises apart.\n"
-    card += "- **Run time** about 2 s on two cores.\n- **In the paper** c.\n:::"
-    path, folder = tmp_path / "chapter.md", tmp_path / "empty"
-    path.write_text(f"---\n---\n\n# A chapter\n\n{card}\n")
-    nbformat.write(new_notebook(cells=[new_code_cell(f"import time\n{cell}")]), path.with_suffix(".ipynb"))
-    folder.mkdir()
-    if lies:
-        with pytest.raises(AssertionError, match="header card promises 2 s"):
-            run_alone(path, wheel_python, folder)
-    else:
-        run_alone(path, wheel_python, folder)

@@ -33,7 +33,7 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, hardly: float = 0.5) -> pd.
     cell = table.set_index(["n", "method", "metric"])[["mean", "mcse"]]
     sizes = sorted(set(table["n"]) - {0})
     across = f"accuracy, n = {sizes[-1]} against {sizes[0]}"
-    local, constant = (cell.loc[(0, method, across)] for method in ("LocalMA", "GW"))
+    local, constant = (cell.loc[(0, method, across)].to_numpy() for method in ("LocalMA", "GW"))
     fixed = table[table["method"].str.startswith("company") | (table["method"] == "EWMA")]
     # at each n against the best of the others, which here is GW or EWMA
     leads = [(*cell.loc[(n, "LocalMA", f"gain over {rival}")], n, rival) for n in sizes for rival in ("GW", "EWMA")]
@@ -44,8 +44,8 @@ def verdicts(table: pd.DataFrame, *, z: float = 3.0, hardly: float = 0.5) -> pd.
     least, error, n, rival = min(leads)
     means, errors = zip(*(lead[:2] for lead in leads), strict=True)
     rows = [
-        ("(1) LocalMA improves with n", across, *local, positive(*local, z)),
-        ("(2) GW hardly changes with n", across, *constant, small(*constant, hardly, z)),
+        ("(1) LocalMA improves with n", across, *local, positive(local[0], local[1], z)),
+        ("(2) GW hardly changes with n", across, *constant, small(constant[0], constant[1], hardly, z)),
         (
             "(3) companies and EWMA do not depend on n",
             "by design: they see no sample",

@@ -125,12 +125,12 @@ def _tflite(name: str):
     network.allocate_tensors()
     enter, side = network.get_input_details()[0], TFLITE[name][1]
     # the only tensors of shape (1, d) or (1, 1, 1, d) that come out of an average over the picture
-    pool = [
+    pools = [
         d
         for d in network.get_tensor_details()
         if ("AvgPool" in d["name"] or "GlobalPool/Mean" in d["name"]) and d["shape"].size in (2, 4)
     ]
-    pool = max(pool, key=lambda d: (int(np.prod(d["shape"])), d["index"]))
+    pool = max(pools, key=lambda d: (int(np.prod(d["shape"])), d["index"]))
     scale, zero = pool["quantization"]
 
     def embed(images: np.ndarray) -> np.ndarray:

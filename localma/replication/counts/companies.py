@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -113,7 +113,7 @@ def fit_forest(X: np.ndarray, y: np.ndarray, seed: int) -> RandomForestRegressor
     return RandomForestRegressor(random_state=seed, **FOREST).fit(X, y)
 
 
-def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | None = None) -> list[tuple[str, object]]:
+def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | None = None) -> list[tuple[str, Any]]:
     """Each insurer's model, fitted to its own customers among the rows given.
 
     Parameters

@@ -72,15 +72,17 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
     R, mean = len(seeds), means_by_customer(data)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for n in sizes:
-        *sample, X_test = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), data.X_test)
+        X, F, y, X_test = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), data.X_test)
+        sample = X, F, y
         rows = fit_local_stack(*sample, loss, seeds=seeds)
+        assert rows.cross_validation is not None  # its penalty was chosen
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together
         seen = [subset(n, s) for s in seeds]
         together = [
-            cross_validate_persons(*(a[r, i] for a in sample), data.groups[r, i], s)
+            cross_validate_persons(X[r, i], F[r, i], y[r, i], data.groups[r, i], s)
             for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
         ]
         judged = slice(len(SMALLER), None)  # smaller penalties are tried in some repetitions only

@@ -72,8 +72,8 @@ def local_weights(data: Sample, n: int, seeds: Sequence[int], factor: float, X_n
     package's own penalty.
     """
     options = Training(penalty=factor * automatic_penalty(n))
-    *sample, new = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), X_new)
-    return fit_stack(*sample, LOSSES["poisson"], seeds=seeds, training=options).weights(new).double().numpy()
+    X, F, y, new = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), X_new)
+    return fit_stack(X, F, y, LOSSES["poisson"], seeds=seeds, training=options).weights(new).double().numpy()
 
 
 def deviance(y: np.ndarray, a: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ OWN = {"A": (0, 1, 2, 3), "B": (2, 3, 4, 5), "C": (4, 5, 6, 7), "D": (6, 7, 8, 9
 KNOWS = np.array([[k in own for own in OWN.values()] for k in range(10)])
 
 
-def split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split(seed: int) -> tuple[np.ndarray, ...]:
     """Indices of the images for the companies, for the weights and for the test, in random order."""
     return tuple(np.split(np.random.default_rng(seed).permutation(1797), [600, 1200]))
 

@@ -96,7 +96,7 @@ def load_task(repetitions: int = 20, *, seed: int = 0, others: int = 1) -> Task:
     occurrence = torch.nn.functional.one_hot(labels, 10).cumsum(1).gather(2, labels[..., None])[..., 0]
     own = torch.as_tensor(KNOWS)[labels].movedim(-1, 1)
     seen = own | (occurrence <= others).unsqueeze(1)
-    return Task(*arrays, seen.float())
+    return Task._make([*arrays, seen.float()])
 
 
 def train(net: Net, x: Tensor, y: Tensor, share: Tensor, stops) -> list[Net]:

@@ -148,14 +148,14 @@ def split(city: City, rho: float, repetition: int, *, seed: int = 0) -> Split:
     if not 0 < rho < 1:
         raise ValueError(f"rho must lie between 0 and 1, but is {rho}")
     rng = np.random.default_rng(_sequence(city, repetition, seed))
-    first, second = [], []
+    first, others = [], []
     for m, size in enumerate(city.sizes):
         rows = rng.permutation(np.flatnonzero(city.which == m))[:size]
         cut = min(max(2, round((1 - rho) * size)), size)
         rest = rows[cut:]
         first.append(rows[:cut])
-        second.append(rest[: -(-len(rest) // 2)] if m in city.halved else rest)
-    second = rng.permutation(np.concatenate(second))
+        others.append(rest[: -(-len(rest) // 2)] if m in city.halved else rest)
+    second = rng.permutation(np.concatenate(others))
     return Split(first, second[: len(second) // 2], second[len(second) // 2 : 2 * (len(second) // 2)])
 
 
@@ -186,7 +186,8 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
         pad_sequence(tensors(*(a[part] for part in rows), device=device), batch_first=True) for a in (city.X, city.y)
     )
     options = Training(**(settings or city.settings["PTM"]))
-    stack = fit_direct_stack(X, y, seeds=seeds[:, :M].ravel(), counts=counts, network=Mlp(WIDTH), training=options)
+    own = seeds[:, :M].ravel().tolist()
+    stack = fit_direct_stack(X, y, seeds=own, counts=counts, network=Mlp(WIDTH), training=options)
     [x] = tensors(city.X[np.stack([s.second for s in splits])], device=device)
     found = [stack.rows(slice(r * M, (r + 1) * M)).predict(x[r].expand(M, -1, -1)) for r in range(R)]
     return torch.stack(found).transpose(1, 2).contiguous()

@@ -209,7 +209,8 @@ class Experiment(ABC):
             if out is not None:
                 stack.enter_context(alone(folder / f".{self.label}.lock"))
             parts = self.parts_folder(folder) / self.key()
-            found, seconds = {}, 0.0
+            found: dict[str, Part] = {}
+            seconds = 0.0
             while missing := {key: cell for key, cell in self.cells(found).items() if key not in found}:
                 new, took = compute_parts(self.measure, missing, parts, name=self.label, modules=self.modules())
                 found, seconds = found | new, seconds + took

@@ -6,7 +6,8 @@ import ast
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
@@ -73,27 +74,26 @@ def compute_parts(
         # no more processes than parts: each of them starts, and reads the package, before it is asked for anything
         at_once = max(1, min(effective_n_jobs(None), len(missing)))
         workers = Parallel(at_once, batch_size=1, return_as="generator_unordered")
-        for key, part in workers(delayed(_compute)(key, measure, cells[key], modules, code) for key in missing):
-            keep(kept, key, lambda part=part: part)
+        for key, part in workers(delayed(_keyed)(key, measure, cells[key], modules, code) for key in missing):
+            keep(kept, key, part.copy)
             bar.update()
     # a part that cannot be read is computed again, here
-    parts = {
-        key: keep(kept, key, lambda key=key: _compute(key, measure, cells[key], modules, code)[1]) for key in cells
-    }
+    parts = {key: keep(kept, key, partial(_part, measure, cell, modules, code)) for key, cell in cells.items()}
     return parts, sum(float(part.pop("seconds")) for part in parts.values())
 
 
-def _compute(
-    key: str, measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str
-) -> tuple[str, Part]:
+def _keyed(key: str, *how) -> tuple[str, Part]:
+    return key, _part(*how)
+
+
+def _part(measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], code: str) -> Part:
     if code_digest(*modules) != code:
         raise SourceChangedError(
             "the source of localma changed since this run started, so a process that started later would compute with "
             "other code than the rest: start it again, and edit nothing until its processes have begun, or run a copy"
         )
     start = time.perf_counter()
-    part = measure(*cell)
-    return key, part | {"seconds": np.array(time.perf_counter() - start)}
+    return measure(*cell) | {"seconds": np.array(time.perf_counter() - start)}
 
 
 @cache  # a file that is edited during the run is not the code that runs in this process; one that starts later differs
@@ -118,12 +118,18 @@ def code_digest(*modules: str) -> str:
 
 
 def _source(name: str) -> bytes:
-    return Path(find_spec(name).origin).read_bytes()
+    return Path(_found(name).origin or "").read_bytes()
+
+
+def _found(name: str) -> ModuleSpec:
+    if spec := find_spec(name):
+        return spec
+    raise ModuleNotFoundError(f"No module named {name!r}")
 
 
 def imported(tree: ast.Module, name: str) -> Iterator[str]:
     """The modules of localma that the module ``name``, whose source this is, imports."""
-    package = name if find_spec(name).submodule_search_locations else name.rpartition(".")[0]
+    package = name if _found(name).submodule_search_locations else name.rpartition(".")[0]
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

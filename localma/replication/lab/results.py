@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +24,14 @@ PACKAGES = (
 )
 
 
-def summarise(values: np.ndarray) -> dict[str, float]:
+def summarise(values: np.ndarray) -> dict[str, Any]:
     """Mean, standard deviation and Monte-Carlo standard error over replications."""
     values = np.atleast_1d(values)
     sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     return {"mean": float(values.mean()), "sd": sd, "mcse": sd / len(values) ** 0.5, "replications": len(values)}
 
 
-def tidy(head: dict, found: dict[str, np.ndarray]) -> list[dict]:
+def tidy(head: dict, found: dict[str, Any]) -> list[dict]:
     """Rows of a tidy table, one for each array ``METHOD.METRIC`` of replications: the head, method, metric and what
     :func:`summarise` says.
 

@@ -4,6 +4,8 @@ covariates, or on both. Settings are chosen by cross-validation within the sampl
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
@@ -19,7 +21,7 @@ _SCORING = {
     "cross_entropy": "neg_log_loss",
 }
 #: A learner and the settings among which a sample chooses, by kind and loss.
-LEARNERS = {
+LEARNERS: dict[tuple[str, str], tuple[Any, dict]] = {
     ("linear", "squared"): (Ridge(), {"alpha": [0.1, 1.0, 10.0, 100.0, 1000.0]}),
     ("linear", "poisson"): (
         PoissonRegressor(solver="newton-cholesky", max_iter=1000),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from localma.engine import StackFit, Training, fit_stack
+from localma.engine import Training, fit_stack
 from localma.engine.simplex import soften
 from localma.losses import Loss
 
@@ -22,17 +22,17 @@ class Sample(NamedTuple):
     X_test: np.ndarray
     y_test: np.ndarray  #: responses, or the true means where a simulation knows them
     F_test: np.ndarray
-    groups: np.ndarray | None = None  #: (n,), which rows belong together, such as those of a person
-    groups_test: np.ndarray | None = None
+    groups: Any = None  #: (n,), which rows belong together, such as those of a person, or None
+    groups_test: Any = None
 
     def first(self, n: int) -> Sample:
         """The same with the first n rows to learn from."""
-        rows = {name: getattr(self, name) for name in ("X", "y", "F", "groups")}
-        return self._replace(**{name: a if a is None else a[:n] for name, a in rows.items()})
+        rows: dict[str, Any] = {name: getattr(self, name) for name in ("X", "y", "F", "groups")}
+        return self._replace(**{name: a[:n] for name, a in rows.items() if a is not None})
 
     def one(self, r: int) -> Sample:
         """Replication r of R."""
-        return Sample(*(a if a is None else a[r] for a in self))
+        return Sample._make(a if a is None else a[r] for a in self)
 
 
 def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
@@ -40,8 +40,8 @@ def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
     return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
 
 
-def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=slice(None), **more) -> StackFit:
-    """Networks of some of R samples, trained as the estimator trains them once the penalty is chosen.
+def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=slice(None), **more):
+    """Networks of some of R samples, trained as the estimator trains them once the penalty is chosen, in one stack.
 
     Parameters
     ----------
@@ -71,4 +71,4 @@ def stacked(samples: Iterable[Sample]) -> Sample:
     >>> stacked([Sample(*np.zeros((6, 5)))] * 3).X.shape
     (3, 5)
     """
-    return Sample(*(None if parts[0] is None else np.stack(parts) for parts in zip(*samples, strict=True)))
+    return Sample._make(None if parts[0] is None else np.stack(parts) for parts in zip(*samples, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import (
@@ -103,7 +104,7 @@ def _direct(loss, seed):
 class Method:
     """How a method is made for a loss and a seed, what kind of weights it has, and which losses it takes."""
 
-    make: Callable[[str, int], object] = field(repr=False)
+    make: Callable[[str, int], Any] = field(repr=False)
     family: str
     losses: tuple[str, ...] = ("squared", "poisson", "cross_entropy")
 

@@ -64,7 +64,8 @@ def measure(
         penalties without evidence of a standard error.
     """
     (X, F, y), seeds, test = _sample(cell, rows, seed, part)
-    *sample, fresh = tensors(X, F, y, test, device=device)
+    X, F, y, fresh = tensors(X, F, y, test, device=device)
+    sample = X, F, y
     if part == "bands":
         return _bands(cell, sample, seeds, test[:, :500], bootstrap)
     fit = fit_local_stack(*sample, LOSS, seeds=seeds)
@@ -77,6 +78,7 @@ def measure(
             w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
             found[f"fixed {k}"] = w.cpu().numpy()
     out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
+    assert fit.cross_validation is not None  # its penalty was chosen
     chosen = fit.cross_validation.chosen - len(SMALLER)
     out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + 1)}
     return out

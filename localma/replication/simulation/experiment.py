@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,8 +52,9 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
     rng, seeds = generator(seed, cell, chunk)
     # always the whole chunk's numbers, so that asking for fewer replications gives the first of the same ones
     sample = tuple(a[:replications] for a in draw(cell, CHUNK, rng))
-    how = {"seeds": seeds[:replications], "network": NETWORK, "training": TRAINING}
-    return fit_stack(*tensors(*sample, device=device), LOSSES["squared"], **how), sample, rng
+    X, F, y = tensors(*sample, device=device)
+    how: dict[str, Any] = {"seeds": seeds[:replications], "network": NETWORK, "training": TRAINING}
+    return fit_stack(X, F, y, LOSSES["squared"], **how), sample, rng
 
 
 def errors(weights: np.ndarray, X: np.ndarray, cell: Cell) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,12 +42,13 @@ def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> n
     folds = np.arange(cell.n) % FOLDS  # the sample is in random order
     train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
     held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
-    stacked = [torch.cat([a[:, i] for i in train]) for a in (X, F, y)]  # folds times pilots: one stack
+    x, f, target = (torch.cat([a[:, i] for i in train]) for a in (X, F, y))  # folds times pilots: one stack
     out = np.empty((len(GRID), pilots))
     for g, (width, rate, penalty, power) in enumerate(GRID):
-        n = stacked[2].shape[1]
+        n = target.shape[1]
         options = Training(learning_rate=rate, penalty=penalty * (100 / n) ** power)
-        fit = fit_stack(*stacked, LOSSES["squared"], seeds=range(FOLDS * pilots), network=Mlp(width), training=options)
+        how: dict[str, Any] = {"seeds": range(FOLDS * pilots), "network": Mlp(width), "training": options}
+        fit = fit_stack(x, f, target, LOSSES["squared"], **how)
         w = fit.weights(torch.cat([X[:, i] for i in held]))
         error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
         out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0).cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Sentences(NamedTuple):
     """Everything that the experiment knows of the sentences, for one encoder."""
 
     data: Toxicity
-    x: np.ndarray | None  # encoded; None where networks are fine-tuned
+    x: Any  # encoded, (n, d); None where networks are fine-tuned
 
 
 def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu", finetuned: bool = False) -> Sentences:
@@ -62,7 +62,7 @@ def _classifier(
     rows = np.arange(len(x))[None]
     F = np.broadcast_to(DICTATORS, (len(x), 2, 2))
     padded = np.concatenate([y, np.zeros(len(x) - n, int)])
-    how = {"penalty": penalty, "settings": settings, "seed": seed, "device": device}
+    how: dict[str, Any] = {"penalty": penalty, "settings": settings, "seed": seed, "device": device}
     return learn(x, F, padded, rows[:, :n], rows[:, n:], **how)[0, :, 1].astype(float)
 
 

@@ -9,6 +9,7 @@ size. ``ngrams`` needs no network at all: hashed character n-grams.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ TINYBERT = "huawei-noah/TinyBERT_General_4L_312D"
 LENGTH = 128
 #: Passes over the sample, sentences per step and peak learning rate, as is usual when a network of this kind is
 #: fine-tuned.
-FINETUNING = {"epochs": 3, "batch": 32, "rate": 5e-5}
+FINETUNING: dict[str, Any] = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
 def load_encoder(name: str):

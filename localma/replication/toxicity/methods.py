@@ -8,6 +8,8 @@ stacks; on a GPU all of it is fine-tuned.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
@@ -103,9 +105,10 @@ def learn(
     ((10, 50, 2), True)
     """
     n = train.shape[1]
-    sample = tensors(x[train], F[train], y[train], device=device)
+    X, G, target = tensors(x[train], F[train], y[train], device=device)
     seeds = range(seed, seed + len(train))
-    fit = fit_stack(*sample, CE, seeds=seeds, network=Mlp(settings["width"]), training=options(n, penalty, settings))
+    training = options(n, penalty, settings)
+    fit = fit_stack(X, G, target, CE, seeds=seeds, network=Mlp(settings["width"]), training=training)
     parts = (tensors(x[test[:, part]], device=device) for part in chunks(test.shape[1], 2000))
     return np.concatenate([fit.weights(*part).cpu().numpy() for part in parts], axis=1)
 
@@ -135,7 +138,7 @@ def home_accuracy(
     test = order.reshape(folds, size)
     train = np.stack([np.delete(order.reshape(folds, size), k, axis=0).ravel() for k in range(folds)])
     F = np.broadcast_to(DICTATORS, (len(y), 2, 2))
-    how = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device}
+    how: dict[str, Any] = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device}
     p = learn(x, F, y, train, test, **how)[..., 1]
     return ((p > 0.5) == y[test]).mean(1)
 
@@ -281,7 +284,7 @@ def pilot(
     F = np.broadcast_to(DICTATORS, (n, 2, 2)) if probability is None else np.stack([1 - probability, probability], -1)
     P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
     order = splits(n, repetitions, seed=seed + 10**6)
-    how = {"settings": settings, "seed": seed, "device": device}
+    how: dict[str, Any] = {"settings": settings, "seed": seed, "device": device}
     scores = {metric: np.zeros((len(GRID), repetitions)) for metric in ("log_loss", "accuracy")}
     for share in PILOT_SHARES:
         train, test = np.split(order, [round(share * n)], axis=1)

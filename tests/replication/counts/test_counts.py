@@ -17,6 +17,14 @@ from localma.replication import counts, load_results
 from localma.replication.counts import companies, experiment, methods, rivals, tuning
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_forests():
+    """What is tested here holds for forests of any size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(companies.FOREST, "n_estimators", 10)
+        yield
+
+
 @pytest.fixture(scope="module")
 def table():
     return counts.load()
