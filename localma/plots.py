@@ -318,7 +318,7 @@ def explore(draw: Callable[..., str], dials: Mapping[str, Sequence], start: Sequ
         for number, choice in enumerate(choices, 1)
     ]
     style = (
-        f".{box}:has(:checked) img {{display: none; max-width: 100%}} {', '.join(turned)} {{display: block}}"
+        f".{box}:has(:checked) img {{display: none; max-width: 100%}} {', '.join(turned)} {{display: block !important}}"
         f" .{box} fieldset {{border: 0; padding: 0; margin: 0 0 0.4rem}} .{box} legend {{font-size: 1em; margin: 0}}"
         f" .{box} label {{display: inline-block; padding: 0.4rem 0.8rem 0.4rem 0; cursor: pointer}}"
     )
