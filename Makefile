@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 BOOK   := $(VENV)/.book
 TEST   := $(VENV)/.test
 PORT   ?= 8000
+NBVAL  := -o filterwarnings=default --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book serve test mutants lint format notebooks results bench robust course pdf colab colab-like address clean
@@ -30,9 +31,13 @@ book: $(BOOK)  ## Run the chapters and build the HTML; a second build takes seco
 serve: book  ## Build, then serve the book at http://localhost:8000 (PORT=...)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-# Two workers with one thread each; who has nothing left takes over from the other.
+# Two workers with one thread each; who has nothing left takes over from the other. Every chapter runs in the build of the book; those of the
+# core course run once more by nbval as a reader opens them, the notebooks with their outputs.
 test: $(TEST)  ## Run every test: package, notebooks, book, project
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not mutant"
+	@status=0; export OMP_NUM_THREADS=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not mutant" || status=1; \
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(NBVAL) book/core || status=1; \
+	exit $$status
 
 mutants: $(TEST)  ## Spoil each check of a theorem in turn: it must fail
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m mutant
@@ -73,8 +78,7 @@ colab-like: $(BOOK)  ## Run every chapter under the versions that Colab ships
 # No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
 colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)
 	$(PYTHON) -m pip install --quiet '.[plots]' nbval
-	$(PYTHON) -m pytest -q -o filterwarnings=default --nbval-lax --nbval-current-env \
-		--nbval-sanitize-with tests/nbval.cfg book
+	$(PYTHON) -m pytest -q $(NBVAL) book
 
 address: $(BOOK)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
 	@$(BIN)/python book/_tools/address.py $(URL)
