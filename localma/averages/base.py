@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from copy import deepcopy
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from safetensors.numpy import save
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from localma.averages.candidates import (
     candidate_predictions,
@@ -31,20 +25,11 @@ from localma.averages.estimator import LossEstimator, counted, predicts_probabil
 from localma.averages.explanation import Explanation, Surroundings, explained, one_row
 from localma.averages.features import learn_features, read_features
 from localma.averages.level import at_level
-from localma.averages.packing import digest, name_of, pack
 from localma.checks import check_reach, check_same_rows, check_seed, choose
-from localma.files import write_atomically
 from localma.losses import Loss
 from localma.losses.loss import LossLike
 
-__all__ = ["FORMAT", "KINDS", "ModelAverage"]
-
-#: Of saved files; what an earlier one holds is not guessed.
-FORMAT = 3
-
-#: Every average that is defined, by module and name; of one that is defined twice, as in a cell that is run again, the
-#: last.
-KINDS: dict[tuple[str, str], type[ModelAverage]] = {}
+__all__ = ["ModelAverage"]
 
 
 class ModelAverage(LossEstimator):
@@ -65,10 +50,6 @@ class ModelAverage(LossEstimator):
     clip: bool = True  #: for a subclass that does not have it as a setting
     range_: np.ndarray | None = None  #: within which candidates are heard, (2, M); None: wherever they are
 
-    def __init_subclass__(cls, **more):
-        super().__init_subclass__(**more)
-        KINDS[cls.__module__, cls.__name__] = cls
-
     def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True) -> None:
         self.models = models
         self.loss = loss
@@ -85,14 +66,6 @@ class ModelAverage(LossEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_models_")
-
-    def _learned(self) -> list[str]:
-        """Names of what a fit has found, by scikit-learn's convention."""
-        return [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
-
-    def _forget(self) -> None:
-        for name in self._learned():
-            delattr(self, name)
 
     def _read(self, X, reset=False):
         if reset:
@@ -297,34 +270,3 @@ class ModelAverage(LossEstimator):
             own = candidate_predictions(self.model_names_[-1:], [self.direct_], None, X, len(array), loss, classes)
             F = np.concatenate([F, own], 1)
         return array, F
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted average to one file that :func:`localma.load` reads: arrays and a JSON header in the
-        safetensors format, no code, no models.
-
-        Raises
-        ------
-        TypeError
-            Naming what was learned that only code can describe, such as a classifier of scikit-learn's.
-        """
-        check_is_fitted(self)
-        arrays: dict[str, np.ndarray] = {}
-        params, name, given = {}, type(self).__name__, self.get_params(deep=False)
-        for key, value in given.items():
-            if key not in ("models", "loss") and not isinstance(value, nn.Module):
-                with suppress(TypeError):  # what is code is given to ``load`` again, or takes its default
-                    params[key] = pack(value, arrays, key)
-        learned = {}
-        for key in self._learned():
-            try:
-                learned[key] = pack(getattr(self, key), arrays, key)
-            except TypeError as error:
-                if key not in ("features_", "direct_"):  # which ``load`` is given again, as it is a network's code
-                    raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
-                learned[key] = {"code": key}
-        header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
-        header |= {"params": params, "learned": learned}
-        if "loss" in given:
-            header["loss"] = name_of(self._resolve_loss())
-        text = {"localma": json.dumps(header | {"digest": digest(header, arrays)})}
-        write_atomically(path, lambda place: place.write_bytes(save(arrays, text)))

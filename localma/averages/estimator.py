@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from safetensors.numpy import save
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, RegressorTags, _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted, validate_data
+from torch import nn
 
 from localma.averages.features import as_frame
+from localma.averages.packing import digest, name_of, pack
 from localma.checks import _advice, check_numeric_columns, check_reach, check_same_rows, plain
 from localma.engine import Mlp, Training, first_smallest
+from localma.files import write_atomically
 from localma.losses import Loss, resolve_loss
 
 __all__ = ["LossEstimator", "counted", "predicts_probabilities"]
@@ -50,8 +57,30 @@ def counted(sample_weight, *arrays) -> tuple:
     return weight[rows], *(None if a is None else _safe_indexing(a, rows) for a in arrays)
 
 
+#: Of saved files; what an earlier one holds is not guessed.
+FORMAT = 3
+
+#: Every class that can be saved, by module and name; of one that is defined twice, as in a cell that is run again, the
+#: last.
+KINDS: dict[tuple[str, str], type[LossEstimator]] = {}
+
+
 class LossEstimator(BaseEstimator):
-    """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score."""
+    """What an average and a directly trained model share: a loss, its checks, predictions on its scale, a score, a
+    file.
+    """
+
+    def __init_subclass__(cls, **more):
+        super().__init_subclass__(**more)
+        KINDS[cls.__module__, cls.__name__] = cls
+
+    def _learned(self) -> list[str]:
+        """Names of what a fit has found, by scikit-learn's convention."""
+        return [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]
+
+    def _forget(self) -> None:
+        for name in self._learned():
+            delattr(self, name)
 
     def set_params(self, **params: Any) -> Self:
         """As of every estimator; ``training__steps`` and its like replace one field of a frozen parameter (of its
@@ -160,6 +189,38 @@ class LossEstimator(BaseEstimator):
         y = y.astype(float)
         total = np.average(loss(y, np.full_like(y, np.average(y, weights=weight))), weights=weight)
         return float(1 - np.average(loss(y, prediction), weights=weight) / total) if total else float("nan")
+
+    def save(self, path: str | Path) -> None:
+        """Write what was fitted to one file that :func:`localma.load` reads: arrays and a JSON header in the
+        safetensors format, no code, no models.
+
+        Raises
+        ------
+        TypeError
+            Naming what was learned that only code can describe, such as a classifier of scikit-learn's.
+        """
+        check_is_fitted(self)
+        arrays: dict[str, np.ndarray] = {}
+        params, name, given = {}, type(self).__name__, self.get_params(deep=False)
+        for key, value in given.items():
+            if key not in ("models", "loss", "learner") and not isinstance(value, nn.Module):
+                with suppress(TypeError):  # what is code is given to ``load`` again, or takes its default
+                    params[key] = pack(value, arrays, key)
+        learned = {}
+        for key in self._learned():
+            try:
+                learned[key] = pack(getattr(self, key), arrays, key)
+            except TypeError as error:
+                # ``load`` is given these, as it is a network's code
+                if key not in ("features_", "direct_", "learner_"):
+                    raise TypeError(f"{name} cannot be saved: {error}; pickle it, for readers who trust you") from None
+                learned[key] = {"code": key}
+        header = {"format": FORMAT, "localma": version("localma"), "module": type(self).__module__, "estimator": name}
+        header |= {"params": params, "learned": learned}
+        if "loss" in given:
+            header["loss"] = name_of(self._resolve_loss())
+        text = {"localma": json.dumps(header | {"digest": digest(header, arrays)})}
+        write_atomically(path, lambda place: place.write_bytes(save(arrays, text)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -144,6 +144,7 @@ def _mlp(state):
 
 record(float, repr, float)  # infinity has no place in JSON
 record(tuple, list, tuple)
+record(torch.Tensor, lambda tensor: tensor.numpy(), torch.as_tensor)
 record(Mlp)
 record(Training)
 record(WeightNetwork, lambda network: network.body, lambda body: WeightNetwork(body, zero_output=False).eval())

@@ -1,4 +1,4 @@
-"""Fitted averages read from one file: arrays and a JSON header in the safetensors format, never pickled code."""
+"""What was fitted, read from one file: arrays and a JSON header in the safetensors format, never pickled code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from safetensors import safe_open
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from localma.averages.base import FORMAT, KINDS, ModelAverage
+from localma.averages.base import ModelAverage
 from localma.averages.candidates import name_models
+from localma.averages.estimator import FORMAT, KINDS
 from localma.averages.packing import digest, unpack
 from localma.engine import WeightNetwork
 from localma.engine.devices import alone
@@ -35,8 +36,8 @@ def load(
     loss: LossLike | None = None,
     features: Any = None,
     direct: Any = None,
-) -> ModelAverage:
-    """Read a fitted average that ``save`` wrote.
+) -> Any:
+    """Read a fitted average, or direct model, that ``save`` wrote.
 
     Parameters
     ----------
@@ -45,14 +46,14 @@ def load(
         The candidate models, in the order of the fit (they are not in the file). None: predictions are given as ``F``.
     network : torch.nn.Module or callable, optional
         The body, if the fit used one of its own: a module of the same architecture (a copy is filled), or a function
-        that makes it from M.
+        that makes it from M. Likewise for the module of a :class:`localma.DirectModel`.
     loss : Loss or callable, optional
         Needed only if the fit used a loss that is not in :data:`localma.LOSSES`.
     features : fitted transformer or callable, optional
         Needed only if the fit used one: its ``average.features_``. Names of columns, and what was learned of a data
         frame, are in the file.
     direct : fitted learner, optional
-        Needed only if the fit used one: its ``average.direct_``.
+        Needed only if the fit used one: its ``average.direct_``, or ``learner_`` of a :class:`localma.DirectModel`.
 
     Returns
     -------
@@ -79,21 +80,23 @@ def load(
     with _entry(path, "the header"):
         kind, learned = _kind(header, path), dict(header["learned"])
         params = {name: unpack(packed, arrays) for name, packed in header["params"].items()}
-        names, M = learned["model_names_"], learned["n_models_"]
+        averages = issubclass(kind, ModelAverage)
+        names, M = (learned["model_names_"], learned["n_models_"]) if averages else (["learner"], 1)
         if not (type(M) is int and M == len(names) == len({*names}) > 0 and all(type(name) is str for name in names)):
             raise ValueError(f"there are {M} models with the names {names}")
         if "loss" in header:
             params["loss"] = _loss(header["loss"], loss, path)
         if params.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
             params["device"] = "cpu"
-    for name, given in (("network", network), ("features", features)):
-        if given is not None:
-            params[name] = given
+    own = {"network": network, "features": features}
+    if not averages:
+        own = {"learner": direct if network is None else network}
+    params |= {name: given for name, given in own.items() if given is not None}
     if models is not None:
-        models = list(models)
-        _check_names(models, names[:-1] if "direct_" in learned else names, path)
+        params["models"] = list(models)
+        _check_names(params["models"], names[:-1] if "direct_" in learned else names, path)
     try:
-        average = kind(models=models, **params)
+        average = kind(**params)
     except TypeError as error:
         raise ValueError(f"{path} was saved by another {kind.__name__} than the one defined here: {error}") from error
     bodies: list[nn.Module] = []  # of the user's own
@@ -104,7 +107,7 @@ def load(
 
     for name, packed in learned.items():
         if packed == {"code": name}:
-            value = _fitted({"features_": features, "direct_": direct}.get(name), name, path)
+            value = _fitted(name, path, *(("features", features) if name == "features_" else ("direct", direct)))
         else:
             with _entry(path, name):
                 value = unpack(packed, arrays, body)
@@ -114,7 +117,7 @@ def load(
     with _entry(path, "what was learned"):
         if average._resolve_loss().is_classification and not hasattr(average, "classes_"):
             raise ValueError("there are no classes")
-        if not bodies:  # these may read images, or tokens
+        if averages and not bodies:  # these may read images, or tokens
             _check_weights(average)
     return average
 
@@ -224,10 +227,10 @@ def _loss(packed, given, path):
     return name if name in LOSSES else again
 
 
-def _fitted(given, name, path):
+def _fitted(name, path, argument, given):
     """What was learned that only code can describe."""
     if given is None:
-        way = f"give the fitted one, average.{name}, as {name.removesuffix('_')}="
+        way = f"give the fitted one, average.{name}, as {argument}="
         raise ValueError(f"{path} was fitted with {name.removesuffix('_')} that are code; {way}")
     if hasattr(given, "transform") or hasattr(given, "fit"):
         check_is_fitted(given)

@@ -14,10 +14,24 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
+from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
 import localma
-from localma import LOSSES, EqualWeights, GlobalMA, LocalMA, Loss, Mlp, Training, load, mlp, relatives, tweedie
+from localma import (
+    LOSSES,
+    DirectModel,
+    EqualWeights,
+    GlobalMA,
+    LocalMA,
+    Loss,
+    Mlp,
+    Training,
+    load,
+    mlp,
+    relatives,
+    tweedie,
+)
 from localma.averages.packing import digest
 from localma.losses import pinball
 
@@ -339,7 +353,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     def interrupted(arrays, text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("localma.averages.base.save", interrupted)
+    monkeypatch.setattr("localma.averages.estimator.save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(EqualWeights).fit(X, y, F=F).save(path)
     assert path.read_bytes() == old
@@ -380,3 +394,25 @@ def test_shrunk_averages_and_their_bands(options, network, tmp_path):
     assert again.fit_info_.training == average.fit_info_.training
     np.testing.assert_array_equal(again.fit_info_.train_loss, average.fit_info_.train_loss)
     assert (again.cv_results_ is None) == (options["shrinkage"] != "cv")
+
+
+@pytest.mark.filterwarnings("ignore:the network is not trained to its end")
+@pytest.mark.parametrize("loss", ["squared", "poisson", "cross_entropy"])
+def test_direct_models_save_as_well(loss, tmp_path):
+    target, outputs = (np.array(["no", "yes", "maybe"])[np.arange(60) % 3], 3) if loss == "cross_entropy" else (y, 1)
+    learner = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, outputs))
+    model = DirectModel(learner, loss=loss, training=Training(steps=5), progress=False, random_state=0)
+    model.fit(X, target).save(tmp_path / "a")
+    again = load(tmp_path / "a", network=learner)
+    assert again.predict(X).tolist() == model.predict(X).tolist()
+    assert again.score(X, target) == model.score(X, target)
+    assert again.fit(X, target).predict(X).tolist() == model.predict(X).tolist(), "it is its settings, too"
+    with pytest.raises(ValueError, match="network="):
+        load(tmp_path / "a")
+    with pytest.raises(ValueError, match="network does not have the shapes"):
+        load(tmp_path / "a", network=nn.Linear(2, outputs))
+    tree = DecisionTreeRegressor().fit(X, y)
+    DirectModel(DecisionTreeRegressor()).fit(X, y).save(tmp_path / "tree")
+    assert load(tmp_path / "tree", direct=tree).score(X, y) == tree.score(X, y)
+    with pytest.raises(ValueError, match=r"learner that are code; give the fitted one, average\.learner_, as direct="):
+        load(tmp_path / "tree")
