@@ -155,10 +155,11 @@ def plot_weights(
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> import numpy as np
     >>> from localma.plots import plot_weights
     >>> x = np.linspace(0, 1, 50)
-    >>> plot_weights(x, np.stack([x, 1 - x], 1), ["up", "down"]).get_ylim() == (0, 1)
+    >>> plot_weights(x, np.stack([x, 1 - x], 1), ["up", "down"], ax=plt.figure().gca()).get_ylim() == (0, 1)
     True
     """
     ax = ax or plt.gca()

@@ -207,7 +207,7 @@ def weight_set(F: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
     >>> from localma.theory import weight_set
     >>> corners = weight_set([[0.0, 1.0, 4.0]], [1.0], [2.0])
     >>> corners.min(-2), corners.max(-2)
-    (array([[0.  , 0.  , 0.  ]]), array([[0.75, 1.  , 0.5 ]]))
+    (array([[0., 0., 0.]]), array([[0.75, 1.  , 0.5 ]]))
     """
     F, low, high = np.asarray(F, float), np.asarray(low, float), np.asarray(high, float)
     if not (low <= high).all():
