@@ -134,7 +134,6 @@ def test_first_lines_point_at_the_code():
     ]
 
 
-@pytest.mark.chapter
 @pytest.mark.parametrize("name", ["neighbourhood", "tables", "digits", "two_companies", "losses", "lipschitz"])
 def test_one_chapter_of_each_part_stands_under_plain_arithmetic(name):
     (path,) = [path for path in chapters() if path.stem == name]

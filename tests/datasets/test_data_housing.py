@@ -90,7 +90,7 @@ def test_paper_table_is_read_as_it_comes(tmp_path):
         ({"周边学校个数": None}, ["周边学校个数", "idatascience"]),
         ({"区": ["海淀", "浦东", "南山", "Narnia"]}, ["Narnia", "Pudong|浦东", "column '区', row 5", "leave it empty"]),
         ({"面积": [40, 60, 90, "seventy"]}, ["面积", "row 5", "seventy", "write plain numbers"]),
-        ({"面积": [40, -3e38, 90, 70]}, ["面积", "row 3", "-3e.38 is not a number of a flat"]),
+        ({"面积": [40, -3e38, 90, 70]}, ["面积", "row 3", "-3e.38.* is not a number of a flat"]),
         ({"价格": ["5000", "27,000", "7000", "8000"]}, ["价格", "row 3", "27,000", "write plain numbers"]),
         ({"城市": ["深圳"] * 4}, ["Beijing or Shanghai", "column '城市'.*北京.*but of Shenzhen", "idatascience"]),
         (
