@@ -99,6 +99,7 @@ class ModelAverage(LossEstimator):
         X: ArrayLike,
         y: ArrayLike,
         F: ArrayLike | None = None,
+        *,
         sample_weight: ArrayLike | None = None,
         classes: ArrayLike | None = None,
     ) -> Self:

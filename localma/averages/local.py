@@ -183,6 +183,7 @@ class LocalMA(ModelAverage):
         X: ArrayLike,
         y: ArrayLike,
         F: ArrayLike | None = None,
+        *,
         sample_weight: ArrayLike | None = None,
         classes: ArrayLike | None = None,
         groups: ArrayLike | None = None,
@@ -349,8 +350,7 @@ class LocalMA(ModelAverage):
         if not return_std:
             return super().weights(X)
         self._need_bootstrap()
-        array = self._read(X)
-        return self._weights(array), self._over_bootstrap(array).std(0, ddof=1)
+        return self._weights(array := self._read(X)), self._over_bootstrap(array).std(0, ddof=1)
 
     def predict(self, X: ArrayLike, F: ArrayLike | None = None, return_std: bool = False) -> Any:
         """Predicted means (n,), or class labels for cross-entropy.

@@ -239,7 +239,7 @@ def test_weights_of_rows_and_F_are_routed():
         found = cross_validate(average, X, y, params=F_and_weights, cv=2, return_estimator=True)
         for k, test in enumerate((np.arange(40), np.arange(40, 80))):
             train = np.setdiff1d(np.arange(n), test)
-            alone = make(GlobalMA).fit(X[train], y[train], F[train], TIMES[train])
+            alone = make(GlobalMA).fit(X[train], y[train], F[train], sample_weight=TIMES[train])
             np.testing.assert_array_equal(found["estimator"][k].weights_, alone.weights_)
             assert found["test_score"][k] == alone.score(X[test], y[test], F[test], TIMES[test])
         search = GridSearchCV(average, {"loss": ["squared", "poisson"]}, cv=2).fit(X, y, **F_and_weights)
