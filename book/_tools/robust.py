@@ -5,11 +5,12 @@ There nothing may fail. And are their sentences true of more than one draw? Ever
 `kernel/sitecustomize.py`; an assert may fail in one draw of twenty. Cells with the tag `this-draw` are about the
 committed draw alone, and their page says so: they are listed, and do not count.
 
-Each (chapter, condition) is kept in `_build/robust` under a key of the chapter's code, the package and the condition: a
-run that was interrupted goes on where it stopped, and a chapter that was mended is run again alone.
+Each (chapter, condition) is kept in `_build/robust` under a key of the chapter's code, of what that uses of the package
+and of the condition: a run that was interrupted goes on where it stopped, and only what changed is run again.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -19,14 +20,18 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from chapters import BOOK, ROOT, chapters, fingerprint, read
+from chapters import BOOK, ROOT, chapters, read
+from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 from tqdm import tqdm
+
+from localma.replication.lab.parts import imported, sources
 
 OUT = ROOT / "_build" / "robust"
 KERNEL = Path(__file__).parent / "kernel"
@@ -166,13 +171,13 @@ def first_lines(text):
     return found
 
 
-def key(path, condition, package):
+def key(path, condition):
     """Digest of all that decides the outcome."""
     code = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
     what = [
         code,
         committed_outputs(path),
-        package,
+        used("\n".join(code)),
         condition.variables,
         condition.python,
         (KERNEL / "sitecustomize.py").read_text(encoding="utf-8"),
@@ -181,9 +186,23 @@ def key(path, condition, package):
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def outcome(path, condition, package):
+@cache
+def used(code):
+    """What of the package some code depends on: modules by their code, shipped tables that one of these may name."""
+    tree = ast.parse(TransformerManager().transform_cell(code))
+    modules = sources(*imported(tree, "localma"))
+    said = " ".join([ast.dump(tree), *modules.values()])
+    tables = [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted((ROOT / "localma").rglob("*"))
+        if path.suffix in {".csv", ".json", ".npz"} and f"value='{path.stem.split('-')[0]}" in said
+    ]
+    return sorted(modules.items()), tables
+
+
+def outcome(path, condition):
     """What :func:`run` gives, from an earlier run where nothing has changed since."""
-    kept = OUT / f"{path.stem}-{key(path, condition, package)}.json"
+    kept = OUT / f"{path.stem}-{key(path, condition)}.json"
     if not kept.exists():
         failures = run(path, condition)
         whole = kept.with_suffix(".part")
@@ -241,9 +260,9 @@ def main():
         + shifts(range(1, options.shifts + 1))
     )
     work = [(known[name], c) for c in conditions for name in options.chapters or known]
-    package, found = fingerprint(ROOT / "localma"), {}
+    found = {}
     with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(work), unit="chapter", smoothing=0.05) as bar:
-        tasks = {pool.submit(outcome, path, condition, package): (path, condition.name) for path, condition in work}
+        tasks = {pool.submit(outcome, path, condition): (path, condition.name) for path, condition in work}
         try:
             for task in as_completed(tasks):
                 found[tasks[task]] = placed(tasks[task][0], task.result())

@@ -62,6 +62,16 @@ def test_moved_seeds_are_another_draw_and_the_same_one_again(chapter):
     assert first != other
 
 
+def test_a_chapter_runs_again_when_what_it_uses_of_the_package_changed():
+    modules, tables = robust.used('%pip install x\nfrom localma import losses\nlosses.LOSSES["counts"]')
+    names = [name for name, _ in modules]
+    assert "localma.losses.families" in names
+    assert not any("relatives" in name for name in names)
+    assert "counts-rivals.csv" in dict(tables)
+    assert "relatives.csv" not in dict(tables)
+    assert "localma.replication.counts.companies" in dict(robust.used("from localma.replication import counts")[0])
+
+
 def test_what_a_draw_or_an_arithmetic_fails_is_counted_as_such(chapter, monkeypatch):
     monkeypatch.setattr(robust, "ROOT", chapter.parent)
     conditions = [robust.HERE, *robust.shifts(range(1, 21))]

@@ -98,9 +98,7 @@ def _part(measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], c
 
 @cache  # a file that is edited during the run is not the code that runs in this process; one that starts later differs
 def code_digest(*modules: str) -> str:
-    """Digest of the source of some modules and of all of localma that they import, wherever in a file they do so.
-
-    Comments and layout do not count.
+    """Digest of :func:`sources`.
 
     Examples
     --------
@@ -108,13 +106,28 @@ def code_digest(*modules: str) -> str:
     >>> len(code_digest("localma.losses"))
     64
     """
-    found, waiting = {}, list(modules)
+    return hashlib.sha256(repr(sorted(sources(*modules).items())).encode()).hexdigest()
+
+
+def sources(*modules: str) -> dict[str, str]:
+    """The code of some modules and of all of localma that they import, wherever in a file they do so.
+
+    Comments and layout do not count.
+
+    Examples
+    --------
+    >>> from localma.replication.lab.parts import sources
+    >>> list(sources("localma.files"))
+    ['localma.files']
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
     while waiting:
         if (name := waiting.pop()) not in found:
             tree = ast.parse(_source(name))
             found[name] = ast.dump(tree)
             waiting += imported(tree, name)
-    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+    return found
 
 
 def _source(name: str) -> bytes:
