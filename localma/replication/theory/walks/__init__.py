@@ -64,7 +64,8 @@ def local_weights(X, F, y, seeds, **how) -> Callable[[np.ndarray], np.ndarray]:
     """LocalMA with squared loss on each of R samples, as :func:`localma.engine.fit_stack` takes them, in double
     precision: a function that gives weights (R, k, M) at points (R, k, d).
     """
-    fit = fit_stack(*map(torch.as_tensor, (X, F, y)), LOSSES["squared"], seeds=seeds, **how)
+    x, f, t = map(torch.as_tensor, (X, F, y))
+    fit = fit_stack(x, f, t, LOSSES["squared"], seeds=seeds, **how)
     return lambda X: fit.weights(torch.as_tensor(X)).numpy()
 
 
@@ -85,7 +86,11 @@ def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
         has the same.
     """
     return pd.DataFrame(
-        [row for cell in walk(name).CELLS[scale] for row in tabulate(name, *cell[:2], measure_cell(name, *cell, seed))]
+        [
+            row
+            for case, size, replications in walk(name).CELLS[scale]
+            for row in tabulate(name, case, size, measure_cell(name, case, size, replications, seed))
+        ]
     )
 
 

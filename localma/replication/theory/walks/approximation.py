@@ -68,8 +68,8 @@ def distance(name: str, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def measure(case: str, size: int, replications: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Errors of the first weight, largest, mean absolute and root mean squared, in each replication."""
-    how, d, name = case.split(", ")
-    d = int(d.removeprefix("d="))
+    how, dimension, name = case.split(", ")
+    d = int(dimension.removeprefix("d="))
     shift = rng.uniform(0.35, 0.65, (replications, d))
 
     def weight(x):

@@ -127,7 +127,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     )
 
     if case == "scenario 2" and size <= 6400:
-        large = Training(steps=options.steps, penalty=options.penalty / 100, validation_fraction=0.0)
+        large = Training(steps=options.steps, penalty=float(options.penalty) / 100, validation_fraction=0.0)
         reachable = theory.in_sample_risk("squared", mu, fit(X, F, mu, seeds, 4 * width, large)(X, F))
         found["ratio, large network"] = floor * found["ratio"] / reachable
     return found

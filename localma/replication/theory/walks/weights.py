@@ -71,7 +71,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     estimates = {"LocalMA": weights(new)}
     if case in ("S1", "S2", "S3"):
         estimates |= {"GW": global_weights(F, y, LOSSES["squared"])[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for method, w in estimates.items():
         w = np.broadcast_to(w, truth.shape)
         gap = (w * F_new).sum(-1) - mu
