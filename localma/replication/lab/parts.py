@@ -112,7 +112,7 @@ def code_digest(*modules: str) -> str:
 def sources(*modules: str) -> dict[str, str]:
     """The code of some modules and of all of localma that they import, wherever in a file they do so.
 
-    Comments and layout do not count.
+    Comments, docstrings and layout do not count.
 
     Examples
     --------
@@ -125,8 +125,11 @@ def sources(*modules: str) -> dict[str, str]:
     while waiting:
         if (name := waiting.pop()) not in found:
             tree = ast.parse(_source(name))
-            found[name] = ast.dump(tree)
             waiting += imported(tree, name)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    node.body = node.body[ast.get_docstring(node) is not None :]
+            found[name] = ast.dump(tree)
     return found
 
 

@@ -127,6 +127,7 @@ def test_an_error_beside_other_parts_keeps_the_finished_ones(tmp_path):
         ("localma.plots", b"\nnew = 1\n", True),
         ("localma.replication.housing.companies", b"\nnew = 1\n", True),
         ("localma.engine.local", b"\n# a comment\n", True),
+        ("localma.engine.local", b'\ndef new():\n    "Text."\n', False),
         ("localma.engine.local", b"\nnew = 1\n", False),
         ("localma.losses.families", b"\nnew = 1\n", False),
         ("localma.replication.simulation.scenarios", b"\nnew = 1\n", False),
@@ -137,6 +138,13 @@ def test_the_key_is_of_what_the_experiment_imports(module, edit, same, monkeypat
     before = digest(Simulation.__module__)
     monkeypatch.setattr(parts, "_source", lambda name: source(name) + edit * (name == module))
     assert (digest(Simulation.__module__) == before) is same
+
+
+def test_docstrings_do_not_count(monkeypatch):
+    source = parts._source
+    before = code_digest.__wrapped__("localma.engine.local")
+    monkeypatch.setattr(parts, "_source", lambda name: source(name).replace(b"Fit B independent", b"Fit many"))
+    assert code_digest.__wrapped__("localma.engine.local") == before
 
 
 def test_the_key_is_of_settings_and_versions_and_not_of_the_extent(monkeypatch):
