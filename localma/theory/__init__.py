@@ -18,11 +18,12 @@ from localma.theory.identification import (
     weight_set,
 )
 from localma.theory.lipschitz import lipschitz_constant
-from localma.theory.measures import THRESHOLDS
+from localma.theory.measures import LEVELS, THRESHOLDS
 from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracle_prediction, oracle_risk
 from localma.theory.tails import TailEstimate, moment_norms, orlicz_norm, tail_index, weibull_plot
 
 __all__ = [
+    "LEVELS",
     "THRESHOLDS",
     "Audit",
     "Decomposition",

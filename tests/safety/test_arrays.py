@@ -22,6 +22,7 @@ TORCH = nn.Linear(3, 1, dtype=torch.float64)
 MODELS = [lambda X: np.asarray(X, float)[:, 1], TORCH]
 
 QUICK = {"training": Training(steps=5), "shrinkage": 0.1, "members": 1, "random_state": 0, "progress": False}
+QUICK |= {"penalty": 0.1}  # of gates
 EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
 AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
 

@@ -96,12 +96,12 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
 
 
 def test_false_alarms_of_the_tests_keep_their_probability():
-    """At 0.001 each: two alarms in these 200 tests would be one set of seeds in sixty, and the seeds are fixed.
+    """At 0.001 each: two alarms in these 100 tests would be one set of seeds in two hundred, and the seeds are fixed.
 
     For reach in its hardest case, the mean at an end of the hull everywhere.
     """
     count = dict.fromkeys(("drift", "order", "frozen", "reach"), 0)
-    for seed in range(50):
+    for seed in range(25):
         rng = np.random.default_rng(seed)
         (X, _), (new, _) = world(60, rng), world(60, rng)
         y, y_new = (predictions(x).max(1) + rng.normal(size=60) for x in (X, new))
