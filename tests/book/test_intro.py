@@ -42,6 +42,15 @@ def test_a_path_takes_as_long_as_its_chapters(tmp_path, monkeypatch):
     assert with_paths(text) == "- **Short** (10 min): [One](first.md).\n" + long
 
 
+def test_a_path_holds_what_its_chapters_need():
+    paths = re.findall(r"^- \*\*.+?\*\* \([\d.]+ hours\):(.+(?:\n  .+)*)$", text_of(INTRO), re.M)
+    assert len(paths) == 4
+    for path in paths:
+        linked = [(INTRO.parent / link).resolve() for link in re.findall(r"\]\(([^)]+\.md)\)", path)]
+        for number, chapter in enumerate(linked):
+            assert set(needed(chapter)) <= set(linked[:number]) or "if you know the paper" in path, chapter
+
+
 def test_layers_are_as_long_as_they_promise():
     """A course that one can finish: contributing page."""
     core, *others = parts().values()
