@@ -143,9 +143,12 @@ def test_a_chapter_of_the_core_asks_five_questions(path):
     quiz = re.search(r"^## Check yourself\n(.+?)^## Exercises$", text_of(path), re.M | re.S)[1]
     questions = QUESTION.split(quiz)[1:]
     assert len(questions) == 5
+    places = set()
     for question in questions:
         answers = ANSWER.findall(question)
         assert len(answers) == question.count("<details>") >= 2
         assert [verdict for _, verdict, _ in answers].count("Yes") == 1
         assert min(len(reason.split()) for _, _, reason in answers) >= 5, "say why"
+        places.add([verdict for _, verdict, _ in answers].index("Yes"))
         assert len({text for text, _, _ in answers}) == len(answers)
+    assert len(places) > 1, "the right answer always stands at the same place"
