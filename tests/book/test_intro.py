@@ -42,13 +42,21 @@ def test_a_path_takes_as_long_as_its_chapters(tmp_path, monkeypatch):
     assert with_paths(text) == "- **Short** (10 min): [One](first.md).\n" + long
 
 
-def test_a_path_holds_what_its_chapters_need():
+def linked(path, text):
+    """The pages to which a text of this page links, in its order."""
+    return [(path.parent / link).resolve() for link in re.findall(r"\]\(([^)]+\.md)\)", text)]
+
+
+def test_paths_and_syllabi_hold_what_their_chapters_need():
     paths = re.findall(r"^- \*\*.+?\*\* \([\d.]+ hours\):(.+(?:\n  .+)*)$", text_of(INTRO), re.M)
-    assert len(paths) == 4
-    for path in paths:
-        linked = [(INTRO.parent / link).resolve() for link in re.findall(r"\]\(([^)]+\.md)\)", path)]
-        for number, chapter in enumerate(linked):
-            assert set(needed(chapter)) <= set(linked[:number]) or "if you know the paper" in path, chapter
+    ways = [linked(INTRO, path) for path in paths if "if you know the paper" not in path]
+    page = INTRO.parent / "reference" / "teaching.md"
+    weeks = [row.split("|")[2:5] for row in re.findall(r"^\| \d+ \|.+$", page.read_text(encoding="utf-8"), re.M)]
+    ways += [linked(page, "".join(column)) for column in zip(*weeks, strict=True)]
+    assert len(ways) == 6
+    for way in ways:
+        for number, chapter in enumerate(way):
+            assert set(needed(chapter)) <= set(way[:number]), chapter
 
 
 def test_layers_are_as_long_as_they_promise():
