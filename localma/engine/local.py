@@ -30,6 +30,9 @@ from localma.losses import Loss
 
 __all__ = ["ModulesFit", "StackFit", "fit_stack"]
 
+#: Numbers in a sample's inputs from which no second copy of them is made: each batch is put into units of its own.
+LARGE = 2**24
+
 
 @dataclass
 class StackFit:
@@ -227,9 +230,12 @@ def _fit_tile(x, f, target, sizes, seeds, penalties, start, share, standardize, 
         values[:, -f.shape[2] :] = start.log()
     d = x.shape[2]
     mean, scale = standardization(x) if standardize else (x.new_zeros(len(x), d), x.new_ones(len(x), d))
-    inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
-    stack = MLPStack(values, sizes)
-    targets = _targets(f, target, share, loss)
+    inputs, units = x.transpose(1, 2), (mean.unsqueeze(-1), scale.unsqueeze(-1))
+    whole = training.batch_size >= x.shape[1] or x.numel() < LARGE
+    stack = MLPStack(values, sizes, None if whole else units)
+    if whole:
+        inputs = inputs.sub(units[0]).div_(units[1]).contiguous()
+    targets = _targets(f, target, share, loss, whole)
     history = train(stack, inputs, _Criterion(loss), targets, training, generators, progress, penalties)
     return StackFit(stack.values(), sizes, mean, scale, history.best_step, list(seeds), history)
 
@@ -268,8 +274,11 @@ class _Criterion:
         return value * share, gradient.mul_(share.unsqueeze(-2))
 
 
-def _targets(F: Tensor, y: Tensor, share: Tensor | None, loss: Loss) -> list[Tensor]:
-    """What :class:`_Criterion` compares logits with; shares are in units of the loss's scale."""
-    G = loss.candidates(y, F.movedim(1, -1)).contiguous()
+def _targets(F: Tensor, y: Tensor, share: Tensor | None, loss: Loss, whole: bool = True) -> list[Tensor]:
+    """What :class:`_Criterion` compares logits with; shares are in units of the loss's scale. Unless ``whole``, batches
+    will be taken from F where it lies.
+    """
+    G = loss.candidates(y, F.movedim(1, -1))
+    G = G.contiguous() if whole else G
     unit = loss.scale(G, y, *([] if share is None else [share])).unsqueeze(1)
-    return [G, y, (torch.ones_like(y) if share is None else share) / unit]
+    return [G, y, (1 / unit).expand_as(y) if share is None else share / unit]

@@ -81,15 +81,18 @@ def train(
     n_valid = training.n_validation(n)
 
     def permutations(size):
-        return torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
+        order = torch.empty(B, size, dtype=torch.long, pin_memory=device.type == "cuda")
+        for row, generator in zip(order, generators, strict=True):
+            torch.randperm(size, generator=generator, out=row)
+        return order.to(device, non_blocking=True)  # one copy, for which a GPU need not wait
 
-    sample, best = (inputs, list(targets)), None
+    sample, rows, best = (inputs, list(targets)), None, None
     if n_valid:
         order = permutations(n)
         best = _Best(stack, criterion, _take(stack, sample, order[:, :n_valid]), training)
-        sample = _take(stack, sample, order[:, n_valid:])
+        rows = order[:, n_valid:]
     adam, schedule = Adam(stack.parameters, how.epsilon), one_cycle(how.steps)
-    feed = _batches(stack, sample, min(how.batch_size, n - n_valid), permutations)
+    feed = _batches(stack, sample, rows, min(how.batch_size, n - n_valid), permutations)
     curve, every = [], max(1, how.steps // 100)
     stack.train(True)
     for step in range(1, how.steps + 1):
@@ -154,15 +157,19 @@ def _take(stack, sample, index):
     return stack.take(x, index), [t.gather(-1, _expand(index, t)) for t in targets]
 
 
-def _batches(stack, sample, size, permutations):
-    n = sample[1][-1].shape[-1]
-    while size == n:
-        yield sample
+def _batches(stack, sample, rows, size, permutations):
+    """Batch after batch of the observations ``rows`` (B, n), or of all."""
+    n = sample[1][-1].shape[-1] if rows is None else rows.shape[1]
+    if size == n:
+        whole = sample if rows is None else _take(stack, sample, rows)
+        while True:
+            yield whole
     while True:
-        order = permutations(n)
+        order = permutations(n) if rows is None else rows.gather(1, permutations(n))
         # the ragged end of an epoch is left out: the next epoch shuffles again, and all steps weigh the same
         for start in range(0, n - size + 1, size):
             yield _take(stack, sample, order[:, start : start + size])
+        del order  # which is large where observations are many, before the next is drawn
 
 
 @torch.no_grad()

@@ -82,10 +82,13 @@ class MLPStack:
         One parameter vector per network, as :func:`initial_values` draws them.
     sizes : list of (inputs, outputs)
         As :meth:`Mlp.sizes` gives them.
+    units : pair of Tensor of shape (B, d, 1), optional
+        Centre and scale by which :meth:`take` divides what it takes, where inputs are too many for a copy in these
+        units.
     """
 
-    def __init__(self, values: Tensor, sizes: list[tuple[int, int]]):
-        self.sizes = sizes
+    def __init__(self, values: Tensor, sizes: list[tuple[int, int]], units: tuple[Tensor, Tensor] | None = None):
+        self.sizes, self.units = sizes, units
         self.layers = [
             (w.contiguous().requires_grad_(), b.contiguous().requires_grad_())
             for w, b in split_parameters(values, sizes)
@@ -138,9 +141,9 @@ class MLPStack:
                 p.grad = torch.empty_like(p)
         return self._memory
 
-    @staticmethod
-    def take(x: Tensor, index: Tensor) -> Tensor:
-        return x.gather(-1, index.unsqueeze(1).expand(-1, x.shape[1], -1))
+    def take(self, x: Tensor, index: Tensor) -> Tensor:
+        x = x.gather(-1, index.unsqueeze(1).expand(-1, x.shape[1], -1))
+        return x if self.units is None else x.sub_(self.units[0]).div_(self.units[1])
 
     def gradient_norm(self) -> Tensor:
         return sum(p.grad.flatten(1).square().sum(1) for p in self.parameters).sqrt()
