@@ -26,6 +26,7 @@ from localma.averages.explanation import Explanation, Surroundings, explained, o
 from localma.averages.features import learn_features, read_features
 from localma.averages.level import at_level
 from localma.checks import check_reach, check_same_rows, check_seed, choose
+from localma.engine.rows import pieces
 from localma.losses import Loss
 from localma.losses.loss import LossLike
 
@@ -48,6 +49,7 @@ class ModelAverage(LossEstimator):
     level_: Any = None  #: what is added to all candidates together, see ``localma.averages.level``; None: nothing
     sample_: Surroundings | None = None
     clip: bool = True  #: for a subclass that does not have it as a setting
+    in_blocks: bool = False  #: the fit walks F block by block, whatever its precision and wherever it lies
     range_: np.ndarray | None = None  #: within which candidates are heard, (2, M); None: wherever they are
 
     def __init__(self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True) -> None:
@@ -166,6 +168,7 @@ class ModelAverage(LossEstimator):
             if loss.is_classification:
                 self.classes_ = classes_of(classes, F.shape[2], y)
                 target = self._encode(y)
+            F = F if self.in_blocks else np.require(F, float, "W")
             F = self._with_direct(X, F, y, loss, **more)
             self.n_models_ = F.shape[1]
             target = np.asarray(target, dtype=float)
@@ -206,9 +209,11 @@ class ModelAverage(LossEstimator):
 
     def _combine(self, array, F):
         """The average of the predictions F, by the weights at what they read, ``array``."""
-        average = np.einsum("nm,nm...->n...", self._weights(array), F)
+        average = np.empty((len(F), *F.shape[2:]))
+        for rows in pieces(len(F)):
+            np.einsum("nm,nm...->n...", self._weights(array[rows]), F[rows], out=average[rows])
         if average.ndim == 2:  # weights, and the models' probabilities, sum to one up to rounding alone
-            average = np.maximum(average, 0)
+            np.maximum(average, 0, out=average)
             average /= average.sum(1, keepdims=True, dtype=np.longdouble)
         return average if self.level_ is None else at_level(self._resolve_loss(), average, self.level_)
 

@@ -11,6 +11,8 @@ from sklearn.base import is_classifier
 
 from localma.averages.asking import answer, in_place
 from localma.averages.features import as_frame
+from localma.checks import plain
+from localma.engine.rows import pieces
 
 __all__ = [
     "candidate_predictions",
@@ -71,8 +73,11 @@ def candidate_predictions(names, models, F, X, n: int, loss, classes=None) -> np
     if called:
         X = X if hasattr(X, "shape") else np.asarray(X)  # a DataFrame stays one: models may ask for columns by name
         F = _call_all(names, models, X, n, classes, loss.is_classification)
-    if not np.isfinite(F).all():
-        i, m = np.argwhere(~np.isfinite(F))[0][:2]
+    for rows in pieces(n):
+        if np.isfinite(F[rows]).all():
+            continue
+        i, m = np.argwhere(~np.isfinite(F[rows]))[0][:2]
+        i += rows.start
         what = f"the prediction of model {names[m]!r} for row {i}" if called else f"F[{i}, {m}]"
         raise ValueError(f"{what} is NaN or infinite; impute it or drop the row or the model")
     loss.check_predictions(F, None if models is None else names)
@@ -80,10 +85,12 @@ def candidate_predictions(names, models, F, X, n: int, loss, classes=None) -> np
 
 
 def _given(F, n, loss) -> np.ndarray:
-    """Predictions that a user gives, as an array of numbers with a row for each of X."""
+    """Predictions that a user gives, as an array of numbers with a row for each of X; single precision stays, and a
+    file on disk is not read yet.
+    """
     try:
-        # torch warns of pandas' read-only arrays and refuses reversed ones
-        F = np.require(np.asarray(F), dtype=float, requirements=["C", "W"])
+        F = np.asarray(F)
+        F = plain(F) if F.dtype.kind == "f" else np.require(F, float, "C")  # torch refuses reversed arrays
     except (TypeError, ValueError) as error:
         raise ValueError(f"F must be an array of numbers: {error}") from None
     proba = loss.is_classification
@@ -260,8 +267,12 @@ def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None
     """
     if len(y) < 10 or len(names) < 2:
         return
-    losses = np.stack([loss(y, f) for f in np.moveaxis(F, 1, 0)])
-    mean = np.average(losses, 1, sample_weight)
+    share = np.broadcast_to(1.0, len(y)) if sample_weight is None else sample_weight
+
+    def mean_loss(a):
+        return sum(share[k] @ loss(y[k], a[k]) for k in pieces(len(y))) / share.sum()
+
+    mean = np.array([mean_loss(F[:, m]) for m in range(len(names))])
     first, second = np.argsort(mean)[:2]
     # a model that knows less of the classes than nobody is no measure of how good another may be
     usual = min(mean[second], np.log(F.shape[2])) if loss.is_classification else mean[second]
@@ -275,10 +286,10 @@ def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None
         )
     if loss.is_classification:
         return
-    centre = np.full(len(y), np.average(y, weights=sample_weight))
-    level = max(np.average(loss(y, centre), weights=sample_weight), mean[first])
-    for name, each, own_mean in zip(names, losses, mean, strict=True):
+    level = max(mean_loss(np.broadcast_to(np.average(y, weights=sample_weight), len(y))), mean[first])
+    for m, (name, own_mean) in enumerate(zip(names, mean, strict=True)):
         if level > 0 and own_mean > 100 * level:
+            each = loss(y, F[:, m])
             warnings.warn(
                 f"the {loss.name} loss of model {name!r} is {own_mean / level:.3g} times that of the others or of"
                 f" the mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing?"
@@ -301,8 +312,9 @@ def usual_range(F, y) -> np.ndarray | None:
 
 def clipped(F, limits, names):
     """F within the limits (2, M), with a warning that names the rows and models that were not."""
-    inside = np.clip(F, *limits)
-    rows, models = np.nonzero(inside != F)
+    low, high = limits.astype(F.dtype)
+    found = [(np.nonzero((F[k] < low) | (F[k] > high)), k.start) for k in pieces(len(F))]
+    rows, models = (np.concatenate(a) for a in zip(*((i + start, m) for (i, m), start in found), strict=True))
     if len(rows):
         few = ", ".join(map(str, np.unique(rows)[:5])) + (", ..." if len(np.unique(rows)) > 5 else "")
         who = ", ".join(repr(names[m]) for m in np.unique(models))
@@ -312,4 +324,4 @@ def clipped(F, limits, names):
             UserWarning,
             stacklevel=5,
         )
-    return inside
+    return np.clip(F, low, high) if len(rows) else F

@@ -54,6 +54,8 @@ class EqualWeights(_Constant):
     array([0.])
     """
 
+    in_blocks = True
+
     def _fit_weights(self, X, F, y, loss, sample_weight=None):
         self.weights_ = np.full(self.n_models_, 1 / self.n_models_)
 
@@ -86,6 +88,8 @@ class BestModel(_Constant):
     >>> best.best_
     'up'
     """
+
+    in_blocks = True
 
     def _fit_weights(self, X, F, y, loss, sample_weight=None):
         self.losses_ = np.array([np.average(loss(y, F[:, m]), weights=sample_weight) for m in range(self.n_models_)])
@@ -122,6 +126,7 @@ class GlobalMA(_Constant):
     array([0.75, 0.25])
     """
 
+    in_blocks = True
     level_gain_: tuple[float, float] | None = None
 
     def __init__(

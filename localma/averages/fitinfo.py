@@ -11,8 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from localma.averages.packing import record
 from localma.engine import History, Training
+from localma.engine.rows import pieces
 
-__all__ = ["FitInfo", "fit_info", "warn_of_late_fall"]
+__all__ = ["FitInfo", "fit_info", "in_sample", "warn_of_late_fall"]
 
 #: A larger share of the loss's fall in the second half of training says that it has not ended.
 LATE = 0.02
@@ -34,11 +35,22 @@ class FitInfo(NamedTuple):
     residual: float = 0.0  #: mean residual in its standard errors; beyond 3: all models are off together, see ``level``
 
 
-def fit_info(training: Training, history: History | None, w, residual: float = 0.0, sample_weight=None) -> FitInfo:
-    """Of the first network of a stack (None where nothing was trained), and of the weights w (n, M) in the sample."""
-    entropy = np.average(entr(w).sum(1), weights=sample_weight) / max(np.log(w.shape[1]), 1e-300)
+def in_sample(average, X, F, sample_weight=None) -> tuple[np.ndarray, float]:
+    """What an average of the predictions F says at its own rows, (n,) or (n, K); and the mean entropy of its weights as
+    a share of that of equal ones.
+    """
+    a, entropy = np.empty((len(F), *F.shape[2:])), np.empty(len(F))
+    for rows in pieces(len(F)):
+        w = average._weights(X[rows])
+        entropy[rows] = entr(w).sum(1)
+        np.einsum("nm,nm...->n...", w, F[rows], out=a[rows])
+    return a, float(np.average(entropy, weights=sample_weight) / max(np.log(F.shape[1]), 1e-300))
+
+
+def fit_info(training: Training, history: History | None, entropy: float, residual: float = 0.0) -> FitInfo:
+    """Of the first network of a stack (None where nothing was trained), and of the weights' entropy in the sample."""
     if history is None:
-        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, float(entropy), residual)
+        return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, entropy, residual)
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
     evaluated = np.asarray(history.evaluated_at, dtype=int)
     return FitInfo(
@@ -47,7 +59,7 @@ def fit_info(training: Training, history: History | None, w, residual: float = 0
         *curves,
         evaluated,
         float(history.gradient_norm[0]),
-        float(entropy),
+        entropy,
         residual,
     )
 

@@ -91,7 +91,7 @@ def learn_level(average, X, F, y, loss: Loss, groups=None, seed: int = 0, share=
 
 def residual(loss: Loss, y, a, groups=None, share=None) -> float:
     """The mean residual in its standard errors (zero for a single row or group); of classes where it is largest."""
-    if len(np.unique(np.arange(len(y)) if groups is None else groups)) < 2:
+    if len(y if groups is None else np.unique(groups)) < 2:
         return 0.0
     left = (np.eye(a.shape[1])[y.astype(int)] - a).T if loss.is_classification else (y - a)[None]
     mean, error = mean_and_error(left, groups, None if share is None else share / share.mean())

@@ -16,13 +16,14 @@ from torch import nn
 from localma.averages.base import ModelAverage
 from localma.averages.candidates import warn_of_odd_models
 from localma.averages.crossfit import check_learner, need_weights, with_direct
-from localma.averages.fitinfo import fit_info, warn_of_late_fall
+from localma.averages.fitinfo import fit_info, in_sample, warn_of_late_fall
 from localma.averages.level import at_level, learn_level, residual
 from localma.checks import RandomState, check_answers, check_whole, choose, resolve_seed
 from localma.engine import Mlp, Training, WeightNetwork, check_device, fit_local_stack
 from localma.engine.devices import one_thread, resolve_dtype
 from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
+from localma.engine.rows import shared
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS, fold_numbers
 from localma.losses.loss import LossLike
@@ -142,6 +143,7 @@ class LocalMA(ModelAverage):
            [0., 1.]])
     """
 
+    in_blocks = True
     direct_gain_: tuple[float, float] | None = None
     level_gain_: tuple[float, float] | None = None
 
@@ -251,18 +253,13 @@ class LocalMA(ModelAverage):
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
         if self.n_models_ == 1:  # nothing to learn: the simplex is a point
-            self.fit_info_, self.network_ = fit_info(resolved, None, np.ones((n, 1))), None
+            self.fit_info_, self.network_ = fit_info(resolved, None, 0.0), None
             return
-        x = torch.tensor(X, dtype=dtype if isinstance(network, Mlp) else None, device=self.device)
-        f, target = (torch.tensor(a, device=self.device) for a in (F, y))
+        x = shared(X, dtype if isinstance(network, Mlp) else None, self.device)
+        f, target = (shared(a, device=self.device) for a in (F, y))
         training = replace(training, dtype=str(dtype).removeprefix("torch."))
-        how = {
-            "network": network,
-            "training": training,
-            "shrinkage": shrinkage,
-            "members": members,
-            "bootstrap": self.bootstrap,
-        }
+        how = {"network": network, "training": training, "shrinkage": shrinkage, "members": members}
+        how["bootstrap"] = self.bootstrap
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
             count = None if sample_weight is None else sample_weight[None]
             more = {"seeds": [seed], "groups": groups, "sample_weight": count, "progress": bar}
@@ -285,10 +282,9 @@ class LocalMA(ModelAverage):
         self.network_ = WeightNetwork(body, zero_output=False).eval()
         if isinstance(fit.stack, ModulesFit):
             warn_of_late_fall(resolved, fit.stack.history)
-        w = self._weights(X)
-        left = residual(loss, y, np.einsum("nm,nm...->n...", w, F[:, : self.n_models_]), groups, sample_weight)
+        a, entropy = in_sample(self, X, F[:, : self.n_models_], sample_weight)
         trained = None if isinstance(body, Constant) else fit.stack.history
-        self.fit_info_ = fit_info(resolved, trained, w, left, sample_weight)
+        self.fit_info_ = fit_info(resolved, trained, entropy, residual(loss, y, a, groups, sample_weight))
 
     def _fit_level(self, X, F, y, loss, groups=None, seed=0, sample_weight=None):
         if self.level:
@@ -391,10 +387,10 @@ class LocalMA(ModelAverage):
         if self.network_ is None:
             return np.ones((len(X), 1))
         small = sum(p.numel() for p in self.network_.parameters()) < SMALL
-        rows = 8192 if X.ndim == 2 else 1024
+        rows, w = 8192 if X.ndim == 2 else 1024, np.empty((len(X), self.n_models_))
         with torch.no_grad(), one_thread(small):  # in pieces that fit the cache; in float64, so that rows sum to one
-            parts = (module_input(self.network_, X[k : k + rows]) for k in range(0, len(X), rows))
-            logits = torch.cat([self.network_.body(part).double() for part in parts])
-        w = torch.softmax(logits, 1).cpu().numpy()
+            for k in range(0, len(X), rows):
+                logits = self.network_.body(module_input(self.network_, X[k : k + rows])).double()
+                w[k : k + rows] = torch.softmax(logits, 1).cpu().numpy()
         check_answers("the weight network", w)
         return w

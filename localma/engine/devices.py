@@ -11,6 +11,8 @@ from threading import Lock, RLock
 import numpy as np
 import torch
 
+from localma.engine.rows import pieces
+
 __all__ = ["alone", "check_device", "one_thread", "resolve_dtype"]
 
 
@@ -37,9 +39,10 @@ def _needs_digits(a: np.ndarray) -> bool:
     """
     if a.dtype.kind not in "fiu" or not a.size:
         return False
-    spread = a.std(0, dtype=float)
-    far = np.abs(a.mean(0, dtype=float)) > 1e4 * spread
-    return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or np.abs(a).max() > 1e12)
+    mean = sum(a[rows].sum(0, dtype=float) for rows in pieces(len(a))) / len(a)
+    spread = (sum(np.square(a[rows] - mean).sum(0) for rows in pieces(len(a))) / len(a)) ** 0.5
+    far = np.abs(mean) > 1e4 * spread
+    return bool((far & (spread > 0)).any() or ((spread > 0) & (spread < 1e-12)).any() or max(a.max(), -a.min()) > 1e12)
 
 
 _inside, _threads, _lock, _shared = 0, 1, Lock(), RLock()

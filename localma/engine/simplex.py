@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 from sklearn.exceptions import ConvergenceWarning
 
 from localma.engine.devices import one_thread
+from localma.engine.rows import Blocks, shared
 from localma.losses import Loss
 
 __all__ = ["first_smallest", "global_weights", "simplex_lp", "simplex_qp"]
@@ -198,21 +199,21 @@ def global_weights(
            [0.7, 0.3],
            [0.7, 0.3]])
     """
-    y = torch.as_tensor(np.require(y, dtype=float, requirements="W"))  # torch warns of read-only arrays
-    lead = y.shape[:-1]
-    F = torch.as_tensor(np.require(F, dtype=float, requirements="W")).movedim(len(lead), -1)
-    G = loss.candidates(y, F).reshape(-1, F.shape[len(lead)], y.shape[-1])
-    share = torch.ones_like(y) if sample_weight is None else torch.as_tensor(np.array(sample_weight, dtype=float))
-    share = (share / share.mean(-1, keepdim=True)).expand_as(y).reshape(-1, y.shape[-1])
-    y = y.reshape(-1, y.shape[-1])
+    y, F = (a if a.dtype in (np.float32, np.float64) else np.require(a, float) for a in map(np.asarray, (y, F)))
+    y, F = shared(y), shared(F).movedim(y.ndim - 1, -1)
+    lead, n = y.shape[:-1], y.shape[-1]
+    share = torch.ones(()) if sample_weight is None else torch.as_tensor(np.array(sample_weight, dtype=float))
+    share = (share / share.mean(-1, keepdim=True)).expand_as(y) if share.ndim else share.expand_as(y)
+    sample = Blocks(F.reshape(-1, *F.shape[len(lead) :]), y.reshape(-1, n), share.reshape(-1, n), loss)
     if loss.slopes is not None:  # which are slopes of an error times its share as well
+        G, y, share = sample.part(slice(None))
         errors = ((loss.linear(G) - y.unsqueeze(1)) * share.unsqueeze(1)).mT.numpy()
         return np.stack([simplex_lp(E, loss.slopes)[0] for E in errors]).reshape(*lead, -1)
-    with one_thread(G.numel() < 2**22):
-        w, done = _parabola(G, y, share, loss, tolerance)
+    with one_thread(F.numel() < 2**22):
+        w, done = _parabola(sample, loss, tolerance)
         gap = torch.zeros(len(w), dtype=w.dtype)
         if not done.all():
-            w[~done], gap[~done] = _best_end(G[~done], y[~done], share[~done], loss, iterations, tolerance)
+            w[~done], gap[~done] = _best_end(sample[~done], loss, iterations, tolerance)
     if bool((gap > CLOSED).any()):
         warnings.warn(
             f"global weights for the {loss.name} loss may be short of the optimum: the duality gap is still"
@@ -224,76 +225,89 @@ def global_weights(
     return w.reshape(*lead, -1).numpy()
 
 
-def _parabola(G, y, share, loss, tolerance):
+def _parabola(sample, loss, tolerance):
     """Weights (B, M) that are right where the loss is a parabola in the average, and where it is one, (B,)."""
-    (B, M, n), F = G.shape, loss.linear(G)
-    none = torch.zeros(B, M, dtype=F.dtype), torch.zeros(B, dtype=torch.bool)
-    if loss.quadratic:  # for squared loss the slope at y is exactly zero: no cancellation where models agree
-        at = y
-        first, second = loss.derivatives(y, at)
-    elif loss.quadratic is None:  # is the curvature the same at both ends and between? A look at 256 observations
-        part, at = slice(None, None, -(-n // 256)), F.mean(-2)
-        where = torch.cat([at, F[..., part].amin(-2), F[..., part].amax(-2)], -1)
-        first, second = loss.derivatives(torch.cat([y, y[:, part], y[:, part]], -1), where)
-        between, ends = second[:, None, :n][..., part], second[:, n:].unflatten(-1, (2, -1))
-        done = ((ends - between).abs() <= 1e-9 * between).flatten(1).all(-1)
-        if not done.any():
-            return none
-    else:
+    (B, M), n = sample.F.shape[:2], sample.n
+    none = torch.zeros(B, M, dtype=torch.float64), torch.zeros(B, dtype=torch.bool)
+    if loss.quadratic is None:  # is the curvature the same at both ends and between? A look at 256 observations
+        G, y, _ = sample.part(slice(None, None, -(-n // 256)))
+        F = loss.linear(G)
+        where = torch.cat([F.mean(-2), F.amin(-2), F.amax(-2)], -1)
+        between, *ends = loss.derivatives(y.repeat(1, 3), where)[1].chunk(3, -1)
+        done = ((torch.stack(ends, 1) - between[:, None]).abs() <= 1e-9 * between[:, None]).flatten(1).all(-1)
+    if not loss.quadratic and (loss.quadratic is not None or not done.any()):
         return none
-    R, first = (F - at.unsqueeze(-2)).numpy(), (first[:, :n] * share).unsqueeze(-1).numpy()
-    second = (second[:, :n] * share).unsqueeze(1).numpy()
-    low, high = second.min(-1, keepdims=True), second.max(-1, keepdims=True)
-    with np.errstate(invalid="ignore", over="ignore"):
-        H = (R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second) @ R.swapaxes(1, 2)) / n
-        c = -(R @ first)[..., 0] / n
+    H, c, least = 0.0, 0.0, np.full(B, np.inf)
+    for G, y, share in sample:
+        at, R = _centred(G, y, loss)
+        first, second = ((d * share).numpy() for d in loss.derivatives(y, at))
+        low, high = second.min(-1)[:, None, None], second.max(-1)[:, None, None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            H += R @ R.swapaxes(1, 2) * low if (low == high).all() else (R * second[:, None]) @ R.swapaxes(1, 2)
+            c -= (R @ first[..., None])[..., 0]
+        least = np.minimum(least, low[:, 0, 0])
+    H, c = H / n, c / n
     if loss.quadratic:
         return torch.as_tensor(simplex_qp(H, c)), ~none[1]
-    done = done.numpy() & (low[:, 0, 0] >= 0) & np.isfinite(H).all((1, 2)) & np.isfinite(c).all(1)
+    done = done.numpy() & (least >= 0) & np.isfinite(H).all((1, 2)) & np.isfinite(c).all(1)
     w = simplex_qp(np.where(done[:, None, None], H, 0), np.where(done[:, None], c, 0))
     # only found to be a parabola: the gap has the last word, in a unit of the models in use, free of a wild one
-    a = at + torch.as_tensor((w[:, None] @ R)[:, 0])
-    gradient = (R @ (loss.slope(y, a) * share).unsqueeze(-1).numpy())[..., 0] / n
+    gradient = 0.0
+    for G, y, share in sample:
+        at, R = _centred(G, y, loss)
+        slope = loss.slope(y, at + torch.as_tensor((w[:, None] @ R)[:, 0])) * share
+        gradient += (R @ slope.unsqueeze(-1).numpy())[..., 0]
+    gradient = gradient / n
     unit = 0.5 * (w * (np.diagonal(H, axis1=1, axis2=2) - (H @ w[..., None])[..., 0])).sum(1)
     return torch.as_tensor(w), torch.as_tensor(done & ((w * gradient).sum(1) - gradient.min(1) <= tolerance * unit))
 
 
-def _best_end(G, y, share, loss, iterations, tolerance):
+def _centred(G, y, loss):
+    """Where a parabola is looked at, (B, k), and the candidates' distances from there, (B, M, k)."""
+    F = loss.linear(G)  # for squared loss the slope at y is exactly zero: no cancellation where models agree
+    at = y if loss.quadratic else F.mean(-2)
+    return at, (F - at.unsqueeze(-2)).numpy()
+
+
+def _best_end(sample, loss, iterations, tolerance):
     """Newton's method from equal weights and, where that end may not be the best, each vertex: weights (B, M), gaps."""
-    (B, M, _), unit = G.shape, loss.scale(G, y, share)
-    w, gap = _newton(torch.full((B, M), 1 / M, dtype=G.dtype), G, y, share, loss, unit, iterations, tolerance)
+    B, M = sample.F.shape[:2]
+    unit = sum(loss.scale(G, y, share) * (y.shape[-1] / sample.n) for G, y, share in sample)
+    start = torch.full((B, M), 1 / M, dtype=torch.float64)
+    w, gap = _newton(start, sample, loss, unit, iterations, tolerance)
     rest = torch.full((B,), not loss.convex)
     if loss.convex is None:  # a gap that is small in a unit stretched by a wild model may be large beside the loss
-        small = gap * unit <= CLOSED * torch.minimum(unit, _mean_loss(w, G, y, share, loss).abs())
-        rest = ~(small & _convex_between(loss.linear(G), y, loss))
+        small = gap * unit <= CLOSED * torch.minimum(unit, _mean_loss(w, sample, loss).abs())
+        rest = ~(small & _convex_between(sample, loss))
     if rest.any():
-        G, y, share = G[rest], y[rest], share[rest]
-        vertices = 0.98 * torch.eye(M, dtype=G.dtype) + 0.02 / M
-        others = [_newton(v.expand(len(y), M), G, y, share, loss, unit[rest], iterations, tolerance) for v in vertices]
+        sample = sample[rest]
+        vertices = (0.98 * torch.eye(M, dtype=torch.float64) + 0.02 / M).unsqueeze(1).expand(-1, len(sample.y), M)
+        others = [_newton(v, sample, loss, unit[rest], iterations, tolerance) for v in vertices]
         ends, gaps = map(torch.stack, zip((w[rest], gap[rest]), *others, strict=True))
-        values = torch.stack([_mean_loss(end, G, y, share, loss) for end in ends])
-        best = first_smallest(values.numpy(), 0), torch.arange(len(y))
+        values = torch.stack([_mean_loss(end, sample, loss) for end in ends])
+        best = first_smallest(values.numpy(), 0), torch.arange(len(sample.y))
         w[rest], gap[rest] = ends[best], gaps[best]
     return w, gap
 
 
-def _convex_between(F, y, loss):
-    """For which problems (B,) every observation's loss bends upwards at five points between its candidates F."""
-    low, high = F.aminmax(dim=-2)
-    convex = torch.ones(len(F), dtype=torch.bool)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        second = loss.derivatives(y, low + share * (high - low))[1]
-        convex &= (second >= -1e-9 * second.abs().amax(-1, keepdim=True)).all(-1)
+def _convex_between(sample, loss):
+    """For which problems (B,) every observation's loss bends upwards at five points between its candidates."""
+    convex = torch.ones(len(sample.y), dtype=torch.bool)
+    for G, y, _ in sample:
+        low, high = loss.linear(G).aminmax(dim=-2)
+        for share in (0, 0.25, 0.5, 0.75, 1):
+            second = loss.derivatives(y, low + share * (high - low))[1]
+            convex &= (second >= -1e-9 * second.abs().amax(-1, keepdim=True)).all(-1)
     return convex
 
 
-def _mean_loss(w, G, y, share, loss):
-    return (loss.of_weights(w.unsqueeze(-1), G, y) * share).mean(-1)
+def _mean_loss(w, sample, loss):
+    return sample.mean(lambda G, y, share: loss.of_weights(w.unsqueeze(-1), G, y) * share)
 
 
-def _newton(w, G, y, share, loss, unit, iterations, tolerance):
+def _newton(w, sample, loss, unit, iterations, tolerance):
     """Sequential quadratic programming for problems (B, M, n): weights (B, M), gaps (B,) in the unit."""
-    F, current = loss.linear(G), _mean_loss(w, G, y, share, loss)
+    current = _mean_loss(w, sample, loss)
     if not bool(current.isfinite().all()):
         raise ValueError(
             f"the {loss.name} loss is not finite for averages of F; check that y and F lie in its domain"
@@ -301,17 +315,11 @@ def _newton(w, G, y, share, loss, unit, iterations, tolerance):
         )
     last_gap = torch.full_like(current, math.inf)
     for _ in range(iterations):
-        a = (w.unsqueeze(-1) * F).sum(-2)
-        first, second = (d * share for d in loss.derivatives(y, a))
-        # Relative to the present average the programme is the same, without cancellation where models nearly agree.
-        D = F - a.unsqueeze(-2)
-        gradient = (D * first.unsqueeze(-2)).mean(-1)
+        gradient, H, true = _derivatives(w, sample, loss, unit)
         gap = -gradient.min(-1).values
         if bool((gap <= tolerance * unit).all()):
             break
-        H = _hessian(D, second.clamp_min(0), unit)
-        if bool((second < 0).any()):  # the clamped one makes short steps: the true one where it has a minimum
-            true = _hessian(D, second, unit)
+        if true is not None:  # the clamped one makes short steps: the true one where it has a minimum
             # weights move, their sum does not
             along = true[:, :-1, :-1] - true[:, :-1, -1:] - true[:, -1:, :-1] + true[:, -1:, -1:]
             H = torch.where((torch.linalg.cholesky_ex(along).info == 0)[:, None, None], true, H)
@@ -322,7 +330,7 @@ def _newton(w, G, y, share, loss, unit, iterations, tolerance):
         noise = 1e-14 * (current.abs() + unit)
         for _ in range(60):
             candidate = w + length.unsqueeze(-1) * (goal - w)
-            trial = _mean_loss(candidate, G, y, share, loss)
+            trial = _mean_loss(candidate, sample, loss)
             bad = ~(trial <= current + 1e-4 * length * slope + noise) & (gap > tolerance * unit)
             if not bool(bad.any()):
                 break
@@ -338,11 +346,29 @@ def _newton(w, G, y, share, loss, unit, iterations, tolerance):
     return w, gap / unit
 
 
-def _hessian(D, curvature, unit):
-    """Of the mean loss in the weights, (B, M, M); a floor keeps directions bounded in which it is flat or concave."""
-    H = (D * curvature.unsqueeze(-2)) @ D.mT / D.shape[-1]
-    floor = 1e-9 * (H.diagonal(dim1=-2, dim2=-1).abs().mean(-1) + unit)
-    return H + floor[:, None, None] * torch.eye(D.shape[-2], dtype=D.dtype)
+def _derivatives(w, sample, loss, unit):
+    """Of the mean loss in the weights: gradient (B, M), Hessian (B, M, M) with each curvature clamped at zero, and the
+    true one where some are negative, else None.
+    """
+    gradient, clamped, negative = 0.0, 0.0, None
+    for G, y, share in sample:
+        F = loss.linear(G)
+        a = (w.unsqueeze(-1) * F).sum(-2)
+        first, second = (d * share for d in loss.derivatives(y, a))
+        # Relative to the present average the programme is the same, without cancellation where models nearly agree.
+        D = F - a.unsqueeze(-2)
+        gradient = gradient + (D * first.unsqueeze(-2)).sum(-1)
+        clamped = clamped + (D * second.clamp_min(0).unsqueeze(-2)) @ D.mT
+        if bool((second < 0).any()):
+            negative = (0.0 if negative is None else negative) + (D * second.clamp_max(0).unsqueeze(-2)) @ D.mT
+
+    def bounded(H):
+        """A floor keeps directions bounded in which the loss is flat or concave."""
+        floor = 1e-9 * (H.diagonal(dim1=-2, dim2=-1).abs().mean(-1) + unit)
+        return H + floor[:, None, None] * torch.eye(H.shape[-1], dtype=H.dtype)
+
+    true = None if negative is None else bounded((clamped + negative) / sample.n)
+    return gradient / sample.n, bounded(clamped / sample.n), true
 
 
 def first_smallest(values, axis: int = -1, rounding: float = 1e-9) -> np.ndarray:
