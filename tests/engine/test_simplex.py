@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 
 from localma import LOSSES, GlobalMA, Loss, pinball
 from localma.engine import global_weights, simplex, simplex_lp
+from localma.engine.rows import Blocks
 from localma.losses import resolve_loss
 
 
@@ -101,9 +102,9 @@ def test_a_parabola_with_exceptions_is_not_taken_for_one():
     loss = resolve_loss(huber)
     w = global_weights(F, y, loss)
     np.testing.assert_allclose(w, global_weights(F, y, replace(loss, quadratic=False)), atol=1e-12)
-    stack = torch.tensor(F.T[None].copy()), torch.tensor(y[None]), torch.ones(1, 3000), loss
-    assert not simplex._parabola(*stack, 1e-10)[1].any()
-    believed, done = simplex._parabola(*stack, np.inf)  # without the last word of the gap: other weights
+    rows = Blocks(torch.tensor(F.T[None].copy()), torch.tensor(y[None]), torch.ones(1, 3000), loss)
+    assert not simplex._parabola(rows, loss, 1e-10)[1].any()
+    believed, done = simplex._parabola(rows, loss, np.inf)  # without the last word of the gap: other weights
     assert done.all()
     assert np.abs(believed[0].numpy() - w).max() > 1e-4
 
