@@ -8,6 +8,9 @@ import subprocess
 import sys
 import time
 import timeit
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -122,12 +125,15 @@ def _cost_of_doubling(repeats: int) -> None:
             print(f"{name + ' x 2':>14} {1e3 * cost:8.3f}   ratio {cost / reference:.2f}")
 
 
-#: What one would try instead, given the models' answers as columns beside the covariates or alone.
+#: What one would try instead, given the models' answers as columns beside the covariates or alone: what scikit-learn's
+#: StackingRegressor(passthrough=True) gives its final estimator.
 RIVALS = {
     "least squares on F": (LinearRegression, False),
     "ridge on [F, X]": (RidgeCV, True),
     "boosting on [F, X]": (HistGradientBoostingRegressor, True),
 }
+if find_spec("lightgbm"):
+    RIVALS["LightGBM on [F, X]"] = (partial(import_module("lightgbm").LGBMRegressor, verbose=-1), True)
 
 
 def _fits_and_risks(quick: bool) -> None:
