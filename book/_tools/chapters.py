@@ -25,8 +25,8 @@ CARD = re.compile(
 #: Cells whose code a reader does not see at first.
 HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 DISPLAY = re.compile(r"(?s)\$\$.+?\$\$")
-#: Options and fences of directives, addresses of links, formulas within a line.
-NO_WORDS = re.compile(r"(?m)^(?::::|```|:\w+:).*$|\]\([^)]*\)|\$[^$\n]+\$")
+#: Options and fences of directives, addresses of links, names and targets of roles, formulas within a line.
+NO_WORDS = re.compile(r"(?m)^(?::::|```|:\w+:).*$|\]\([^)]*\)|\{[\w:]+\}(?=`)|<[^>`\n]+>(?=`)|\$[^$\n]+\$")
 
 
 def chapters(book=BOOK):
