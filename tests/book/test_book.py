@@ -114,7 +114,7 @@ def test_torch_primer_says_what_torch_says():
 
 def test_glossary_is_in_order():
     page = (ROOT / "book/reference/glossary.md").read_text()
-    words = [word.lower().replace("ö", "o") for word in re.findall(r"^(\w.*)\n {2}", page, re.M)]
+    words = [word.lower().replace("ö", "o") for word in re.findall(r"[}\n]\n(\w.*)\n(?:\w.*\n)* {2}", page)]
     assert len(words) > 40
     assert words == sorted(words)
 
