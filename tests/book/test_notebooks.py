@@ -76,7 +76,9 @@ def test_chapter_has_the_agreed_form(path):
 
 
 def test_study_time_counts_what_is_read_before_the_exercises(tmp_path):
-    words = "one two $x$ three [four](a/link.md)\n\n$$\nf(x)\n$$\n\n:::{note}\n:name: a-label\n{term}`five <a>`\n:::\n\n"
+    words = (
+        "one two $x$ three [four](a/link.md)\n\n$$\nf(x)\n$$\n\n:::{note}\n:name: a-label\n{term}`five <a>`\n:::\n\n"
+    )
     cells = (
         "```{code-cell} ipython3\na = 1\n\nb = 2\n```\n\n```{code-cell} ipython3\n:tags: [hide-input]\nc = 3\n```\n\n"
     )
