@@ -8,7 +8,7 @@ References
 Gao, He & Yang (2026), *Combining pre-trained models via localized model averaging*, arXiv:2605.13421.
 """
 
-from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, batched, cross_fit, load
+from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, batched, cross_fit, load, on_disk
 from localma.engine import Mlp, Training, WeightNetwork, mlp
 from localma.losses import LOSSES, Loss, pinball, tweedie
 
@@ -29,6 +29,7 @@ __all__ = [
     "cross_fit",
     "load",
     "mlp",
+    "on_disk",
     "pinball",
     "tweedie",
 ]

@@ -7,6 +7,7 @@ from localma.averages.base import ModelAverage
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
 from localma.averages.crossfit import cross_fit
 from localma.averages.direct import DirectModel
+from localma.averages.disk import on_disk
 from localma.averages.explanation import Explanation
 from localma.averages.fitinfo import FitInfo
 from localma.averages.local import LocalMA
@@ -24,4 +25,5 @@ __all__ = [
     "batched",
     "cross_fit",
     "load",
+    "on_disk",
 ]

@@ -137,27 +137,10 @@ class ModelAverage(LossEstimator):
 
         Notes
         -----
-        A sample beyond memory lies in files, to which its batches are written one after the other. Localized, global
-        and equal weights and the best model walk through such X and F block by block: in single precision, and without
-        models, learners or levels of the average's own, no copy of the whole is made. They give what arrays in memory
-        give, to the last digit.
-
-        Examples
-        --------
-        >>> import tempfile, numpy as np
-        >>> from localma import GlobalMA
-        >>> rng, n = np.random.default_rng(0), 1000
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     shapes = {"X": (n, 2), "y": (n,), "F": (n, 2)}
-        ...     create = np.lib.format.open_memmap
-        ...     files = {k: create(f"{folder}/{k}.npy", "w+", np.float32, shape) for k, shape in shapes.items()}
-        ...     for start in range(0, n, 100):  # batches, of whatever origin
-        ...         x = rng.standard_normal((100, 2))
-        ...         for file, part in zip(files.values(), (x, x @ [0.75, 0.25], x)):
-        ...             file[start : start + 100] = part
-        ...     sample = {k: np.load(f"{folder}/{k}.npy", mmap_mode="r") for k in files}
-        ...     GlobalMA().fit(**sample).weights_.round(2)
-        array([0.75, 0.25])
+        A sample beyond memory lies on disk (``numpy.load`` with ``mmap_mode="r"``; :func:`localma.on_disk` puts batches
+        there). Localized, global and equal weights and the best model walk through such X and F block by block: in
+        single precision, and without models, learners or levels of the average's own, no copy of the whole is made.
+        They give what arrays in memory give, to the last digit.
         """
         return self._fit(X, y, F, sample_weight, classes)
 

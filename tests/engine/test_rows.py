@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
-from localma import LOSSES, GlobalMA, LocalMA, Training, tweedie
+from localma import LOSSES, GlobalMA, LocalMA, Training, on_disk, tweedie
 from localma.engine import rows
 from localma.engine.devices import resolve_dtype
 
@@ -70,6 +72,44 @@ def test_files_on_disk_are_arrays_in_memory(average, loss, tmp_path, monkeypatch
         np.testing.assert_array_equal(a, b)
     for a, b in zip(memory, disk, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_batches_on_disk_are_the_sample(loss):
+    loader = DataLoader(TensorDataset(*map(torch.as_tensor, sample(loss))), batch_size=400)
+    on_file = on_disk(loader)
+    for name, array in zip(("X", "y", "F"), sample(loss), strict=True):
+        np.testing.assert_array_equal(on_file[name], array)
+        assert isinstance(on_file[name], np.memmap)
+        assert on_file[name].dtype == array.dtype
+    average = LocalMA(loss=loss, random_state=0, progress=False, training=Training(steps=20))
+    X, y, F = sample(loss)
+    np.testing.assert_array_equal(average.fit(**on_file).weights(X), average.fit(X, y, F=F).weights(X))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda X, y, F: (X, y), "batch 1 has 2 parts"),
+        (lambda X, y, F: (X[:, :2], y, F), r"X of batch 1 has shape \(1500, 2\), but must have \(1500, 3\)"),
+        (lambda X, y, F: (X, y[:-1], F), r"y of batch 1 has shape \(1499,\)"),
+        (lambda X, y, F: (X, y, F.astype(str)), "F of batch 1 must be an array of numbers"),
+        (lambda X, y, F: (X, y, F.astype(complex)), "F of batch 1 must be an array of numbers"),
+    ],
+)
+def test_a_batch_that_is_none_is_named(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        on_disk([sample(), spoil(*sample())])
+
+
+def test_batches_without_rows_and_fractions_among_labels_are_refused():
+    read = iter([sample()])
+    next(read)
+    with pytest.raises(ValueError, match="batches gives no rows"):
+        on_disk(read)
+    X, y, F = sample("cross_entropy")
+    with pytest.raises(ValueError, match="y of batch 1 is of type float64, but of int64 in the first"):
+        on_disk([(X, y, F), (X, y + 0.5, F)])
 
 
 def test_single_precision_is_that_of_the_same_numbers():
