@@ -12,7 +12,7 @@ from localma.averages import BestModel, DirectModel, EqualWeights, GlobalMA, Loc
 from localma.engine import Mlp, Training, WeightNetwork, mlp
 from localma.losses import LOSSES, Loss, pinball, tweedie
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "LOSSES",
