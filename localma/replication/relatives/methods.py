@@ -82,10 +82,10 @@ def _linear_stacker(loss, passthrough):
 def _boosting(loss, seed):
     how = {"learning_rate": 0.05, "min_samples_leaf": 5, "random_state": seed}
     if loss == "cross_entropy":
-        return Stacker(HistGradientBoostingClassifier(**how))
+        return HistGradientBoostingClassifier(**how)
     kind, scoring = {"poisson": ("poisson", "neg_mean_poisson_deviance"), "squared": ("squared_error", None)}[loss]
     learner = HistGradientBoostingRegressor(loss=kind, **how)
-    return Stacker(GridSearchCV(learner, {"max_iter": [10, 30, 100]}, scoring=scoring, cv=3))
+    return GridSearchCV(learner, {"max_iter": [10, 30, 100]}, scoring=scoring, cv=3)
 
 
 def _forest(loss, seed):
@@ -96,8 +96,8 @@ def _forest(loss, seed):
     return RandomForestRegressor(random_state=seed)
 
 
-def _direct(loss, seed):
-    return DirectModel(LogisticRegression(max_iter=1000) if loss == "cross_entropy" else _forest(loss, seed), loss=loss)
+def _own(loss, seed):
+    return LogisticRegression(max_iter=1000) if loss == "cross_entropy" else _forest(loss, seed)
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ _MEANS = ("squared", "poisson")
 METHODS = {
     "LocalMA": Method(_of(LocalMA, progress=False, shrinkage=None), "local"),  # the paper's
     "LocalMA adaptive": Method(_of(LocalMA, progress=False, shrinkage="cv"), "local"),
+    # with one candidate more: the learner of DirectModel
+    "LocalMA direct": Method(
+        lambda loss, seed: _of(LocalMA, progress=False, shrinkage="cv", direct=_own(loss, seed))(loss, seed), "local"
+    ),
     "Hierarchical": Method(_of(kin.HierarchicalStacking), "local"),
     "MoE": Method(_of(kin.MixtureOfExperts), "local"),
     # for classes it is the same
@@ -146,9 +150,10 @@ METHODS = {
     "EWMA": Method(_of(EqualWeights), "constant"),
     "Stacking F": Method(lambda loss, seed: _linear_stacker(loss, False), "none"),
     "Stacking linear": Method(lambda loss, seed: _linear_stacker(loss, True), "none"),
-    "Stacking boosting": Method(_boosting, "none"),
+    "Stacking boosting": Method(lambda loss, seed: Stacker(_boosting(loss, seed)), "none"),
     "Stacking forest": Method(lambda loss, seed: Stacker(_forest(loss, seed)), "none"),
-    "DirectModel": Method(_direct, "none"),
+    "DirectModel": Method(lambda loss, seed: DirectModel(_own(loss, seed), loss=loss), "none"),
+    "Boosting": Method(lambda loss, seed: DirectModel(_boosting(loss, seed), loss=loss), "none"),
 }
 
 
