@@ -282,6 +282,8 @@ def test_forests_see_their_own_district(city):
     assert low - 1e-4 <= F[0, :, m].min() <= F[0, :, m].max() <= high + 1e-4, (
         "a forest predicts means of what it has seen"
     )
+    stump, _ = companies.forests(city, [s], np.arange(len(city.districts) + 1)[None], leaf=len(city.y))
+    assert np.ptp(stump[0, :, m].numpy()) < 1e-6, "one leaf holds all"
 
 
 def test_told_the_district(city):
@@ -306,7 +308,8 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
     monkeypatch.setattr(methods, "direct_networks", trained)
     monkeypatch.setattr(methods, "DIRECT", ({"steps": 100}, {"steps": 300}))
     X, y = torch.zeros(2, 50, 1), torch.ones(2, 50)
-    found = methods.choose_direct(X, y, 40, [0, 1])
+    found, which = methods.choose_direct(X, y, 40, [0, 1])
+    assert which.tolist() == [1, 0]
     np.testing.assert_array_equal(found, np.ones((2, 10)))
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"
 

@@ -12,6 +12,7 @@ from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
 from localma.replication.housing.methods import METHODS, ask_more
 from localma.replication.housing.predictions import Predictions, load_predictions
+from localma.replication.housing.rivals import RentsRivals
 from localma.replication.housing.tuning import GRID, RentsTuning, choose, tune
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "City",
     "Predictions",
     "Rents",
+    "RentsRivals",
     "RentsTuning",
     "Split",
     "ask_more",
@@ -35,4 +37,4 @@ __all__ = [
     "verdicts",
 ]
 
-EXPERIMENTS = (Rents, RentsTuning)
+EXPERIMENTS = (Rents, RentsRivals, RentsTuning)

@@ -193,21 +193,23 @@ def networks(city: City, splits: list[Split], seeds: np.ndarray, *, settings: di
     return torch.stack(found).transpose(1, 2).contiguous()
 
 
-def forests(city: City, splits: list[Split], seeds: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """A forest of each district and repetition: predictions (R, n, M) as :func:`networks`, and of the direct forest for
-    the test, (R, n_test).
+def forests(city: City, splits: list[Split], seeds: np.ndarray, *, leaf: int = 1) -> tuple[torch.Tensor, np.ndarray]:
+    """A forest of each district and repetition, with at least so many flats in a leaf: predictions (R, n, M) as
+    :func:`networks`, and of the direct forest for the test, (R, n_test).
     """
     F, direct, M = [], [], len(city.districts)
     for s, row in zip(splits, seeds, strict=True):
         second = city.X[s.second].astype(np.float32)
         parts = zip(s.first, row[:M], strict=True)
-        F.append(np.stack([_forest(city, part, k).predict(second) for part, k in parts], 1))
-        direct.append(_forest(city, s.train, row[M]).predict(city.X[s.test].astype(np.float32)))
+        F.append(np.stack([_forest(city, part, k, leaf).predict(second) for part, k in parts], 1))
+        direct.append(_forest(city, s.train, row[M], leaf).predict(city.X[s.test].astype(np.float32)))
     return torch.as_tensor(np.stack(F), dtype=torch.float32), np.stack(direct)
 
 
-def _forest(city: City, rows: np.ndarray, seed: int) -> RandomForestRegressor:
-    return RandomForestRegressor(TREES, random_state=int(seed)).fit(city.X[rows].astype(np.float32), city.y[rows])
+def _forest(city: City, rows: np.ndarray, seed: int, leaf: int) -> RandomForestRegressor:
+    return RandomForestRegressor(TREES, min_samples_leaf=leaf, random_state=int(seed)).fit(
+        city.X[rows].astype(np.float32), city.y[rows]
+    )
 
 
 SMALLEST_FIRST = ("lianjia2019", "coordinates", "lianjia2023", "paper")

@@ -110,14 +110,17 @@ def ask_more(
         }
         for name, fit in averages.items():
             errors[f"{name}LocalMA{words}"] = error((fit.weights(x[:, n:]) * F[:, n:]).sum(-1))
-        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M]))
+        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M])[0])
     return errors
 
 
-def choose_direct(X, y, n: int, seeds) -> np.ndarray:
-    """As :func:`direct_networks`, with the setting that predicts the last quarter of each sample best from the rest."""
+def choose_direct(X, y, n: int, seeds, tried: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`direct_networks`, with the setting that predicts the last quarter of each sample best from the rest;
+    and which of those ``tried`` (default ``DIRECT``) it is, (R,).
+    """
+    tried = tried or DIRECT
     rest = n - n // 4
-    tried = np.stack([direct_networks(X[:, :n], y[:, :n], rest, seeds, settings) for settings in DIRECT])
-    best = np.square(tried - y[:, rest:n].cpu().numpy()).mean(-1).argmin(0)  # of each sample
-    found = np.stack([direct_networks(X, y, n, seeds, settings) for settings in DIRECT])
-    return found[best, np.arange(len(best))]
+    held = np.stack([direct_networks(X[:, :n], y[:, :n], rest, seeds, settings) for settings in tried])
+    best = np.square(held - y[:, rest:n].cpu().numpy()).mean(-1).argmin(0)
+    found = np.stack([direct_networks(X, y, n, seeds, settings) for settings in tried])
+    return found[best, np.arange(len(best))], best
