@@ -7,6 +7,7 @@ It is the test. The book's chapter "What a table shows" (``book/core/simulations
 """
 
 from localma.replication.simulation.adaptive import Adaptive
+from localma.replication.simulation.additions import Additions
 from localma.replication.simulation.experiment import CONFIGURATION, Simulation, fit_cell, replicate, run
 from localma.replication.simulation.rivals import Rivals
 from localma.replication.simulation.scenarios import (
@@ -40,4 +41,4 @@ __all__ = [
     "true_weights",
 ]
 
-EXPERIMENTS = (Tuning, Simulation, Adaptive, Rivals)
+EXPERIMENTS = (Tuning, Simulation, Adaptive, Additions, Rivals)

@@ -1,0 +1,141 @@
+"""The default with each of its additions switched on and off, in the worlds of Tables 1-3: candidates that are clipped
+far from the sample, a level, and a candidate of one's own.
+
+New rows are met three times: as they are; after a typing error, which makes one covariate of each ten times as large;
+and where the covariate is indeed as large as that. "Global far away", which the package has not, takes global weights
+wherever a covariate leaves the sample by more than its width. The book's chapter "Local weights at work"
+(``book/replication/weights_at_work``) reads the table.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+from localma.averages import GlobalMA, LocalMA
+from localma.engine import one_thread
+from localma.replication.lab.experiment import Experiment
+from localma.replication.lab.parts import chunks
+from localma.replication.lab.results import tidy
+from localma.replication.simulation.scenarios import Cell, candidate_models, draw, generator, true_mean
+
+WORLDS = tuple(
+    Cell(scenario, setting, n)
+    for n in (100, 300, 1000)
+    for scenario, setting in ((1, "S1"), (1, "S2"), (1, "S3"), (2, "-"))
+)
+#: The candidate of one's own.
+LEARNER = HistGradientBoostingRegressor(
+    max_iter=50, max_leaf_nodes=8, min_samples_leaf=5, early_stopping=False, random_state=0
+)
+TEST_SIZE = 1000
+#: By how much a typing error multiplies.
+TYPED = 10
+#: Replications by setting, more of those whose bound is tight; of a look, and of a part.
+FULL, QUICK, PART = {"S1": 50, "S2": 200, "S3": 200, "-": 50}, 2, 25
+
+
+def averages(X, F, y, seed: int) -> dict:
+    """All averages of one sample, from three fits: what the level adds is taken from a copy that has none."""
+    how: dict[str, Any] = {"level": True, "progress": False, "random_state": seed}
+    level, both = (LocalMA(**how, direct=own).fit(X, y, F=F) for own in (None, LEARNER))
+    default, direct = copy(level), copy(both)
+    default.level_ = direct.level_ = None
+    found = {"GW": GlobalMA().fit(X, y, F=F)} | {
+        "Default": default,
+        "Level": level,
+        "Direct": direct,
+        "Level, direct": both,
+    }
+    for name in ("GW", "Default"):
+        found[f"{name}, not clipped"] = copy(found[name]).set_params(clip=False)
+    return found
+
+
+def measure(cell: Cell, rows: range, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Replications ``rows`` of one cell.
+
+    Returns
+    -------
+    dict of arrays of shape (replications,)
+        ``METHOD.METRIC`` with mean squared distances to the true mean: "mse" of new rows as they are drawn, "typed" of
+        those with a typing error, whose mean is that of the right row, and "far" of rows that lie there; and
+        "taken", whether held-out rows asked for the level, or the learner.
+    """
+    rng, seeds = generator(seed, cell, rows.start // PART)
+    found: dict[str, list] = {}
+    with threadpool_limits(1), one_thread(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "at .* rows", UserWarning)  # that predictions were clipped is the point
+        for r in range(len(rows)):
+            (X,), (F,), (y,) = draw(cell, 1, rng)
+            here = rng.standard_normal((TEST_SIZE, 5))
+            typed = here.copy()
+            typed[np.arange(TEST_SIZE), np.arange(TEST_SIZE) % 5] *= TYPED
+            mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
+            fitted = averages(X, F, y, int(seeds[r]))
+            said = {
+                name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()
+            }
+            low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
+            away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
+            said["Global far away"] = [
+                np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)
+            ]
+            for name, (a, b) in said.items():
+                errors = {"mse": a - mu, "typed": b - mu, "far": b - mu_there}
+                for metric, e in errors.items():
+                    found.setdefault(f"{name}.{metric}", []).append(np.square(e).mean())
+            level, both = fitted["Level"], fitted["Level, direct"]
+            for name, taken in (("Level", level.level_), ("Direct", both.direct_)):
+                found.setdefault(f"{name}.taken", []).append(float(taken is not None))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@dataclass(kw_only=True)
+class Additions(Experiment):
+    """Every world for n = 100, 300 and 1,000.
+
+    Parameters
+    ----------
+    full : bool
+        200 replications of S2 and S3 and 50 of the others; otherwise a look.
+
+    Returns
+    -------
+    DataFrame
+        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications; metrics as in :func:`measure`, and
+        "lead", of "mse", by how much GW's is smaller.
+    """
+
+    name = "additions"
+    summary = "beyond the paper: what clipping, a level and a learner of one's own add in Tables 1 and 3"
+    extent = ("replications",)
+
+    def configuration(self):
+        replications = FULL if self.full else dict.fromkeys(FULL, QUICK)
+        return super().configuration() | {"replications": replications, "learner": repr(LEARNER), "typed": TYPED}
+
+    def cells(self, found):
+        total = self.configuration()["replications"]
+        return {
+            f"{cell.key}-{rows.start}": (cell, rows) for cell in WORLDS for rows in chunks(total[cell.setting], PART)
+        }
+
+    def measure(self, cell, rows):
+        return measure(cell, rows, seed=self.seed)
+
+    def tables(self, found):
+        out = []
+        for (cell,), part in self.by_cell(found).items():
+            lead = {
+                f"{name.removesuffix('mse')}lead": part[name] - part["GW.mse"] for name in part if name.endswith(".mse")
+            }
+            out += tidy({"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}, part | lead)
+        return {"": pd.DataFrame(out)}
