@@ -45,21 +45,23 @@ class Mlp(Settings):
 
 def module_input(module: nn.Module, X) -> Tensor:
     """X as a module reads it: on its device, in its floating type; whole numbers stay whole for one that embeds them
-    (tokens).
+    (tokens). In memory of its own, since a module may begin in place.
     """
     x = X if isinstance(X, Tensor) else torch.tensor(plain(X))
     parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
     if x.is_floating_point() or not any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in module.modules()):
         dtype = torch.get_default_dtype() if not x.is_floating_point() else x.dtype
-        return x.to(dtype) if parameter is None else x.to(parameter.device, parameter.dtype)
-    return x.long() if parameter is None else x.long().to(parameter.device)
+        read = x.to(dtype) if parameter is None else x.to(parameter.device, parameter.dtype)
+    else:
+        read = x.long() if parameter is None else x.long().to(parameter.device)
+    return read.clone() if read is X else read
 
 
 def check_output(name: str, module: nn.Module, x: Tensor, outputs: int, what: str) -> None:
     """Raise ValueError unless ``module`` maps the first row of ``x`` to ``outputs`` numbers."""
     try:
         with torch.no_grad():
-            shape = tuple(module.eval()(x[:1]).shape)
+            shape = tuple(module.eval()(x[:1].clone()).shape)  # it may begin in place
     except Exception as error:
         raise ValueError(f"{name} failed on one row of X, of shape {tuple(x[:1].shape)}: {error}") from error
     if shape != (1, outputs):

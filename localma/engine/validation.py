@@ -18,9 +18,7 @@ from localma.losses import Loss
 __all__ = ["MULTIPLES", "CrossValidation", "cross_validate", "grid"]
 
 FOLDS = 5
-#: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move. Every other one
-#: would halve the time and cost risk beyond chance, in 500 paired replications with n = 300: the even ones .0057
-#: (.0008) of .101 in S1, the odd ones .014 (.006) of 4.2 in Scenario 2.
+#: Of the automatic penalty: from a fifth of it, by factors of two, to where the weights hardly move.
 MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
 #: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best
 #: of them.

@@ -133,6 +133,31 @@ def test_numbers_without_a_square_are_named_before_anything_is_computed(kind, un
             make(kind).fit(X * unit, y, F=F)
 
 
+class Double(nn.Module):
+    def __init__(self, inplace):
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x):
+        return x.mul_(2) if self.inplace else 2 * x
+
+
+@pytest.mark.filterwarnings("ignore:the network is not trained to its end")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_network_that_begins_in_place_changes_no_data(dtype):
+    given, found = X.astype(dtype), []
+    quick = {"training": Training(steps=5, dtype=dtype), "random_state": 0, "progress": False}
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        body = nn.Sequential(Double(inplace), nn.Linear(3, 3))
+        local = LocalMA(network=body, **quick).fit(given, y, F=F)
+        direct = DirectModel(nn.Sequential(Double(inplace), nn.Linear(3, 1)), **quick).fit(given, y)
+        found.append((local.weights(given), direct.predict(given)))
+        np.testing.assert_array_equal(given, X.astype(dtype))
+    for plain, own in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, own)
+
+
 def test_a_learner_of_scikit_learn_reads_what_came():
     assert DirectModel(LinearRegression()).fit(X.astype(">f8"), y).score(X, y) == pytest.approx(
         LinearRegression().fit(X, y).score(X, y)

@@ -96,7 +96,7 @@ def test_healthy_probabilities_and_counts_raise_no_alarm():
 
 
 def test_false_alarms_of_the_tests_keep_their_probability():
-    """At 0.001 each: two alarms in these 100 tests would be one set of seeds in two hundred, and the seeds are fixed.
+    """At 0.001 each: an alarm in these 100 tests would be one set of seeds in ten, and the seeds are fixed; at 0.02, six in seven.
 
     For reach in its hardest case, the mean at an end of the hull everywhere.
     """
@@ -109,7 +109,7 @@ def test_false_alarms_of_the_tests_keep_their_probability():
         for name in count:
             count[name] += name in found.alarms
         count["reach"] += found.table.loc["reach", "verdict"] == "looks fine"
-    assert sum(count.values()) < 2, count
+    assert sum(count.values()) == 0, count
 
 
 def test_networks_that_are_averaged_count_once():

@@ -11,16 +11,16 @@ DRAWS = 8
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_alarms_without_a_reason_are_as_rare_as_stated(name):
-    """Two alarms in eight draws of four tests at level 0.001 are one set of seeds in two thousand; at 0.2, nearly all. The full run has
-    a hundred draws.
+    """An alarm in eight draws of four tests is one set of seeds in thirty at level 0.001, and one in two at 0.02; the
+    full run has a hundred draws.
     """
     tables = [report(name, seed).table for seed in range(DRAWS)]
     alarms = {row: sum(t.loc[row, "verdict"] == "in danger" for t in tables) for row in ("frozen", "drift", "order")}
     alarms["reach"] = sum(t.loc["reach", "verdict"] == "looks fine" for t in tables)  # here, the mean lies in the hull
-    assert sum(alarms.values()) < 2, alarms
+    assert sum(alarms.values()) == 0, alarms
     for row in ("tails", "near zero", "separation", "shared rows"):
         if row in tables[0].index:
-            assert sum(t.loc[row, "verdict"] == "in danger" for t in tables) < 2, row
+            assert sum(t.loc[row, "verdict"] == "in danger" for t in tables) == 0, row
 
 
 def test_a_level_that_is_not_kept_is_seen(monkeypatch):
