@@ -3,8 +3,8 @@ r"""Localized averages, from choosing how far to shrink them towards global weig
 A weight network whose weights (not biases) are zero is constant in x, so a penalty on them runs from no shrinkage to
 global weights (infinite). The held-out loss chooses among a grid of penalties, and global weights win unless the best
 of these beats them by one standard error. Penalties below the grid, with which small samples overfit, must show as
-much. Everything here is for many samples at once. The book derives it in "When global weights are right"
-(``book/core/global_weights``).
+much; above it a sample that knows little finds larger ones. Everything here is for many samples at once. The book
+derives it in "When global weights are right" (``book/core/global_weights``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from localma.engine.local import fit_stack
 from localma.engine.networks import Mixture, Mlp, constant_body
 from localma.engine.simplex import soften, start_weights
 from localma.engine.training import Training
-from localma.engine.validation import FOLDS, MULTIPLES, SMALLER, CrossValidation, cross_validate, grid, rescale, subset
+from localma.engine.validation import (
+    FOLDS,
+    LARGER,
+    MULTIPLES,
+    SMALLER,
+    CrossValidation,
+    cross_validate,
+    grid,
+    rescale,
+    subset,
+)
 from localma.losses import Loss
 
 __all__ = ["LocalStack", "fit_local_stack"]
@@ -192,7 +202,7 @@ def _cross_validate(fit, sample, loss, seeds, groups, sample_weight) -> tuple[Cr
     more = {"seeds": seeds, "groups": None if groups is None else groups[index[0]]}
     if sample_weight is not None:
         more["sample_weight"] = np.take_along_axis(sample_weight, index, 1)
-    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), **more)
+    chosen = cross_validate(logits, f, target, loss, grid(seen), grid(seen, SMALLER), grid(seen, LARGER), **more)
     return chosen, rescale(chosen.shrinkage[chosen.chosen], seen, n)
 
 

@@ -23,6 +23,8 @@ MULTIPLES = tuple(0.2 * 2.0**k for k in range(8))
 #: Smaller ones, for candidate models that are absurd away from home: tried where the smallest of the others is the best
 #: of them.
 SMALLER = tuple(0.2 * 4.0**k for k in range(-4, 0))
+#: Larger ones, for samples that know little: tried where the largest of the others is the best of them.
+LARGER = tuple(MULTIPLES[-1] * 4.0**k for k in range(1, 4))
 #: Observations that cross-validation looks at; with more, the penalty follows from its power of n.
 MOST = 3000
 #: Losses that differ by a smaller share are equal: so much rounding in the networks' arithmetic does.
@@ -50,7 +52,8 @@ class CrossValidation:
 
     ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their
     mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
-    difference, from the n pairs; all three are NaN for a smaller penalty that a sample had no reason to try. ``chosen``
+    difference, from the n pairs; all three are NaN for a penalty of the
+    reserves that a sample had no reason to try. ``chosen``
     (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation, ``groups`` (n,) which of these
     belong together and ``share`` (R, n) how much each of them counts, one in the mean.
     """
@@ -87,6 +90,7 @@ def cross_validate(
     loss: Loss,
     shrinkage: np.ndarray,
     smaller: np.ndarray | Sequence[float] = (),
+    larger: np.ndarray | Sequence[float] = (),
     *,
     seeds: Sequence[int],
     folds: int = FOLDS,
@@ -108,6 +112,9 @@ def cross_validate(
     smaller : array, optional
         Penalties below those, increasing: tried for the samples whose best is the first of ``shrinkage``, taken where
         the best of them beats it by one standard error.
+    larger : array, optional
+        Penalties above those, increasing: tried for the samples whose best is the last of ``shrinkage``, taken where
+        the best of them is better still: nearer to global weights, they need less evidence, not more.
     seeds : sequence of int, length R
         Of each sample's folds and networks.
     folds : int
@@ -138,9 +145,16 @@ def cross_validate(
         return loss.shape[1] - 1 - first_smallest(loss[:, ::-1], 1, ROUNDING)
 
     rows, below = np.arange(R), len(smaller)
-    tried = np.concatenate([np.full((R, below, n), np.nan), sample.losses(fit, rows, shrinkage), sample.constant()], 1)
+    last = below + len(shrinkage) - 1
+    reserves = [np.full((R, len(some), n), np.nan) for some in (smaller, larger)]
+    own = [reserves[0], sample.losses(fit, rows, shrinkage), reserves[1], sample.constant()]
+    tried = np.concatenate(own, 1)
     with np.errstate(invalid="ignore"):
-        best = below + smallest(mean_and_error(tried, groups, each)[0][:, below:-1])
+        best = below + smallest(mean_and_error(tried, groups, each)[0][:, below : last + 1])
+        stiff = np.flatnonzero(best == last) if len(larger) else rows[:0]
+        if len(stiff):
+            tried[stiff, last + 1 : -1] = sample.losses(fit, stiff, larger)
+            best[stiff] = last + smallest(mean_and_error(tried, groups, each)[0][stiff, last:-1])
         edge = np.flatnonzero(best == below) if below else rows[:0]
         if len(edge):
             tried[edge, :below] = sample.losses(fit, edge, smaller)
@@ -153,7 +167,7 @@ def cross_validate(
         difference, error = mean_and_error(tried - tried[:, -1:], groups, each)
         # models that are alike gain nothing but rounding errors
         enough = difference[rows, best] < -(error[rows, best] + ROUNDING * np.abs(mean[:, -1]))
-    candidates = np.concatenate([smaller, shrinkage, [math.inf]])
+    candidates = np.concatenate([smaller, shrinkage, larger, [math.inf]])
     chosen = np.where(enough, best, len(candidates) - 1)
     return CrossValidation(candidates, mean, difference, error, chosen, tried[rows, chosen], groups, share)
 

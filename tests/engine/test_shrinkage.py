@@ -13,7 +13,7 @@ from localma.engine import MULTIPLES, Training, WeightNetwork, cross_validate, f
 from localma.engine.networks import Mixture
 from localma.engine.simplex import soften
 from localma.engine.stacks import ModuleStack
-from localma.engine.validation import FOLDS, SMALLER, _clustered_error
+from localma.engine.validation import FOLDS, LARGER, SMALLER, _clustered_error
 from localma.replication import simulation
 from localma.replication.simulation import adaptive
 
@@ -156,6 +156,31 @@ def test_smaller_penalties_must_show_a_gain_of_one_standard_error(gain, persons,
         assert columns["shrinkage"][columns["chosen"]] == chosen[r]
 
 
+@pytest.mark.parametrize("taken", [0.5, 2.0])
+def test_larger_penalties_are_tried_where_the_largest_of_the_list_is_best(taken):
+    """And only there; the best of them is taken, and needs no standard error over the list's end."""
+    noise = torch.as_tensor(np.random.default_rng(0).standard_normal(80))
+    y = (torch.arange(80) % 2).double().expand(2, 80)
+    F = torch.tensor([0.0, 1.0]).double().expand(2, 80, 2)  # global weights lose 1/4 each time
+    asked = []
+
+    def fit(rows, seeds, penalties, start, sample_weight):
+        """The first sample loses less the larger the penalty, up to ``taken`` times the last; the second more."""
+        asked.append(sorted({(int(r), round(float(p), 2)) for r, p in zip(rows, penalties, strict=True)}))
+        p, first = penalties[:, None].double(), (rows == 0)[:, None]
+        far = (p.log() - math.log(20 * taken / 2)).abs()
+        lost = 0.1 + 0.001 * torch.where(first, far, p.log()) + 0.01 * (p > 2) * (noise - noise.mean())
+        miss = lost.clamp(min=1e-9).sqrt()
+        return torch.stack([torch.zeros_like(miss), torch.logit((y[0] - miss).abs())], 1)
+
+    result = cross_validate(fit, F, y, LOSSES["squared"], np.array([1.0, 2.0]), (), [5.0, 20.0], seeds=[3, 4])
+    assert asked == [[(0, 1.0), (0, 2.0), (1, 1.0), (1, 2.0)], [(0, 5.0), (0, 20.0)]]
+    np.testing.assert_array_equal(result.shrinkage, [1, 2, 5, 20, np.inf])
+    np.testing.assert_array_equal(result.shrinkage[result.chosen], [{0.5: 5, 2.0: 20}[taken], 1])
+    assert np.isnan(result.loss[1, 2:4]).all()
+    assert {len(v) for v in result.columns(1).values()} == {3}
+
+
 def test_groups_stay_together_and_count_as_one_draw():
     _, y, F = (torch.as_tensor(a, dtype=torch.float64) for a in world(60))
     groups = np.repeat([f"person {k}" for k in range(20)], 3)
@@ -234,7 +259,8 @@ def perturbed(setting, **options):
         found.append(
             fit_local_stack(*sample, LOSSES["squared"], seeds=range(100), members=1, **options).cross_validation
         )
-    return np.stack([cv.chosen for cv in found]), np.abs(found[1].loss / found[0].loss - 1)[:, len(SMALLER) : -1]
+    finite = slice(len(SMALLER), len(SMALLER) + len(MULTIPLES))
+    return np.stack([cv.chosen for cv in found]), np.abs(found[1].loss / found[0].loss - 1)[:, finite]
 
 
 @pytest.mark.parametrize("setting", ["S1", "S2", "S3"])
@@ -468,7 +494,7 @@ def test_the_replication_uses_the_simulations_samples_and_test_points():
     np.testing.assert_allclose(ours["GW.mse"], theirs["GW.mse"], rtol=1e-6)
     later = adaptive.measure("tables", cell, slice(1, 3))
     np.testing.assert_allclose(later["Adaptive.mse"], ours["Adaptive.mse"][1:], rtol=0.05)
-    shares = [ours[f"choice {k}.share"] for k in range(len(MULTIPLES) + 1)]
+    shares = [ours[f"choice {k}.share"] for k in range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)]
     np.testing.assert_array_equal(np.sum(shares, 0), 1)
 
 

@@ -85,7 +85,8 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
             cross_validate_persons(X[r, i], F[r, i], y[r, i], data.groups[r, i], s)
             for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
         ]
-        judged = slice(len(SMALLER), None)  # smaller penalties are tried in some repetitions only
+        # smaller and larger penalties are tried in some repetitions only
+        judged = [*range(len(SMALLER), len(SMALLER) + len(MULTIPLES)), -1]
         difference = np.concatenate([cv.difference[:, judged] for cv in together])
         choice = np.concatenate([cv.chosen for cv in together])
         shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)

@@ -17,7 +17,7 @@ import torch
 
 from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
 from localma.engine.shrinkage import MEMBERS, member_seeds
-from localma.engine.validation import FOLDS, SMALLER
+from localma.engine.validation import FOLDS, LARGER, SMALLER
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.parts import chunks
@@ -60,8 +60,8 @@ def measure(
     -------
     dict of arrays of shape (replications,)
         Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation
-        chose it (the last is global weights, negative ones are the smaller penalties); "Adaptive, bold" takes smaller
-        penalties without evidence of a standard error.
+        chose it (the last is global weights, negative ones are the smaller penalties, those beyond the grid the larger
+        ones); "Adaptive, bold" takes smaller penalties without evidence of a standard error.
     """
     (X, F, y), seeds, test = _sample(cell, rows, seed, part)
     X, F, y, fresh = tensors(X, F, y, test, device=device)
@@ -80,7 +80,9 @@ def measure(
     out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
     assert fit.cross_validation is not None  # its penalty was chosen
     chosen = fit.cross_validation.chosen - len(SMALLER)
-    out |= {f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + 1)}
+    out |= {
+        f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
+    }
     return out
 
 
@@ -171,6 +173,7 @@ class Adaptive(Experiment):
             "members": MEMBERS,
             "multiples": MULTIPLES,
             "smaller multiples": SMALLER,
+            "larger multiples": LARGER,
             "penalty at n = 100": automatic_penalty(100),
             "LocalMA": CONFIGURATION,
             "epsilon at n = 100": Training().resolve(100, shrunk=True).epsilon,
