@@ -2,7 +2,8 @@
 
 The built pages of the landing page and of the core course are joined into one page, so that links between them lead to
 places of the same document, and Chromium prints it. What is wider than the paper is named, and nothing is printed.
-Slides are the chapter again under another style, which keeps headings, what is bold, lists, formulas and pictures.
+Slides are the chapter again under another style, which keeps headings and what follows them, what is bold, theorems,
+lists, formulas and pictures.
 """
 
 import re
@@ -27,13 +28,12 @@ body { background: white; min-height: 0 }
 article { break-before: page }
 .headerlink, .cell_input details, .above-input, .toggle-details__summary, .copybtn { display: none !important }
 .cell details.hide { display: none !important }
-h1, h2, h3, summary { break-after: avoid }
+h1, h2, h3, summary, p:has(> strong:only-child) { break-after: avoid }
 figure, img, tr, .admonition-title, div.math, mjx-container { break-inside: avoid }
 img { max-height: 22cm; width: auto }
 pre { white-space: pre-wrap !important; overflow: visible !important; font-size: 0.8em }
 table { font-size: 0.75em }
-td { overflow-wrap: anywhere }
-td:nth-child(n+3) { overflow-wrap: normal }
+td:nth-child(2) { overflow-wrap: anywhere }
 .margin, aside.margin { float: none !important; width: auto !important; margin: 1rem 0 !important }
 """
 SLIDES = """
@@ -42,9 +42,9 @@ html { font-size: 18px }
 h2, h3, figure, .cell_output:has(img, table), .proof, .explore img { break-before: page; break-inside: avoid }
 h2 + *, h3 + *, h2 + * figure { break-before: avoid }
 img { max-height: 10.5cm }
-figcaption, .explore fieldset, .cell_input, .cell_output:not(:has(img, table)), .margin, aside.margin, .admonition,
-.proof:not(.theorem, .proposition, .corollary, .lemma, .definition),
-article p:not(:has(strong), li *, .proof *, td *),
+figcaption, .explore fieldset, .cell_input, .cell_output:not(:has(img, table)), .margin, aside.margin,
+.admonition:not(.proof), .proof:not(.theorem, .proposition, .corollary, .lemma, .definition),
+article p:not(:has(strong), :is(h2, h3) + *, :is(h2, h3) + .cell + *, li *, .proof *, blockquote *, :is(td, th) *),
 section:is([id$="check-yourself"], [id$="exercises"], [id$="references"], [id$="solutions"]) {
   display: none !important
 }

@@ -328,3 +328,18 @@ def test_core_course_prints_on_paper(book_html, browser, tmp_path):
     pages = max(map(int, re.findall(rb"/Count (\d+)", target.read_bytes())))
     assert 100 < pages < 400
     assert not (book_html / "print.html").exists()
+
+
+def test_slides_show_theorems_and_no_heading_alone(book_html, browser):
+    """And the question that a chapter opens with."""
+    (joined := book_html / "slides.html").write_text(pdf.joined(book_html, pdf.pages()[1:], pdf.SLIDES))
+    page = browser.new_page()
+    page.emulate_media(media="print")
+    page.goto(joined.as_uri())
+    empty = """css => [...document.querySelectorAll(css)].filter(node => ![...node.children].some((child, k) =>
+        (k || !/^H/.test(child.tagName)) && child.getBoundingClientRect().height)).map(node => node.id || node.className)"""
+    shown = ":not(:is([id$='check-yourself'], [id$='exercises'], [id$='references'], [id$='solutions']))"
+    assert page.locator(".proof:is(.theorem, .proposition)").count() > 5
+    assert page.evaluate(empty, ".proof:is(.theorem, .proposition), blockquote, section:has(> :is(h2, h3))" + shown) == []
+    page.close()
+    joined.unlink()
