@@ -118,6 +118,7 @@ class Relatives(Experiment):
 
     name = "relatives"
     summary = "beyond the paper: LocalMA and its relatives in six worlds, one table"
+    extent = ("replications", "worlds")
 
     replications: int | None = number_of("in each cell")
     worlds: Sequence[str] | None = None
