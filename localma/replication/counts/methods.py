@@ -26,7 +26,7 @@ from localma.engine import (
     grid,
     mlp,
 )
-from localma.engine.validation import SMALLER
+from localma.engine.validation import LARGER, SMALLER
 from localma.losses import LOSSES
 from localma.replication.counts.companies import clientele, fit_forest
 from localma.replication.lab.sample import Sample, tensors
@@ -148,5 +148,5 @@ def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValid
 
     n = len(y)
     return cross_validate(
-        fit, F.unsqueeze(0), y.unsqueeze(0), loss, grid(n), grid(n, SMALLER), seeds=[seed], groups=person
+        fit, F[None], y[None], loss, grid(n), grid(n, SMALLER), grid(n, LARGER), seeds=[seed], groups=person
     )
