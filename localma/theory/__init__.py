@@ -20,7 +20,7 @@ from localma.theory.identification import (
 from localma.theory.lipschitz import lipschitz_constant
 from localma.theory.measures import LEVELS, THRESHOLDS
 from localma.theory.risks import Decomposition, decompose, in_sample_risk, oracle_prediction, oracle_risk
-from localma.theory.tails import TailEstimate, moment_norms, orlicz_norm, tail_index, weibull_plot
+from localma.theory.tails import TailEstimate, orlicz_norm, tail_index, weibull_plot
 
 __all__ = [
     "LEVELS",
@@ -38,7 +38,6 @@ __all__ = [
     "in_sample_risk",
     "invisible_direction",
     "lipschitz_constant",
-    "moment_norms",
     "optimal_segment",
     "oracle_prediction",
     "oracle_risk",

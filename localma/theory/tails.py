@@ -18,9 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import newton
-from scipy.special import logsumexp
 
-__all__ = ["TailEstimate", "moment_norms", "orlicz_norm", "tail_index", "weibull_plot"]
+__all__ = ["TailEstimate", "orlicz_norm", "tail_index", "weibull_plot"]
 
 FEWEST = 10  # order statistics through which a line is drawn
 BLOCK = 2**22  # numbers of a bootstrap that are in memory at a time
@@ -130,40 +129,6 @@ def tail_index(
     slopes = np.where(np.abs(slopes) < 1e-12, 0.0, slopes)  # equal values: no slope, whatever the rounding
     with np.errstate(divide="ignore"):
         return _estimate(1 / slopes, level)
-
-
-def moment_norms(z: ArrayLike, orders: ArrayLike) -> np.ndarray:
-    r"""The norms :math:`\|Z\|_k = (E|Z|^k)^{1/k}` of a sample; of order :math:`k^{1/\theta}` for a sub-Weibull
-    variable, at most.
-
-    A sample's moment of high order is its largest value and little else: it is too small more often than not, and it
-    says nothing for orders beyond :math:`(\log n) \theta` or so.
-
-    Parameters
-    ----------
-    z : array of shape (..., n)
-    orders : array of shape (k,), positive
-
-    Returns
-    -------
-    array of shape (..., k)
-
-    Examples
-    --------
-    >>> from localma.theory import moment_norms
-    >>> moment_norms([3.0, -4.0], [1, 2]).round(3)
-    array([3.5  , 3.536])
-    """
-    orders = np.atleast_1d(np.asarray(orders, dtype=float))
-    if orders.ndim != 1 or not ((orders > 0) & np.isfinite(orders)).all():
-        raise ValueError(f"orders must be positive numbers, but are {orders}")
-    size = np.abs(np.asarray(z, dtype=float))
-    if not size.size or not np.isfinite(size).all():
-        raise ValueError("z must hold finite numbers, and at least one of them")
-    with np.errstate(divide="ignore"):
-        log = np.log(size)
-    norms = [np.exp((logsumexp(k * log, axis=-1) - np.log(size.shape[-1])) / k) for k in orders]
-    return np.stack(norms, -1)
 
 
 def orlicz_norm(
