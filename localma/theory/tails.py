@@ -26,7 +26,7 @@ BLOCK = 2**22  # numbers of a bootstrap that are in memory at a time
 
 
 class TailEstimate(NamedTuple):
-    """An estimate and its percentile bootstrap interval (NaN without a bootstrap)."""
+    """An estimate and its percentile bootstrap interval of 95 % (NaN without a bootstrap)."""
 
     estimate: float
     low: float
@@ -59,18 +59,16 @@ def weibull_plot(z: ArrayLike, *, fraction: float = 1.0) -> tuple[np.ndarray, np
     >>> H.round(3)
     array([1.833, 0.833, 0.333])
     """
-    size = _sizes(z)
-    k = _tail(len(size), fraction)
-    return np.sort(size)[::-1][:k], _hazard(len(size), k)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must lie in (0, 1], but is {fraction}")
+    descending = np.sort(_sizes(z))[::-1]
+    n = len(descending)
+    k = max(1, round(fraction * n))
+    return descending[:k], (1 / np.arange(n, 0, -1)).cumsum()[::-1][:k]
 
 
 def tail_index(
-    z: ArrayLike,
-    *,
-    fraction: float = 0.1,
-    bootstrap: int = 200,
-    level: float = 0.95,
-    random_state: int | np.random.Generator = 0,
+    z: ArrayLike, *, fraction: float = 0.1, bootstrap: int = 200, random_state: int | np.random.Generator = 0
 ) -> TailEstimate:
     r"""The index :math:`\theta` of a sub-Weibull tail: the slope of the :func:`weibull_plot`.
 
@@ -87,7 +85,6 @@ def tail_index(
         The share of the sample that counts as its tail; at least ten values.
     bootstrap : int
         Resamples for the interval; 0 for none. They are drawn as order statistics, so the cost does not grow with n.
-    level : float
     random_state : int or numpy Generator
 
     Returns
@@ -104,19 +101,18 @@ def tail_index(
     >>> theta.low < 1 < theta.high
     True
     """
-    _check(bootstrap, level)
-    size = _sizes(z)
-    n = len(size)
-    k = _tail(n, fraction)
+    _check_bootstrap(bootstrap)
+    tail, hazard = weibull_plot(z, fraction=fraction)
+    descending = np.sort(_sizes(z))[::-1]
+    n, k = len(descending), len(tail)
     if k < FEWEST:
         raise ValueError(
             f"fraction = {fraction:g} of n = {n} values leaves {k} for the tail; {FEWEST} are needed: raise it, or give"
             " more data"
         )
-    descending = np.sort(size)[::-1]
-    if descending[k - 1] == 0:
+    if tail[-1] == 0:
         raise ValueError(f"z has fewer than {k} values that are not zero, so no logarithm of its tail; lower fraction")
-    x = np.log(_hazard(n, k))
+    x = np.log(hazard)
     x -= x.mean()
     rng = np.random.default_rng(random_state)
     # The k largest of n uniform variables are 1 - G_i / G_{n+1}, G the partial sums of exponential ones: a resample
@@ -125,19 +121,14 @@ def tail_index(
     rows /= rows[:, -1:] + rng.standard_gamma(n + 1 - k, (bootstrap, 1))
     resampled = descending[(n * rows).astype(int)]
     smallest = descending[descending > 0][-1]  # a resample may reach down to zeros
-    slopes = np.log(np.maximum(np.vstack([descending[:k], resampled]), smallest)) @ x / (x @ x)
+    slopes = np.log(np.maximum(np.vstack([tail, resampled]), smallest)) @ x / (x @ x)
     slopes = np.where(np.abs(slopes) < 1e-12, 0.0, slopes)  # equal values: no slope, whatever the rounding
     with np.errstate(divide="ignore"):
-        return _estimate(1 / slopes, level)
+        return _estimate(1 / slopes)
 
 
 def orlicz_norm(
-    z: ArrayLike,
-    theta: float,
-    *,
-    bootstrap: int = 200,
-    level: float = 0.95,
-    random_state: int | np.random.Generator = 0,
+    z: ArrayLike, theta: float, *, bootstrap: int = 200, random_state: int | np.random.Generator = 0
 ) -> TailEstimate:
     r"""The Orlicz norm :math:`\|Z\|_{\psi_\theta}` of a sample: the smallest K with a mean of
     :math:`\exp((|z| / K)^\theta)` of at most 2.
@@ -146,7 +137,7 @@ def orlicz_norm(
     does exist, the mean that defines it may have an infinite variance: for the Gaussian (:math:`\theta = 2`), the
     Laplace (1) and every exact Weibull distribution with its own index. There the estimate converges more slowly than
     :math:`n^{-1/2}`, it is more often too small than too large, and the bootstrap interval covers less often than
-    ``level``. For bounded variables it does what it says.
+    95 %. For bounded variables it does what it says.
 
     Parameters
     ----------
@@ -154,7 +145,6 @@ def orlicz_norm(
     theta : float, positive
     bootstrap : int
         Resamples for the interval; 0 for none.
-    level : float
     random_state : int or numpy Generator
 
     Returns
@@ -170,7 +160,7 @@ def orlicz_norm(
     >>> bool(np.isclose(coins.estimate, 1 / np.log(2)))
     True
     """
-    _check(bootstrap, level)
+    _check_bootstrap(bootstrap)
     if not 0 < theta < np.inf:
         raise ValueError(
             f"theta must be a positive number, but is {theta}; for bounded variables take the largest absolute value"
@@ -182,14 +172,16 @@ def orlicz_norm(
     for start in range(0, bootstrap, rows):
         index = rng.integers(n, size=(min(rows, bootstrap - start), n))
         found.append(_norms(size[index], theta))
-    return _estimate(np.concatenate(found), level)
+    return _estimate(np.concatenate(found))
 
 
 def _norms(size: np.ndarray, theta: float) -> np.ndarray:
     """The Orlicz norm of each row of ``size`` (B, n)."""
-    top = size.max(1)
-    unit = np.where(top > 0, top, 1)
-    v = (size / unit[:, None]) ** theta
+    norms, alive = np.zeros(len(size)), size.any(1)  # all zeros: the norm is zero
+    if not alive.any():
+        return norms
+    top = size[alive].max(1)
+    v = (size[alive] / top[:, None]) ** theta
 
     # With K = top s^(-1/theta): the smallest K is the largest s at which the cumulant function log mean exp(s v) is at
     # most log 2. As 0 <= v <= 1 it is at most log 2n there, so that nothing overflows, and as the function is convex,
@@ -201,13 +193,8 @@ def _norms(size: np.ndarray, theta: float) -> np.ndarray:
         weight = np.exp(s[:, None] * v)
         return (weight * v).sum(1) / weight.sum(1)
 
-    alive = top > 0
-    if not alive.all():  # all zeros: the norm is zero
-        v = v[alive]
-    norms = np.zeros(len(top))
-    if alive.any():
-        s = newton(excess, np.full(alive.sum(), np.log(2 * size.shape[1])), fprime=slope, tol=1e-10, maxiter=200)
-        norms[alive] = top[alive] * s ** (-1 / theta)
+    s = newton(excess, np.full(len(top), np.log(2 * size.shape[1])), fprime=slope, tol=1e-10, maxiter=200)
+    norms[alive] = top * s ** (-1 / theta)
     return norms
 
 
@@ -221,28 +208,15 @@ def _sizes(z: ArrayLike) -> np.ndarray:
     return np.abs(z)
 
 
-def _tail(n: int, fraction: float) -> int:
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must lie in (0, 1], but is {fraction}")
-    return max(1, round(fraction * n))
-
-
-def _hazard(n: int, k: int) -> np.ndarray:
-    """The means of the cumulative hazard at the k largest of n values."""
-    return (1 / np.arange(n, 0, -1)).cumsum()[::-1][:k]
-
-
-def _check(bootstrap: int, level: float) -> None:
+def _check_bootstrap(bootstrap: int) -> None:
     if not (isinstance(bootstrap, (int, np.integer)) and bootstrap >= 0):
         raise ValueError(f"bootstrap must be a whole number of resamples, or 0, but is {bootstrap!r}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, but is {level}")
 
 
-def _estimate(values: np.ndarray, level: float) -> TailEstimate:
+def _estimate(values: np.ndarray) -> TailEstimate:
     """The first value is the sample's, the others are the bootstrap's."""
     if len(values) == 1:
         return TailEstimate(float(values[0]), np.nan, np.nan)
     # an observed value of the bootstrap, not one between two: infinities do not average
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
     return TailEstimate(float(values[0]), float(low), float(high))
