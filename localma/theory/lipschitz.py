@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from localma.losses import Loss, resolve_loss
-from localma.losses.domains import DOMAINS
+from localma.losses.domains import check_domain
 
 __all__ = ["lipschitz_constant"]
 
@@ -70,19 +70,10 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
     low, high = (lower, upper) if y is None else y
     if not low <= high:
         raise ValueError(f"y must be an interval (low, high) with low <= high, but is {y}")
-    for name, end, domain in (
-        ("lower", lower, loss.prediction),
-        ("upper", upper, loss.prediction),
-        ("y", low, loss.response),
-        ("y", high, loss.response),
-    ):
-        if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
-            advice = (
-                "; the loss is infinitely steep at zero, so give the smallest prediction that occurs"
-                if domain == "positive"
-                else ""
-            )
-            raise ValueError(f"{name} must be {domain} for the {loss.name} loss, but is {end}{advice}")
+    advice = "Give a narrower interval; if the loss is infinitely steep at zero, the smallest value that occurs."
+    check_domain("lower", np.array([lower]), loss.prediction, loss.name, "lower", advice)
+    check_domain("upper", np.array([upper]), loss.prediction, loss.name, "upper", advice)
+    check_domain("y", np.array([low, high]), loss.response, loss.name, "y[{}]", advice)
     power = loss.power  # of a deviance, whose curvature phi''(a) is 2 a^(-p)
     if power is None:
         return _on_a_grid(loss, lower, upper, low, high)
