@@ -25,9 +25,7 @@ class HoelderTerms(NamedTuple):
     """What a Hölder norm is the largest of; for each output of the function."""
 
     derivatives: np.ndarray  #: (s + 1, ...): the largest value of each order of derivative, 0 to s
-    quotient: (
-        np.ndarray
-    )  #: (...): the largest Hölder quotient of the derivatives of order s, for scalar functions of shape ()
+    quotient: np.ndarray  #: (...): the largest Hölder quotient of the derivatives of order s
 
 
 def hoelder_norm(

@@ -70,20 +70,16 @@ def optimal_segment(F: ArrayLike, mu: ArrayLike) -> np.ndarray:
     F, mu = _three(F), np.asarray(mu, dtype=float)
     goal = oracle_prediction("squared", F, mu)
     order = np.argsort(F, -1, kind="stable")
-    low, middle, high = np.moveaxis(np.take_along_axis(F, order, -1), -1, 0)
+    f = np.take_along_axis(F, order, -1)
 
-    def share(a, b):  # of b in the mixture of a and b that gives the goal
-        apart = b > a
-        return np.where(apart, (goal - a) / np.where(apart, b - a, 1), 0.0)
+    def mixture(a, b):  # weights of the models a and b in order whose average is the goal
+        apart = f[..., b] - f[..., a]
+        share = np.where(apart > 0, (goal - f[..., a]) / np.where(apart > 0, apart, 1), 0.0)[..., None]
+        return (1 - share) * np.eye(3)[a] + share * np.eye(3)[b]
 
-    outer, below, zero = share(low, high), goal <= middle, np.zeros_like(goal)
-    first = np.stack([1 - outer, zero, outer], -1)
-    to_middle, to_high = share(low, middle), share(middle, high)
-    second = np.where(
-        below[..., None], np.stack([1 - to_middle, to_middle, zero], -1), np.stack([zero, 1 - to_high, to_high], -1)
-    )
+    inner = np.where((goal <= f[..., 1])[..., None], mixture(0, 1), mixture(1, 2))
     ends = np.zeros((*goal.shape, 2, 3))
-    np.put_along_axis(ends, order[..., None, :], np.stack([first, second], -2), -1)
+    np.put_along_axis(ends, order[..., None, :], np.stack([mixture(0, 2), inner], -2), -1)
     return ends
 
 

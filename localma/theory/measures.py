@@ -226,10 +226,8 @@ def reach(loss, new, random_state):
     beyond, ends = np.full((2, len(y), y.shape[1], 2), np.nan)
     folds = GroupKFold(2, shuffle=True, random_state=random_state)
     for learn, check in folds.split(features, groups=new.g):
-        forest, some = (
-            RandomForestRegressor(50, min_samples_leaf=5, random_state=random_state),
-            learn[:: -(-len(learn) // MOST)],
-        )
+        forest = RandomForestRegressor(50, min_samples_leaf=5, random_state=random_state)
+        some = learn[:: -(-len(learn) // MOST)]
         guess = forest.fit(features[some], y[some].squeeze()).predict(features[check]).reshape(len(check), -1)
         for side, (sign, end) in enumerate(((1, f[check].max(1)), (-1, f[check].min(1)))):
             chosen = sign * (guess - end) > 0

@@ -104,9 +104,8 @@ class Decomposition(NamedTuple):
 
     excess: np.ndarray  #: risk of the fitted average minus that of the benchmark
     approximation: np.ndarray  #: risk of the comparison network minus that of the benchmark
-    training: (
-        np.ndarray
-    )  #: empirical loss of the fitted average minus that of the comparison network; not positive for a minimiser
+    #: empirical loss of the fitted average minus that of the comparison network; not positive for a minimiser
+    training: np.ndarray
     stochastic: np.ndarray  #: the noise, times the difference of the two on the scale of the loss's phi'
 
 
