@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from localma.datasets.find import Source, find
+from localma.datasets.find import Data, Source, find
 
 __all__ = ["CLASSES", "Cifar10", "load_cifar10"]
 
@@ -26,13 +26,13 @@ ADVICE = (
 )
 ORIGINAL = Source(
     "cifar10/cifar-10-python.tar.gz",
-    md5="c58f30108f718f92721af3b95e74349a",
+    "md5:c58f30108f718f92721af3b95e74349a",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     advice=ADVICE,
 )
 JPEG = Source(
     "cifar10/cifar10_jpeg_packed.npz",
-    sha256="a630625d6b7b1e2bb31d716678d17f6296a41ea225aafc510836f7e4a64eb9cd",
+    "sha256:a630625d6b7b1e2bb31d716678d17f6296a41ea225aafc510836f7e4a64eb9cd",
     advice=ADVICE,
 )
 
@@ -41,8 +41,10 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # images and lab
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Cifar10(Data):
     """Images and labels, cut into training and test as they were published."""
+
+    BANNER = "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
 
     images: np.ndarray  #: (n, 32, 32, 3), uint8, red green blue
     labels: np.ndarray  #: (n,), uint8, positions in ``CLASSES``
@@ -50,17 +52,6 @@ class Cifar10:
     test_labels: np.ndarray
     origin: str  #: "original", "jpeg" (a lossy copy) or "synthetic"
     checksum: str  #: of the file, with its algorithm; of nothing ("") if synthetic
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the images are made up."""
-        return self.origin == "synthetic"
-
-    @property
-    def banner(self) -> str:
-        """What every table and figure from made-up images must show; empty for real ones."""
-        words = "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
-        return words if self.synthetic else ""
 
 
 def load_cifar10(*, path: str | Path | None = None, synthetic: bool = False, seed: int = 0) -> Cifar10:
@@ -98,17 +89,11 @@ def load_cifar10(*, path: str | Path | None = None, synthetic: bool = False, see
     """
     if synthetic:
         return _blobs(seed)
-    place = _place(path)
+    copy = path is not None and Path(path).suffix == ".npz"
+    place = find(JPEG, path) if copy else find(ORIGINAL, path, otherwise=(JPEG,))
     if place.name.endswith(".npz"):
-        return Cifar10(*_read_jpeg(place), "jpeg", f"sha256:{JPEG.sha256}")
-    return Cifar10(*_read_original(place), "original", f"md5:{ORIGINAL.md5}")
-
-
-def _place(path) -> Path:
-    """The original, else the copy, in one place after the other; else a download."""
-    if path is not None and Path(path).suffix == ".npz":
-        return find(JPEG, path)
-    return find(ORIGINAL, path, otherwise=(JPEG,))
+        return Cifar10(*_read_jpeg(place), "jpeg", JPEG.checksum)
+    return Cifar10(*_read_original(place), "original", ORIGINAL.checksum)
 
 
 class _Arrays(pickle.Unpickler):

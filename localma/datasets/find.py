@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
-__all__ = ["Source", "cache_folder", "find"]
+__all__ = ["Data", "Source", "cache_folder", "digest", "find"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,27 @@ class Source:
     """One file and where it comes from."""
 
     name: str  #: path below a data folder, such as "housing/rents.csv"
-    #: of the file; None where there is no canonical copy, and then the loader checks the content
-    sha256: str | None = None
-    md5: str | None = None  #: instead, where the source publishes only this
+    #: ``ALGORITHM:DIGITS``; none where there is no canonical copy, and then the loader checks the content
+    checksum: str = ""
     url: str | None = None  #: for a download; None where the source asks for a visit by hand
     advice: str = ""  #: where to get the file by hand, a sentence for the error message
+
+
+class Data:
+    """What comes from a file, or is made up and then says so."""
+
+    checksum: str  #: of the file, or of nothing ("") if synthetic
+    BANNER: ClassVar[str]  #: of made-up data
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data are made up."""
+        return not self.checksum
+
+    @property
+    def banner(self) -> str:
+        """What every table and figure from made-up data must show; empty for real ones."""
+        return self.BANNER if self.synthetic else ""
 
 
 def cache_folder() -> Path:
@@ -163,23 +180,19 @@ def _home(path: str | os.PathLike) -> Path:
 
 
 def _checked(source: Source, place: Path, *, given: bool) -> Path:
-    for algorithm, name in (("sha256", "SHA-256"), ("md5", "MD5")):
-        known = getattr(source, algorithm)
-        if known is not None and (found := _digest(place, algorithm)) != known:
+    if source.checksum:
+        algorithm, _, known = source.checksum.partition(":")
+        if (found := digest(place, algorithm)) != known:
             way = "give another path" if given else "remove it and try again"
             raise ValueError(
-                f"{place} has the {name} checksum {found[:12]}..., but {Path(source.name).name} has {known[:12]}...: "
-                f"it is damaged, half a download or another version; {way}. {source.advice}".rstrip()
+                f"{place} has the {algorithm} checksum {found[:12]}..., but {Path(source.name).name} has"
+                f" {known[:12]}...: it is damaged, half a download or another version; {way}. {source.advice}".rstrip()
             )
     return place
 
 
-def sha256(place: Path) -> str:
-    """Checksum of a file, read in pieces."""
-    return _digest(place, "sha256")
-
-
-def _digest(place: Path, algorithm: str) -> str:
+def digest(place: Path, algorithm: str = "sha256") -> str:
+    """Checksum of a file."""
     with open(place, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
@@ -188,5 +201,5 @@ def _download(source: Source, place: Path) -> Path:
     """Pooch writes to a temporary file, checks it and renames it: an interrupted download leaves nothing behind."""
     import pooch
 
-    known = f"sha256:{source.sha256}" if source.sha256 else f"md5:{source.md5}" if source.md5 else None
+    known = source.checksum or None
     return Path(pooch.retrieve(source.url, known, fname=place.name, path=place.parent, progressbar=True))

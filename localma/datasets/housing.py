@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from localma.checks import choose
-from localma.datasets.find import Source, find, sha256
+from localma.datasets.find import Data, Source, digest, find
 from localma.datasets.tables import read_table, row_in_file
 
 __all__ = ["ROWS", "TABLES", "Housing", "load_housing"]
@@ -36,7 +36,7 @@ def _advice(what: str) -> str:
 TABLES = {
     "lianjia2023": Source(
         "housing/bj_sh_lianjia_ids.csv.gz",
-        "dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1",
+        "sha256:dead7fb7085a8b47675b77337bc86db1d95a7630378f7aa7967b9f345efcb5b1",
         advice=_advice(
             "a collection of Lianjia's listings of 2023: data/bj.csv, joined on ID with data/floor.csv, and data/sh.csv"
             " of the GitHub repository heyewuyue1/PythonCorseWork at commit ce295d3daaf18a83d947eda679a7497143831250,"
@@ -45,7 +45,7 @@ TABLES = {
     ),
     "lianjia2019": Source(
         "housing/sh_lianjia2019_detail.csv",
-        "35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629",
+        "sha256:35d41d32e1461b0c47e3a60333f605f9f7f1fe9e8c475cfcce5c885fdec06629",
         advice=_advice(
             "a table of Lianjia's pages of July 2019: house_whole_info.csv of the GitHub repository Penkace/lianjiawang"
             " at commit d0a1f2a463e24a56c07b3db12eb974b4f40ea731, with the covariates as numbers and without 14"
@@ -54,7 +54,7 @@ TABLES = {
     ),
     "coordinates": Source(
         "housing/source100086_rent_coords.csv.gz",
-        "a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913",
+        "sha256:a24e5a39dfebd3962c072bf1cbb9c1ee2bd9a75c7bbb80d60443e947be903913",
         advice=_advice(
             "rents and coordinates out of the maps pic/beijing_heat.html, shanghai_heat.html and shenzhen_heat.html of"
             " the GitHub repository zixinzeng-jennifer/house-rent at commit 7f586076241aaffbc3c1ace82d83096c4e7eb785;"
@@ -91,50 +91,29 @@ COVARIATES = {
     },
 }
 _CITIES = {"北京": "Beijing", "上海": "Shanghai", "深圳": "Shenzhen"}
+# fmt: off
 _DISTRICTS = {
-    "东城": "Dongcheng",
-    "丰台": "Fengtai",
-    "亦庄开发": "Yizhuang",
-    "大兴": "Daxing",
-    "密云": "Miyun",
-    "平谷": "Pinggu",
-    "延庆": "Yanqing",
-    "怀柔": "Huairou",
-    "房山": "Fangshan",
-    "昌平": "Changping",
-    "朝阳": "Chaoyang",
-    "海淀": "Haidian",
-    "石景山": "Shijingshan",
-    "西城": "Xicheng",
-    "通州": "Tongzhou",
-    "门头沟": "Mentougou",
+    # of Beijing
+    "东城": "Dongcheng", "丰台": "Fengtai", "亦庄开发": "Yizhuang", "大兴": "Daxing", "密云": "Miyun", "平谷": "Pinggu",
+    "延庆": "Yanqing", "怀柔": "Huairou", "房山": "Fangshan", "昌平": "Changping", "朝阳": "Chaoyang",
+    "海淀": "Haidian", "石景山": "Shijingshan", "西城": "Xicheng", "通州": "Tongzhou", "门头沟": "Mentougou",
     "顺义": "Shunyi",
-    "嘉定": "Jiading",
-    "奉贤": "Fengxian",
-    "宝山": "Baoshan",
-    "崇明": "Chongming",
-    "徐汇": "Xuhui",
-    "普陀": "Putuo",
-    "杨浦": "Yangpu",
-    "松江": "Songjiang",
-    "浦东": "Pudong",
-    "虹口": "Hongkou",
-    "金山": "Jinshan",
-    "长宁": "Changning",
-    "闵行": "Minhang",
-    "闸北": "Zhabei",
-    "青浦": "Qingpu",
-    "静安": "Jingan",
-    "黄浦": "Huangpu",
+    # of Shanghai
+    "嘉定": "Jiading", "奉贤": "Fengxian", "宝山": "Baoshan", "崇明": "Chongming", "徐汇": "Xuhui", "普陀": "Putuo",
+    "杨浦": "Yangpu", "松江": "Songjiang", "浦东": "Pudong", "虹口": "Hongkou", "金山": "Jinshan", "长宁": "Changning",
+    "闵行": "Minhang", "闸北": "Zhabei", "青浦": "Qingpu", "静安": "Jingan", "黄浦": "Huangpu",
 }
+# fmt: on
 #: No number of a flat is larger, the rent in yuan included.
 LARGEST = 1e9
 _BOX = {"Beijing": (115.3, 117.6, 39.4, 41.1), "Shanghai": (120.8, 122.2, 30.6, 31.9)}
 
 
 @dataclass(frozen=True)
-class Housing:
+class Housing(Data):
     """Rents with covariates, city and district."""
+
+    BANNER = "SYNTHETIC RENTS: no number below says anything about a real city"
 
     table: str  #: one of ``TABLES``, or "synthetic"
     rent: np.ndarray  #: (n,), yuan a month
@@ -145,16 +124,6 @@ class Housing:
     coordinates: np.ndarray  #: (n, 2), longitude and latitude; NaN where not known, or far outside the city
     checksum: str  #: of the file, the first 12 digits; of nothing ("") if synthetic
     ceiling: float  #: 99th percentile of all rents in the file, those of other cities too
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the rents are made up."""
-        return self.table == "synthetic"
-
-    @property
-    def banner(self) -> str:
-        """What every table and figure from made-up rents must show; empty for real ones."""
-        return "SYNTHETIC RENTS: no number below says anything about a real city" if self.synthetic else ""
 
     def __len__(self) -> int:
         return len(self.rent)
@@ -238,20 +207,18 @@ def load_housing(
         )
     shanghai = pd.Series("Shanghai", frame.index)
     city = frame[others["city"]].map(_city) if table == "paper" else frame.get("city", shanghai)
-    rents = _numbers(frame[others["rent"]], place)
-    counted = np.isfinite(rents) & (rents > 0)
-    ceiling = float(np.quantile(rents[counted], 0.99)) if counted.any() else np.nan
-    kept = city.isin(_BOX)
+    rent = _numbers(frame[others["rent"]], place)
+    good = np.isfinite(rent) & (rent > 0)
+    ceiling = float(np.quantile(rent[good], 0.99)) if good.any() else np.nan
+    kept = city.isin(_BOX).to_numpy()
     if not kept.any():
         there = ", ".join(map(str, city.unique()[:5]))
         raise ValueError(
             f"{place}, column {others.get('city', 'city')!r}: no row of Beijing or Shanghai (北京, 上海), but of"
             f" {there}; is it another table? {TABLES[table].advice}"
         )
-    frame, city = frame[kept], city[kept].to_numpy(str)
+    frame, city, rent, good = frame[kept], city[kept].to_numpy(str), rent[kept], good[kept]
     X = np.column_stack([_numbers(frame[column], place) for column in covariates.values()])
-    rent = _numbers(frame[others["rent"]], place)
-    good = np.isfinite(rent) & (rent > 0)
     if not good.any():
         raise ValueError(
             f"{place}, column {others['rent']!r}: no row of Beijing or Shanghai has a rent above 0; write plain"
@@ -263,7 +230,7 @@ def load_housing(
         astray = (city == name) & ~((lng > west) & (lng < east) & (lat > south) & (lat < north))
         lng[astray] = lat[astray] = np.nan
     data = Housing(
-        table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), sha256(place)[:12], ceiling
+        table, rent, X, tuple(covariates), city, district, np.column_stack([lng, lat]), digest(place)[:12], ceiling
     )
     return data.rows(good)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from localma.datasets.find import Source, find, sha256
+from localma.datasets.find import Data, Source, digest, find
 from localma.datasets.tables import read_table, row_in_file
 
 __all__ = ["LANGUAGES", "Toxicity", "load_toxicity"]
@@ -49,7 +49,7 @@ ADVICE = (
     " each language) into a folder toxicity/textdetox there."
 )
 COLLECTED = Source(
-    "toxicity/toxicity.csv.gz", sha256="dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE
+    "toxicity/toxicity.csv.gz", "sha256:dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE
 )
 #: The data set's own files: rows, toxic rows, bytes of text in UTF-8 (None: not known to us), as its card counts them.
 CARD = {
@@ -69,25 +69,16 @@ CARD = {
 
 
 @dataclass(frozen=True)
-class Toxicity:
+class Toxicity(Data):
     """Sentences, their languages and whether each is toxic."""
+
+    BANNER = "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
 
     text: np.ndarray  #: (n,), strings
     toxic: np.ndarray  #: (n,), 0 or 1
     language: np.ndarray  #: (n,), codes as in ``LANGUAGES``
     origin: str  #: "collected", "textdetox" (the data set's own files) or "synthetic"
     checksum: str  #: of the file or files, the first 12 digits; of nothing ("") if synthetic
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the sentences are made up."""
-        return self.origin == "synthetic"
-
-    @property
-    def banner(self) -> str:
-        """What every table and figure from made-up sentences must show; empty for real ones."""
-        words = "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
-        return words if self.synthetic else ""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -96,8 +87,8 @@ class Toxicity:
         """Some of the rows."""
         return Toxicity(self.text[rows], self.toxic[rows], self.language[rows], self.origin, self.checksum)
 
-    def only(self, *languages: str) -> Toxicity:
-        """The rows of some languages, in the order of these.
+    def only(self, language: str) -> Toxicity:
+        """The rows of one language.
 
         Examples
         --------
@@ -105,11 +96,10 @@ class Toxicity:
         >>> len(load_toxicity(synthetic=True).only("he"))
         400
         """
-        if missing := [code for code in languages if code not in self.language]:
+        if language not in self.language:
             there = ", ".join(pd.unique(self.language))
-            raise ValueError(f"language {missing[0]!r} is not among the {len(self)} rows; there are {there}")
-        _check_once(languages)
-        return self.take(np.concatenate([np.flatnonzero(self.language == code) for code in languages]))
+            raise ValueError(f"language {language!r} is not among the {len(self)} rows; there are {there}")
+        return self.take(self.language == language)
 
     def unrepeated(self) -> np.ndarray:
         """Numbers of the rows whose text does not occur earlier in the same language."""
@@ -161,10 +151,12 @@ def load_toxicity(
     unknown = [code for code in languages if code not in LANGUAGES]
     if unknown or not len(languages):
         raise ValueError(f"language {(unknown or [''])[0]!r} is not known; choose from {', '.join(LANGUAGES)}")
-    _check_once(languages)
+    if twice := [code for k, code in enumerate(languages) if code in languages[:k]]:
+        raise ValueError(
+            f"language {twice[0]!r} is named twice, which would repeat its sentences; name each language once"
+        )
     if synthetic:
-        frame = pd.concat([_nonsense(code, seed) for code in languages])
-        return _pack(frame, languages, "synthetic", "")
+        return _pack(pd.concat([_nonsense(code, seed) for code in languages]), languages, "synthetic", "")
     given = None if path is None else Path(path).expanduser()
     if given is not None and given.is_file() and (given.suffix == ".parquet" or given.stem in LANGUAGES):
         raise ValueError(
@@ -180,15 +172,7 @@ def load_toxicity(
     frame = _read(place, ("lang", "text", "toxic", "source", "dup"))
     french = frame["lang"] == "fr"
     frame = pd.concat([frame[~french], _balanced(frame[french & (frame["dup"] == 0)], seed)])
-    return _pack(frame, languages, "collected", sha256(place)[:12])
-
-
-def _check_once(languages: Sequence[str]) -> None:
-    twice = [code for k, code in enumerate(languages) if code in languages[:k]]
-    if twice:
-        raise ValueError(
-            f"language {twice[0]!r} is named twice, which would repeat its sentences; name each language once"
-        )
+    return _pack(frame, languages, "collected", digest(place)[:12])
 
 
 def _balanced(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -209,26 +193,26 @@ def _own_sources(code: str, url: str | None = None) -> tuple[Source, ...]:
 def _own_files(languages, path, not_found: FileNotFoundError | None = None) -> Toxicity:
     frames, sums = [], []
     for code in languages:
-        first, *others = _own_sources(code, ADDRESS.format(code=code))
+        own = _own_sources(code, ADDRESS.format(code=code))
         try:
-            place = find(first, path, otherwise=tuple(others))
+            place = find(own[0], path, otherwise=own[1:])
         except FileNotFoundError as error:
             if not any(_is_here(other, path) for other in LANGUAGES):
-                tried = f" The download from {first.url} failed: {error.__cause__}" if error.__cause__ else ""
+                tried = f" The download from {own[0].url} failed: {error.__cause__}" if error.__cause__ else ""
                 raise FileNotFoundError(f"{not_found}{tried}") from error
             raise FileNotFoundError(
                 f"the data set's file for {LANGUAGES[code]} is not beside the others: {error}"
             ) from error
         frames.append(_checked(place, code).assign(lang=code))
-        sums.append(sha256(place)[:12])
+        sums.append(digest(place)[:12])
     return _pack(pd.concat(frames), languages, "textdetox", "+".join(sums))
 
 
 def _is_here(code: str, path) -> bool:
     """Whether a language's own file can be found without a download."""
-    first, *others = _own_sources(code)
+    own = _own_sources(code)
     try:
-        return find(first, path, otherwise=tuple(others)).is_file()
+        return find(own[0], path, otherwise=own[1:]).is_file()
     except FileNotFoundError:
         return False
 
@@ -236,17 +220,13 @@ def _is_here(code: str, path) -> bool:
 def _checked(place: Path, code: str) -> pd.DataFrame:
     """A language's own file, if it holds what the data set's card says."""
     frame = _read(place, ("text", "toxic"))
-    if code in CARD:
-        rows, toxic, size = CARD[code]
-        found = (len(frame), int(frame["toxic"].sum()), sum(len(text.encode()) for text in frame["text"]))
-        for what, expected, got in zip(
-            ("rows", "toxic rows", "bytes of text"), (rows, toxic, size), found, strict=True
-        ):
-            if expected is not None and expected != got:
-                raise ValueError(
-                    f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a"
-                    f" download or another version; remove it and try again. {ADVICE}"
-                )
+    found = (len(frame), int(frame["toxic"].sum()), sum(len(text.encode()) for text in frame["text"]))
+    for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), CARD[code], found, strict=True):
+        if expected is not None and expected != got:
+            raise ValueError(
+                f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a"
+                f" download or another version; remove it and try again. {ADVICE}"
+            )
     return frame
 
 
@@ -262,11 +242,9 @@ def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicity:
-    parts = [frame[frame["lang"] == code] for code in languages]
+    frame = pd.concat([frame[frame["lang"] == code] for code in languages])
     kinds = {"text": object, "toxic": int, "lang": object}
-    frame = pd.concat(parts)
-    text, toxic, language = (frame[name].to_numpy(dtype=kind) for name, kind in kinds.items())
-    return Toxicity(text, toxic, language, origin, checksum)
+    return Toxicity(*(frame[name].to_numpy(dtype=kind) for name, kind in kinds.items()), origin, checksum)
 
 
 def _nonsense(code: str, seed: int) -> pd.DataFrame:

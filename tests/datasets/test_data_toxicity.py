@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(nowhere):
 def test_another_version_of_the_collected_file_is_refused(nowhere):
     place = nowhere / "toxicity.csv.gz"
     place.write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"toxicity\.csv\.gz has the SHA-256.*half a download"):
+    with pytest.raises(ValueError, match=r"toxicity\.csv\.gz has the sha256.*half a download"):
         load_toxicity(path=place)
 
 
@@ -110,12 +110,9 @@ def test_a_string_is_a_list_of_one(collected):
     assert set(load_toxicity("he", synthetic=True).language) == {"he"}
 
 
-@pytest.mark.parametrize("options", [{}, {"synthetic": True}])
-def test_a_language_twice_is_refused(collected, options):
+def test_a_language_twice_is_refused():
     with pytest.raises(ValueError, match=r"language 'en' is named twice.*name each language once"):
-        load_toxicity(["en", "he", "en"], path=collected, **options)
-    with pytest.raises(ValueError, match="language 'he' is named twice"):
-        load_toxicity(["en", "he"], path=collected, **options).only("he", "he")
+        load_toxicity(["en", "he", "en"])
 
 
 @pytest.fixture

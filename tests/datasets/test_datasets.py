@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from localma.datasets import find as module
-from localma.datasets.find import Source, find, sha256
+from localma.datasets.find import Source, digest, find
 from localma.datasets.tables import read_table
 
 user_cache = module.cache_folder  # before a test puts another in its place
@@ -40,7 +40,7 @@ def test_places_are_searched_in_order(nowhere, monkeypatch):
 
 def test_each_place_is_searched_for_every_source_before_the_next(nowhere, monkeypatch):
     """A file that is bad hides none that comes earlier."""
-    source, instead = Source("things/a.csv", sha256="0" * 64), Source("things/b.csv")
+    source, instead = Source("things/a.csv", checksum="sha256:" + "0" * 64), Source("things/b.csv")
     put(nowhere / "cache" / "things")
     with pytest.raises(ValueError, match="checksum"):
         find(source, otherwise=(instead,))
@@ -125,7 +125,7 @@ def test_a_missing_file_is_named_with_the_ways_out(nowhere):
 
 def test_half_a_file_is_refused(nowhere):
     whole = put(nowhere / "whole", "0123456789")
-    source = Source("things/a.csv", sha256=sha256(whole))
+    source = Source("things/a.csv", checksum=f"sha256:{digest(whole)}")
     assert find(source, whole) == whole
     half = put(nowhere / "cache" / "things", "01234")
     with pytest.raises(ValueError, match=rf"{half}.*checksum.*half a download.*remove it"):
@@ -134,7 +134,7 @@ def test_half_a_file_is_refused(nowhere):
 
 def test_a_download_is_checked_and_kept(nowhere):
     served = put(nowhere / "server")
-    good = Source("things/a.csv", sha256=sha256(served), url="http://127.0.0.1:0/a.csv")
+    good = Source("things/a.csv", checksum=f"sha256:{digest(served)}", url="http://127.0.0.1:0/a.csv")
     with pytest.raises(FileNotFoundError, match=r"download from http://127\.0\.0\.1.* failed"):
         find(good)
     assert not (nowhere / "cache" / "things" / "a.csv").exists()
@@ -164,7 +164,7 @@ def server(nowhere):
 def test_a_download_that_works_is_cached(server, nowhere):
     folder, url = server
     served = put(folder)
-    source = Source("things/a.csv", sha256=sha256(served), url=url)
+    source = Source("things/a.csv", checksum=f"sha256:{digest(served)}", url=url)
     assert find(source) == nowhere / "cache" / "things" / "a.csv"
     served.unlink()
     assert find(source).read_text() == "x\n1\n", "the second time nothing is fetched"
@@ -174,5 +174,5 @@ def test_a_download_of_something_else_is_refused(server, nowhere):
     folder, url = server
     put(folder, "something else")
     with pytest.raises(FileNotFoundError, match=r"failed.*hash"):
-        find(Source("things/a.csv", sha256="0" * 64, url=url))
+        find(Source("things/a.csv", checksum="sha256:" + "0" * 64, url=url))
     assert not list((nowhere / "cache" / "things").glob("*"))

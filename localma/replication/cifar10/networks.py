@@ -59,7 +59,7 @@ def _source(name: str) -> Source:
     advice = (
         "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
     )
-    return Source(f"imagenet_tflite/{file}.tflite", sha256=checksum, advice=advice)
+    return Source(f"imagenet_tflite/{file}.tflite", checksum=f"sha256:{checksum}", advice=advice)
 
 
 def available(family: str) -> str:
