@@ -180,11 +180,6 @@ def test_every_case_of_the_cells_is_measured(walk):
         )
 
 
-def test_unknown_case_is_named():
-    with pytest.raises(ValueError, match="boosting"):
-        limits.measure("boosting", 100, 2, np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("M", [2, 3, 5])
 def test_weight_set_has_the_extremes_that_linear_programming_finds(M):
     rng = np.random.default_rng(M)

@@ -8,4 +8,3 @@ from localma.replication.theory.levels import Levels
 __all__ = ["EXPERIMENTS", "Levels", "Theory"]
 
 EXPERIMENTS = (Theory, Levels)
-"""The run of all walks, and the audit's levels."""

@@ -54,8 +54,7 @@ def measure_cell(name: str, case: str, size: int, replications: int, seed: int) 
 def tabulate(name: str, case: str, size: int, found: dict[str, np.ndarray]) -> list[dict]:
     rows = []
     for quantity, values in found.items():
-        low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
-        quantiles = {"q05": float(low), "median": float(median), "q95": float(high)}
+        quantiles = dict(zip(("q05", "median", "q95"), np.quantile(values, (0.05, 0.5, 0.95)), strict=True))
         rows.append({"walk": name, "case": case, "size": size, "quantity": quantity} | summarise(values) | quantiles)
     return rows
 
@@ -69,29 +68,15 @@ def local_weights(X, F, y, seeds, **how) -> Callable[[np.ndarray], np.ndarray]:
     return lambda X: fit.weights(torch.as_tensor(X)).numpy()
 
 
-def table(name: str, *, scale: str = "quick", seed: int = 0) -> pd.DataFrame:
-    """Measure one walk now.
+def table(name: str) -> pd.DataFrame:
+    """Measure the quick cells of one of :func:`names` now.
 
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-    scale : {"quick", "full"}
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        Columns walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95; ``load_results("theory")``
-        has the same.
+    Columns are walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95, as of
+    ``load_results("theory")``.
     """
-    return pd.DataFrame(
-        [
-            row
-            for case, size, replications in walk(name).CELLS[scale]
-            for row in tabulate(name, case, size, measure_cell(name, case, size, replications, seed))
-        ]
-    )
+    cells = walk(name).CELLS["quick"]
+    found = {cell: measure_cell(name, *cell, seed=0) for cell in cells}
+    return pd.DataFrame([row for cell in cells for row in tabulate(name, *cell[:2], found[cell])])
 
 
 class Slope(NamedTuple):

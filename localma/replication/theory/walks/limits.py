@@ -23,14 +23,15 @@ DOMAINS = ((-1.0, 0.0), (0.0, 1.0), (-1.0, 1.0))  # where each of the three comp
 GRID = np.linspace(-1, 1, 2001)
 HOME = np.linspace(0, 1, 4001)  # where networks and forests have measured
 TREES = 50
+FORESTS = ("forest depth 2", "forest leaf N^(2/3)", "forest leaf 1")
 SIZES = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
 CELLS = {
     "quick": [("least squares", n, 200) for n in (100, 1000, 10_000)]
     + [("network", n, 10) for n in (100, 1000)]
-    + [(case, n, 4) for case in ("forest depth 2", "forest leaf N^(2/3)", "forest leaf 1") for n in (100, 1000)],
+    + [(case, n, 4) for case in FORESTS for n in (100, 1000)],
     "full": [("least squares", n, 400) for n in SIZES]
     + [("network", n, 40) for n in SIZES[:5]]
-    + [(case, n, 20) for case in ("forest depth 2", "forest leaf N^(2/3)", "forest leaf 1") for n in SIZES[:5]],
+    + [(case, n, 20) for case in FORESTS for n in SIZES[:5]],
 }
 
 
@@ -115,15 +116,13 @@ def _least_squares(size, replications, rng) -> dict[str, np.ndarray]:
     return found | {"Lipschitz bound": K * sup.max(-1)}
 
 
-def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps: int = 500):
+def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, steps: int = 500):
     """One ReLU network per row of x and y, (B, N), by the package's engine, all observations in each step and no
-    penalty.
-
-    Returns a function of points (k,) that gives predictions (B, k).
+    penalty: a function of points (k,) that gives predictions (B, k).
     """
     options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1]).resolve(x.shape[1])
     x, y = torch.as_tensor(x)[:, :, None], torch.as_tensor(y)
-    sizes = Mlp(width, 1).sizes(1, 1)
+    sizes = Mlp(16, 1).sizes(1, 1)
     generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
     stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]), sizes)
     mean, scale = standardization(x)
@@ -144,9 +143,7 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, width: int = 16, steps:
 
 def infinite_sample(rows: int, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     """x and x^2 at the midpoints of [0, 1], (rows, points): for a mean of squares as good as infinitely many noisy
-    observations.
-
-    Noise adds its variance to the mean square, the same for every prediction.
+    observations, since noise adds its variance to it, whatever the prediction.
     """
     x = np.broadcast_to((np.arange(points) + 0.5) / points, (rows, points)).copy()
     return x, x**2
@@ -192,19 +189,19 @@ def population_tree(depth: int, low: float = 0.0, high: float = 1.0) -> list[tup
     return population_tree(depth - 1, low, cut) + population_tree(depth - 1, cut, high)
 
 
-def _forest(size, replications, rng, *, max_depth=None, min_samples_leaf=1) -> dict[str, np.ndarray]:
+def _forest(case, size, replications, rng) -> dict[str, np.ndarray]:
+    depth = 2 if case == "forest depth 2" else None
+    leaf = round(size ** (2 / 3)) if case == "forest leaf N^(2/3)" else 1
     home = []
     for _ in range(replications):
         x = rng.uniform(0, 1, size)
         y = x**2 + NOISE * rng.standard_normal(size)
         seed = int(rng.integers(2**31))
-        forest = RandomForestRegressor(
-            TREES, max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1
-        )
+        forest = RandomForestRegressor(TREES, max_depth=depth, min_samples_leaf=leaf, random_state=seed, n_jobs=1)
         home.append(forest.fit(x[:, None], y).predict(HOME[:, None]))
     limit = HOME**2
-    if max_depth is not None:
-        leaves = population_tree(max_depth)
+    if depth is not None:
+        leaves = population_tree(depth)
         limit = np.array([value for *_, value in leaves])[np.searchsorted([high for _, high, _ in leaves[:-1]], HOME)]
     return _distances(np.array(home), limit)
 
@@ -215,10 +212,4 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
         return _least_squares(size, replications, rng)
     if case == "network":
         return _network(size, replications, rng)
-    if case == "forest depth 2":
-        return _forest(size, replications, rng, max_depth=2)
-    if case == "forest leaf N^(2/3)":
-        return _forest(size, replications, rng, min_samples_leaf=round(size ** (2 / 3)))
-    if case == "forest leaf 1":
-        return _forest(size, replications, rng)
-    raise ValueError(f"case = {case!r} is none of this walk's; see CELLS")
+    return _forest(case, size, replications, rng)

@@ -18,18 +18,18 @@ from localma.replication.simulation import scenarios
 from localma.replication.theory.walks import local_weights
 
 B = 2.0  #: no prediction and no mean of the Lipschitz world is larger
-_FULL = (100, 400, 1600, 6400, 25_600, 102_400)
+_SIZES = (100, 400, 1600, 6400, 25_600, 102_400)
+#: Replications of the quick run, and of the full one at each size.
+_REPLICATIONS = {
+    "lipschitz": (6, (60, 40, 24, 12, 6, 3)),
+    "scenario 2": (4, (40, 24, 12, 6, 4, 2)),
+    "scenario 2, width 16": (10, (60, 40, 24, 12, 6, 4)),
+    "cauchy": (6, (60, 40, 24, 12, 6)),
+    "lipschitz, width 2": (8, (60, 40, 24, 12, 6, 4)),
+}
 CELLS = {
-    "quick": [("lipschitz", n, 6) for n in _FULL[:3]]
-    + [("scenario 2", n, 4) for n in _FULL[:3]]
-    + [("scenario 2, width 16", n, 10) for n in _FULL[:3]]
-    + [("cauchy", n, 6) for n in _FULL[:3]]
-    + [("lipschitz, width 2", n, 8) for n in _FULL[:3]],
-    "full": [("lipschitz", n, r) for n, r in zip(_FULL, (60, 40, 24, 12, 6, 3), strict=True)]
-    + [("scenario 2", n, r) for n, r in zip(_FULL, (40, 24, 12, 6, 4, 2), strict=True)]
-    + [("scenario 2, width 16", n, r) for n, r in zip(_FULL, (60, 40, 24, 12, 6, 4), strict=True)]
-    + [("cauchy", n, r) for n, r in zip(_FULL[:5], (60, 40, 24, 12, 6), strict=True)]
-    + [("lipschitz, width 2", n, r) for n, r in zip(_FULL, (60, 40, 24, 12, 6, 4), strict=True)],
+    "quick": [(case, n, r) for case, (r, _) in _REPLICATIONS.items() for n in _SIZES[:3]],
+    "full": [(case, n, r) for case, (_, full) in _REPLICATIONS.items() for n, r in zip(_SIZES, full, strict=False)],
 }
 
 

@@ -37,9 +37,7 @@ CELLS = {
 }
 
 
-def start(
-    H: int, networks: int, rng: np.random.Generator, *, random_output: bool
-) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool):
     """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the
     output layer at random, too.
     """
@@ -52,22 +50,9 @@ def start(
     return values, sizes
 
 
-def follow(values, sizes, objective: Callable, steps: int, *, every: int = 10, peak: float = 0.05) -> np.ndarray:
-    """Lower ``objective`` by Adam inside the box, and keep the predictions along the path.
-
-    Parameters
-    ----------
-    values, sizes : as :func:`start` gives them
-    objective : callable
-        From predictions (networks, points) to one number for each network, (networks,); tensors.
-    steps, every : int
-        Steps, and after how many of them the predictions are kept; those of the start come first.
-    peak : float
-        The largest learning rate of one cycle.
-
-    Returns
-    -------
-    array of shape (1 + steps // every, networks, points)
+def follow(values, sizes, objective: Callable, steps: int, *, peak: float = 0.05) -> np.ndarray:
+    """Lower ``objective``, tensors (networks, points) -> (networks,), by Adam inside the box, in one cycle with the
+    largest learning rate ``peak``: the predictions along the path, (1 + steps // 10, networks, points).
 
     Examples
     --------
@@ -84,7 +69,7 @@ def follow(values, sizes, objective: Callable, steps: int, *, every: int = 10, p
         for step in range(steps + 1):
             logits = stack(points)
             prediction = torch.tanh((logits[:, 0] - logits[:, 1]) / 2)  # w_1 - w_2, since the models are 1 and -1
-            if step % every == 0:
+            if step % 10 == 0:
                 path.append(prediction.detach().numpy())
             if step == steps:
                 break
@@ -106,9 +91,7 @@ def gaps(prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def supremum(counts: np.ndarray) -> np.ndarray:
     """The largest :math:`|R_n - R|` over all weight functions, (...), exact: at each point the best or the worst
-    prediction.
-
-    Which of the two depends on whether the sample has the point too rarely or too often.
+    prediction, by whether the sample has the point too rarely or too often.
 
     Examples
     --------
