@@ -151,3 +151,11 @@ def two_halves():
         return X + shift, y + offset, F + offset
 
     return sample
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """What a new user has: no data folder and an empty cache, ``cache`` in the folder that the test gets."""
+    monkeypatch.delenv("LOCALMA_DATA", raising=False)
+    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+    return tmp_path

@@ -20,12 +20,10 @@ pytest.importorskip("PIL")
 
 
 @pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """No data folder, an empty cache, no network."""
-    monkeypatch.delenv("LOCALMA_DATA", raising=False)
-    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+def nowhere(nowhere, monkeypatch):
+    """And no network."""
     monkeypatch.setattr(cifar10, "ORIGINAL", replace(cifar10.ORIGINAL, url="http://127.0.0.1:0/cifar-10-python.tar.gz"))
-    return tmp_path
+    return nowhere
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from localma import LOSSES, BestModel, EqualWeights, GlobalMA
-from localma.datasets import find, load_housing
 from localma.datasets import housing as data_module
+from localma.datasets import load_housing
 from localma.engine import global_weights
 from localma.replication import housing, load_results
 from localma.replication.__main__ import main
@@ -27,14 +27,6 @@ def flats():
 @pytest.fixture(scope="module")
 def city(flats):
     return housing.prepare(flats, "Shanghai")
-
-
-@pytest.fixture
-def nowhere(monkeypatch, tmp_path):
-    """A machine without the data."""
-    monkeypatch.delenv("LOCALMA_DATA", raising=False)
-    monkeypatch.setattr(find, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path
 
 
 def paper_csv(folder, **changes):

@@ -12,12 +12,10 @@ from localma.datasets.find import Source, find
 
 
 @pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """No data folder, an empty cache, no network."""
-    monkeypatch.delenv("LOCALMA_DATA", raising=False)
-    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
+def nowhere(nowhere, monkeypatch):
+    """And no network."""
     monkeypatch.setattr(module, "ADDRESS", "http://127.0.0.1:0/{code}.parquet")
-    return tmp_path
+    return nowhere
 
 
 @pytest.fixture

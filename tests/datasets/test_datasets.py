@@ -10,15 +10,8 @@ from localma.datasets import find as module
 from localma.datasets.find import Source, digest, find
 from localma.datasets.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("nowhere")
 user_cache = module.cache_folder  # before a test puts another in its place
-
-
-@pytest.fixture(autouse=True)
-def nowhere(tmp_path, monkeypatch):
-    """No data folder and an empty cache: what a new user has."""
-    monkeypatch.delenv("LOCALMA_DATA", raising=False)
-    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path / "cache")
-    return tmp_path
 
 
 def put(folder, text="x\n1\n"):
