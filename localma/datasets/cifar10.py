@@ -144,8 +144,8 @@ def _blobs(seed: int) -> Cifar10:
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.arange(n) % 10
         centre = 16 + 7 * np.stack([np.cos(3 * angle), np.sin(3 * angle)], 1)[labels] + rng.normal(0, 4, (n, 2))
-        square = ((grid - centre[:, :, None]) ** 2)[:, 0, :, None] + ((grid - centre[:, :, None]) ** 2)[:, 1, None, :]
-        blob = np.exp(-square / 50)[..., None]
+        apart = (grid - centre[:, :, None]) ** 2
+        blob = np.exp(-(apart[:, 0, :, None] + apart[:, 1, None, :]) / 50)[..., None]
         ground, noise = rng.uniform(60, 200, (n, 1, 1, 3)), rng.normal(0, 40, (n, 32, 32, 3))
         image = blob * colour[labels][:, None, None] + (1 - blob) * ground + noise
         return image.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)

@@ -210,10 +210,8 @@ def size(average, new, n, borrowed):
     # several networks that are averaged follow the sample less, not more, than one of them: the largest counts
     bodies = getattr(getattr(network, "body", None), "bodies", [network])
     S = max(sum(p.numel() for p in body.parameters()) for body in bodies) if network is not None else new.w.shape[1] - 1
-    low, high = THRESHOLDS["parameters"]
-    value = (
-        f"S {S}, n {n}{' (new data)' if borrowed else ''}, d {np.prod(new.X.shape[1:], dtype=int)}, M {new.w.shape[1]}"
-    )
+    (low, high), d = THRESHOLDS["parameters"], np.prod(new.X.shape[1:], dtype=int)
+    value = f"S {S}, n {n}{' (new data)' if borrowed else ''}, d {d}, M {new.w.shape[1]}"
     return "size", value, FINE if low * n >= S else DANGER if high * n < S else UNKNOWN
 
 
@@ -267,9 +265,8 @@ def _beyond(loss, y, beyond, ends, side, g):
 
 def new_points(average, loss, new, old):
     if old is None:
-        yield "gap", "train not given", UNKNOWN
-        yield "drift", "train not given", UNKNOWN
-        yield "shared rows", "train not given", UNKNOWN
+        for row in ("gap", "drift", "shared rows"):
+            yield row, "train not given", UNKNOWN
     else:
         # one spread for both samples: a small one that is lucky in its mean is lucky in its own spread, too
         both = np.concatenate([s.L - s.L.mean() for s in (old, new)])
@@ -358,9 +355,8 @@ def identification(average, loss, new, n):
     closest = ", ".join(average.model_names_[m] for m in np.unravel_index(distance.argmin(), distance.shape))
     verdict, value = DANGER if error > THRESHOLDS["weight error"] else FINE, f"{error:.2g} (closest: {closest})"
     if hasattr(average, "network_") and new.F.shape[1:] == (3,):  # one response, three models: a segment at each x
-        length = (
-            np.linalg.norm(np.diff(optimal_segment(new.F, (new.w * new.F).sum(1)), axis=-2), axis=-1).mean() / 2**0.5
-        )
+        ends = optimal_segment(new.F, (new.w * new.F).sum(1))
+        length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1).mean() / 2**0.5
         value += f", segments {length:.0%} of the simplex"
         verdict = UNKNOWN if verdict == FINE and length > THRESHOLDS["segment"] else verdict
     return "identification", value, verdict

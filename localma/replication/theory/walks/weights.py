@@ -21,6 +21,7 @@ CHANGES = {
     "S3 collinear": lambda F: np.stack([F[..., 0], F[..., 1], F[..., :2].mean(-1)], -1),
     "S3 twins": lambda F: np.stack([F[..., 0], F[..., 0], F[..., 2]], -1),
 }
+EIGHT_POINTS = np.random.default_rng(0).standard_normal((8, 5))  # where x lives in the last of the cases
 SIZES = {100: 200, 300: 200, 600: 200, 900: 200, 3000: 60, 10_000: 30}
 CASES = ("S1", "S2", "S3", "S1 softmax-linear", *CHANGES, "S1 eight points")
 CELLS = {
@@ -32,11 +33,6 @@ SOFTMAX_LINEAR = {
     "network": Mlp(depth=0),
     "training": Training(learning_rate=0.3, penalty=0.0, steps=600, validation_fraction=0.0),
 }
-
-
-def support_points(points: int = 8) -> np.ndarray:
-    """The few places, (points, 5), where x lives in the case "S1 eight points"."""
-    return np.random.default_rng(0).standard_normal((points, 5))
 
 
 def invisible_twin(F: np.ndarray) -> np.ndarray:
@@ -56,7 +52,7 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
 
     def draw(n):
         if case == "S1 eight points":
-            X = support_points()[rng.integers(8, size=(replications, n))]
+            X = EIGHT_POINTS[rng.integers(8, size=(replications, n))]
         else:
             X = rng.standard_normal((replications, n, 5))
         F, w = change(scenarios.candidate_models(X)), scenarios.true_weights(X, setting)
