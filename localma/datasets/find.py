@@ -55,12 +55,6 @@ def cache_folder() -> Path:
     ------
     ImportError
         Without pooch, which knows the place.
-
-    Examples
-    --------
-    >>> from localma.datasets.find import cache_folder
-    >>> cache_folder().name
-    'localma'
     """
     try:
         import pooch
@@ -117,15 +111,6 @@ def find(source: Source, path: str | os.PathLike | None = None, *, otherwise: tu
         failed.
     ValueError
         Found, but the checksum is another's: the file is damaged, half a download, or another version.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> from localma.datasets.find import Source, find
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = pathlib.Path(folder, "rents.csv").write_text("rent")
-    ...     find(Source("housing/rents.csv"), folder).name
-    'rents.csv'
     """
     looked, reason, failure = [], "", None
     try:

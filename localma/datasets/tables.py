@@ -21,30 +21,8 @@ DAMAGED = (
 def read_table(place: Path, columns: tuple[str, ...], advice: str, **options) -> pd.DataFrame:
     """A CSV in UTF-8, or in the encoding that Chinese spreadsheets write; or a parquet file, if the name says so.
 
-    Parameters
-    ----------
-    place : Path
-    columns : tuple of str
-        That the file must have.
-    advice : str
-        Where to get the file, a sentence for the error message.
-    **options
-        Of :func:`pandas.read_csv`.
-
-    Raises
-    ------
-    ValueError
-        Naming the file, what is wrong with it and the way out.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> from localma.datasets.tables import read_table
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     place = pathlib.Path(folder, "rents.csv")
-    ...     _ = place.write_text("租金,面积\\n5000,40\\n", encoding="gb18030")
-    ...     read_table(place, ("租金",), "Ask the source.")["租金"].tolist()
-    [5000]
+    ``advice`` is a sentence for error messages: where to get the file. Options are those of :func:`pandas.read_csv`. A
+    ValueError names the file, what is wrong with it and the way out.
     """
     try:
         frame = _read_parquet(place) if place.suffix == ".parquet" else _read_csv(place, options)

@@ -66,7 +66,14 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
     if not (np.isfinite([lower, upper]).all() and lower < upper):
         raise ValueError(f"lower and upper must be finite, lower < upper, but are {lower} and {upper}")
     if loss.is_classification:
-        return _of_probabilities(loss, lower, upper, y)
+        if y is not None:
+            raise ValueError(f"y is not for the {loss.name} loss, whose responses are classes; leave it out")
+        if not 0 < lower < upper <= 1:
+            raise ValueError(
+                f"lower and upper must be probabilities with lower > 0 for the {loss.name} loss, but are {lower} and"
+                f" {upper}; the loss is infinitely steep at zero, so give the models' probability floor"
+            )
+        return 1 / float(lower)
     low, high = (lower, upper) if y is None else y
     if not low <= high:
         raise ValueError(f"y must be an interval (low, high) with low <= high, but is {y}")
@@ -84,17 +91,6 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
             at = np.append(at, top)
         largest = max(largest, float((2 * np.abs(at - response) * at ** -float(power)).max()))
     return largest
-
-
-def _of_probabilities(loss: Loss, lower: float, upper: float, y) -> float:
-    if y is not None:
-        raise ValueError(f"y is not for the {loss.name} loss, whose responses are classes; leave it out")
-    if not 0 < lower < upper <= 1:
-        raise ValueError(
-            f"lower and upper must be probabilities with lower > 0 for the {loss.name} loss, but are {lower} and"
-            f" {upper}; the loss is infinitely steep at zero, so give the models' probability floor"
-        )
-    return 1 / float(lower)
 
 
 def _on_a_grid(loss: Loss, lower: float, upper: float, low: float, high: float) -> float:

@@ -47,12 +47,10 @@ def oracle_prediction(loss: str | Loss, F: ArrayLike, mu: ArrayLike) -> np.ndarr
     r"""The best that any weights can do at each point: the average of the candidates with the smallest
     :math:`l(\mu, \cdot)`.
 
-    For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss:
-    the derivative of :math:`D_\varphi(\mu, a)` in a is :math:`\varphi''(a)(a - \mu)`, so the divergence falls as a
-    moves towards ``mu`` and rises beyond. For cross-entropy it is a convex programme at each point. Since probabilities
-    sum to one, the Kullback-Leibler divergence is half the sum of K Poisson deviances, so
-    :func:`localma.engine.global_weights` solves all n programmes in one call, within 1e-8 of the optimum (in units of
-    the loss's scale), or with a ConvergenceWarning.
+    For one scalar response it is ``mu`` clipped to :math:`[\min_m f_m, \max_m f_m]`, the same for every Bregman loss.
+    For cross-entropy it is a convex programme at each point. The Kullback-Leibler divergence is half the sum of K
+    Poisson deviances, so one call of :func:`localma.engine.global_weights` solves all n, within 1e-8 of the optimum (in
+    units of the loss's scale), or with a ConvergenceWarning.
 
     Parameters
     ----------

@@ -27,14 +27,7 @@ from localma.replication.lab.results import summarise
 
 
 def names() -> list[str]:
-    """Of the walks, each a module of this package.
-
-    Examples
-    --------
-    >>> from localma.replication.theory import walks
-    >>> "optimality" in walks.names()
-    True
-    """
+    """Of the walks, each a module of this package."""
     return sorted(module.name for module in iter_modules(__path__))
 
 

@@ -53,14 +53,6 @@ def start(H: int, networks: int, rng: np.random.Generator, *, random_output: boo
 def follow(values, sizes, objective: Callable, steps: int, *, peak: float = 0.05) -> np.ndarray:
     """Lower ``objective``, tensors (networks, points) -> (networks,), by Adam inside the box, in one cycle with the
     largest learning rate ``peak``: the predictions along the path, (1 + steps // 10, networks, points).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication.theory.walks.uniform import WORLD, follow, start
-    >>> up = follow(*start(4, 1, np.random.default_rng(0), random_output=False), lambda f: -f.mean(-1), steps=50)
-    >>> up.shape, up[0].mean() == 0, up[-1].mean() > 0.5
-    ((6, 1, 1600), np.True_, np.True_)
     """
     stack, share, path = MLPStack(values, sizes), one_cycle(steps), []
     optimizer = torch.optim.Adam(stack.parameters, lr=peak, fused=True)
@@ -92,13 +84,6 @@ def gaps(prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def supremum(counts: np.ndarray) -> np.ndarray:
     """The largest :math:`|R_n - R|` over all weight functions, (...), exact: at each point the best or the worst
     prediction, by whether the sample has the point too rarely or too often.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication.theory.walks.uniform import supremum
-    >>> float(supremum(np.ones(1600)))
-    0.0
     """
     share = counts / counts.sum(-1, keepdims=True) - 1 / len(WORLD)
     worst, best = (abs(MU) + 1) ** 2, np.maximum(abs(MU) - 1, 0) ** 2
