@@ -244,7 +244,8 @@ def _read(place: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 def _pack(frame: pd.DataFrame, languages, origin: str, checksum: str) -> Toxicity:
     frame = pd.concat([frame[frame["lang"] == code] for code in languages])
     kinds = {"text": object, "toxic": int, "lang": object}
-    return Toxicity(*(frame[name].to_numpy(dtype=kind) for name, kind in kinds.items()), origin, checksum)
+    text, toxic, language = (frame[name].to_numpy(dtype=kind) for name, kind in kinds.items())
+    return Toxicity(text, toxic, language, origin, checksum)
 
 
 def _nonsense(code: str, seed: int) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 each; and how often the audit raises an alarm without a reason.
 """
 
-from localma.replication.theory.experiment import Theory
 from localma.replication.theory.levels import Levels
+from localma.replication.theory.walks import Theory
 
 __all__ = ["EXPERIMENTS", "Levels", "Theory"]
 

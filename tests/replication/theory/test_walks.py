@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from localma.replication.theory import experiment as theory
 from localma.replication.theory import walks
 
 
@@ -25,18 +24,18 @@ def test_each_walk_measures_what_it_says():
 
 def test_every_cell_of_every_walk_has_a_key_of_its_own():
     cells = [cell for name in walks.names() for cell in walks.walk(name).CELLS["full"]]
-    assert len(theory.Theory(full=True).cells({})) == len(cells)
+    assert len(walks.Theory(full=True).cells({})) == len(cells)
 
 
 def test_walks_run_and_are_written(tmp_path, monkeypatch):
     """The command on one small walk, a case with a name that is no file's among its cells: the table of the live measurement, to six digits."""
-    monkeypatch.setattr(theory, "names", lambda: ["tails"])
+    monkeypatch.setattr(walks, "names", lambda: ["tails"])
     case = walks.walk("tails").CELLS["quick"][0][0]
     monkeypatch.setattr(
         walks.walk("tails"), "measure", lambda case, size, replications, rng: {"mean": rng.normal(size=replications)}
     )
     monkeypatch.setattr(walks.walk("tails"), "CELLS", {"quick": [(case, 10, 3), ("a/b, c", 20, 3)]})
-    theory.Theory.run(out=tmp_path)
+    walks.Theory.run(out=tmp_path)
     written = pd.read_csv(tmp_path / "theory.csv", keep_default_na=False, na_values=[""])
     pd.testing.assert_frame_equal(written, walks.table("tails"), rtol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theory.csv", "theory.json"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -23,6 +24,7 @@ import torch
 from localma.checks import choose
 from localma.engine import fit_stack
 from localma.losses import LOSSES
+from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.results import summarise
 
 
@@ -67,9 +69,41 @@ def table(name: str) -> pd.DataFrame:
     Columns are walk, case, size, quantity, mean, sd, mcse, replications, q05, median, q95, as of
     ``load_results("theory")``.
     """
-    cells = walk(name).CELLS["quick"]
-    found = {cell: measure_cell(name, *cell, seed=0) for cell in cells}
-    return pd.DataFrame([row for cell in cells for row in tabulate(name, *cell[:2], found[cell])])
+    rows = []
+    for case, size, replications in walk(name).CELLS["quick"]:
+        rows += tabulate(name, case, size, measure_cell(name, case, size, replications, seed=0))
+    return pd.DataFrame(rows)
+
+
+@dataclass(kw_only=True)
+class Theory(Experiment):
+    """Every walk, cell by cell; columns as those of :func:`table`."""
+
+    name = "theory"
+    summary = "the theory part's measurements: every condition and theorem"
+
+    def prepare(self):
+        self.walks = {name: walk(name).CELLS["full" if self.full else "quick"] for name in names()}
+
+    def configuration(self):
+        return super().configuration() | {"cells": self.walks}
+
+    def modules(self):
+        return [*super().modules(), *(walk(name).__name__ for name in self.walks)]
+
+    def cells(self, found):
+        return {
+            f"{name}/{case}/{size}": (name, case, size, replications)
+            for name, rows in self.walks.items()
+            for case, size, replications in rows
+        }
+
+    def measure(self, *cell):
+        return measure_cell(*cell, self.seed)
+
+    def tables(self, found):
+        rows = [row for key, cell in self.cells(found).items() for row in tabulate(*cell[:3], found[key])]
+        return {"": pd.DataFrame(rows)}
 
 
 class Slope(NamedTuple):

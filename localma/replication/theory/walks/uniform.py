@@ -37,7 +37,7 @@ CELLS = {
 }
 
 
-def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool):
+def start(H: int, networks: int, rng: np.random.Generator, *, random_output: bool) -> tuple[torch.Tensor, list]:
     """Parameters (networks, P) of one hidden layer of H units, and the layers' sizes: as the package draws them, or the
     output layer at random, too.
     """
