@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from localma.losses import Loss, resolve_loss
-from localma.losses.domains import check_domain
+from localma.losses.domains import DOMAINS
 
 __all__ = ["lipschitz_constant"]
 
@@ -77,10 +77,13 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
     low, high = (lower, upper) if y is None else y
     if not low <= high:
         raise ValueError(f"y must be an interval (low, high) with low <= high, but is {y}")
-    advice = "Give a narrower interval; if the loss is infinitely steep at zero, the smallest value that occurs."
-    check_domain("lower", np.array([lower]), loss.prediction, loss.name, "lower", advice)
-    check_domain("upper", np.array([upper]), loss.prediction, loss.name, "upper", advice)
-    check_domain("y", np.array([low, high]), loss.response, loss.name, "y[{}]", advice)
+    ends = [("lower", lower, loss.prediction), ("upper", upper, loss.prediction)]
+    for name, end, domain in [*ends, ("y", low, loss.response), ("y", high, loss.response)]:
+        if not DOMAINS[domain](np.asarray(end)):
+            raise ValueError(
+                f"{name} must be {domain} for the {loss.name} loss, but is {end}; if the loss is infinitely steep at"
+                " zero, give the smallest value that occurs"
+            )
     power = loss.power  # of a deviance, whose curvature phi''(a) is 2 a^(-p)
     if power is None:
         return _on_a_grid(loss, lower, upper, low, high)
