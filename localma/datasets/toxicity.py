@@ -22,21 +22,24 @@ from localma.datasets.tables import read_table, row_in_file
 
 __all__ = ["LANGUAGES", "Toxicity", "load_toxicity"]
 
-#: Code and name of every language that can be asked for; ``hin`` is Hindi in Roman script, mixed with English.
-LANGUAGES = {
-    "zh": "Chinese",
-    "en": "English",
-    "fr": "French",
-    "uk": "Ukrainian",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "hin": "Hinglish",
-    "am": "Amharic",
-    "ar": "Arabic",
-    "de": "German",
-    "es": "Spanish",
-    "ru": "Russian",
+#: Of every language its name, and of the data set's own file the rows, the toxic rows and the bytes of text in UTF-8
+#: (None: not known to us), as its card counts them.
+CARD = {
+    "zh": ("Chinese", 5000, 2500, 299_235),
+    "en": ("English", 5000, 2500, 351_178),
+    "fr": ("French", 5000, 2500, 561_103),
+    "uk": ("Ukrainian", 5000, 2500, 570_595),
+    "he": ("Hebrew", 2011, None, 219_691),
+    "hi": ("Hindi", 5000, 2500, 1_782_662),
+    "hin": ("Hinglish", 4363, None, 783_811),
+    "am": ("Amharic", 5000, 2500, 1_042_628),
+    "ar": ("Arabic", 5000, 2500, None),
+    "de": ("German", 5000, 2500, 881_017),
+    "es": ("Spanish", 5000, 2500, 918_750),
+    "ru": ("Russian", 5000, 2500, 650_001),
 }
+#: Code and name of every language that can be asked for; ``hin`` is Hindi in Roman script, mixed with English.
+LANGUAGES = {code: name for code, (name, *_) in CARD.items()}
 PAPER = ("zh", "en", "fr", "uk", "he", "hi")
 
 #: Where the data set's own files lie, at one state of its repository: one for each language.
@@ -51,21 +54,6 @@ ADVICE = (
 COLLECTED = Source(
     "toxicity/toxicity.csv.gz", "sha256:dfae2e76b9522c2c60f7c8700eb27067718632d7cb05c5479b820824eaf9176c", advice=ADVICE
 )
-#: The data set's own files: rows, toxic rows, bytes of text in UTF-8 (None: not known to us), as its card counts them.
-CARD = {
-    "zh": (5000, 2500, 299_235),
-    "en": (5000, 2500, 351_178),
-    "uk": (5000, 2500, 570_595),
-    "fr": (5000, 2500, 561_103),
-    "hi": (5000, 2500, 1_782_662),
-    "he": (2011, None, 219_691),
-    "hin": (4363, None, 783_811),
-    "am": (5000, 2500, 1_042_628),
-    "ar": (5000, 2500, None),
-    "de": (5000, 2500, 881_017),
-    "es": (5000, 2500, 918_750),
-    "ru": (5000, 2500, 650_001),
-}
 
 
 @dataclass(frozen=True)
@@ -221,10 +209,11 @@ def _checked(place: Path, code: str) -> pd.DataFrame:
     """A language's own file, if it holds what the data set's card says."""
     frame = _read(place, ("text", "toxic"))
     found = (len(frame), int(frame["toxic"].sum()), sum(len(text.encode()) for text in frame["text"]))
-    for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), CARD[code], found, strict=True):
+    language, *counts = CARD[code]
+    for what, expected, got in zip(("rows", "toxic rows", "bytes of text"), counts, found, strict=True):
         if expected is not None and expected != got:
             raise ValueError(
-                f"{place} has {got:,} {what}, but the data set's {LANGUAGES[code]} has {expected:,}: half a"
+                f"{place} has {got:,} {what}, but the data set's {language} has {expected:,}: half a"
                 f" download or another version; remove it and try again. {ADVICE}"
             )
     return frame
