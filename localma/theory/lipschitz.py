@@ -79,7 +79,7 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
         raise ValueError(f"y must be an interval (low, high) with low <= high, but is {y}")
     ends = [("lower", lower, loss.prediction), ("upper", upper, loss.prediction)]
     for name, end, domain in [*ends, ("y", low, loss.response), ("y", high, loss.response)]:
-        if not DOMAINS[domain](np.asarray(end)):
+        if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
             raise ValueError(
                 f"{name} must be {domain} for the {loss.name} loss, but is {end}; if the loss is infinitely steep at"
                 " zero, give the smallest value that occurs"

@@ -243,8 +243,8 @@ def reach(loss, new, random_state):
 def _beyond(loss, y, beyond, ends, side, g):
     """How many standard errors responses lie beyond an end of the hull, and a p-value; NaN are not asked."""
     some = ~np.isnan(beyond)
-    blocks = np.unique(g[some], return_inverse=True)[1] if some.any() else np.zeros(0, int)
-    if not some.any() or blocks.max() + 1 < FEWEST:
+    groups, blocks = np.unique(g[some], return_inverse=True)
+    if len(groups) < FEWEST:
         return 0.0, 1.0
     v = _sums(beyond[some], blocks)[0]
     k, mean, sd = len(v), v.mean(), v.std(ddof=1)
