@@ -44,7 +44,7 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # images and lab
 class Cifar10(Data):
     """Images and labels, cut into training and test as they were published."""
 
-    BANNER = "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
+    _BANNER = "SYNTHETIC IMAGES OF COLOURED BLOBS: no number below says anything about photographs"
 
     images: np.ndarray  #: (n, 32, 32, 3), uint8, red green blue
     labels: np.ndarray  #: (n,), uint8, positions in ``CLASSES``

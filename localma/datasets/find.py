@@ -34,7 +34,7 @@ class Data:
     """What comes from a file, or is made up and then says so."""
 
     checksum: str  #: of the file, or of nothing ("") if synthetic
-    BANNER: ClassVar[str]  #: of made-up data
+    _BANNER: ClassVar[str]  #: of made-up data
 
     @property
     def synthetic(self) -> bool:
@@ -44,7 +44,7 @@ class Data:
     @property
     def banner(self) -> str:
         """What every table and figure from made-up data must show; empty for real ones."""
-        return self.BANNER if self.synthetic else ""
+        return self._BANNER if self.synthetic else ""
 
 
 def cache_folder() -> Path:

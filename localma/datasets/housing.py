@@ -113,7 +113,7 @@ _BOX = {"Beijing": (115.3, 117.6, 39.4, 41.1), "Shanghai": (120.8, 122.2, 30.6, 
 class Housing(Data):
     """Rents with covariates, city and district."""
 
-    BANNER = "SYNTHETIC RENTS: no number below says anything about a real city"
+    _BANNER = "SYNTHETIC RENTS: no number below says anything about a real city"
 
     table: str  #: one of ``TABLES``, or "synthetic"
     rent: np.ndarray  #: (n,), yuan a month

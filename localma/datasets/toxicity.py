@@ -60,7 +60,7 @@ COLLECTED = Source(
 class Toxicity(Data):
     """Sentences, their languages and whether each is toxic."""
 
-    BANNER = "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
+    _BANNER = "SYNTHETIC SENTENCES OF NONSENSE WORDS: no number below says anything about a real language"
 
     text: np.ndarray  #: (n,), strings
     toxic: np.ndarray  #: (n,), 0 or 1
