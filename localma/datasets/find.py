@@ -77,10 +77,8 @@ def _stand_in(folder: Path) -> Path:
         "make it a folder that can be, or name another (on Linux by XDG_CACHE_HOME)",
         stacklevel=3,
     )
-    temporary = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    instead = Path(temporary) / "localma"
-    instead.mkdir()
+    instead = Path(tempfile.mkdtemp(prefix="localma-"))
+    atexit.register(shutil.rmtree, instead, ignore_errors=True)
     _UNWRITABLE[instead] = folder
     return instead
 
