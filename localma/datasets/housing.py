@@ -205,8 +205,10 @@ def load_housing(
             f"{place} has {len(frame):,} rows, but the table {table!r} has {ROWS[table]:,}: half a download or another"
             f" version; download it again. {TABLES[table].advice}"
         )
-    shanghai = pd.Series("Shanghai", frame.index)
-    city = frame[others["city"]].map(_city) if table == "paper" else frame.get("city", shanghai)
+    if table == "paper":
+        city = frame[others["city"]].astype(str).str.strip().str.removesuffix("市").replace(_CITIES)
+    else:
+        city = frame.get("city", pd.Series("Shanghai", frame.index))
     rent = _numbers(frame[others["rent"]], place)
     good = np.isfinite(rent) & (rent > 0)
     ceiling = float(np.quantile(rent[good], 0.99)) if good.any() else np.nan
@@ -246,10 +248,6 @@ def _numbers(column: pd.Series, place: Path) -> np.ndarray:
             " flat; write plain numbers, such as 27000, without commas or units"
         )
     return values.to_numpy(float, copy=True)
-
-
-def _city(name) -> str:
-    return _CITIES.get(str(name).strip().removesuffix("市"), str(name))
 
 
 def _districts(column: pd.Series, place: Path) -> np.ndarray:
