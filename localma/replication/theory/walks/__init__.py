@@ -63,6 +63,12 @@ def local_weights(X, F, y, seeds, **how) -> Callable[[np.ndarray], np.ndarray]:
     return lambda X: fit.weights(torch.as_tensor(X)).numpy()
 
 
+def midpoints(points: int, d: int) -> np.ndarray:
+    """Of equal cells of [0, 1]^d, (1, points^d, d)."""
+    line = (np.arange(points) + 0.5) / points
+    return np.stack(np.meshgrid(*[line] * d, indexing="ij"), -1).reshape(1, -1, d)
+
+
 def table(name: str) -> pd.DataFrame:
     """Measure the quick cells of one of :func:`names` now.
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from localma.engine import Mlp, Training
-from localma.replication.theory.walks import local_weights
+from localma.replication.theory.walks import local_weights, midpoints
 
 #: Weight functions of a distance t to where they change: smoothness 2 (in truth any), 1, 1/2 and none. ``smooth`` is
 #: periodic.
@@ -75,14 +75,14 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     def weight(x):
         return FUNCTIONS[name](distance(name, x, shift))
 
-    fine = _grid(FINE if d == 1 else 91, d).repeat(replications, 0)
+    fine = midpoints(FINE if d == 1 else 91, d).repeat(replications, 0)
     if d == 1:  # and the worst places, both sides of where the function changes
         fine = np.concatenate([fine, shift[:, None], np.nextafter(shift, 1)[:, None]], 1)
     if how == "interpolated":
         at_knots = logit(weight(np.linspace(0, 1, size + 1)[None, :, None]))
         fitted = expit(np.stack([interpolant(v, x[:, 0]) for v, x in zip(at_knots, fine, strict=True)]))
     else:
-        X = _grid(1000 if d == 1 else 45, d).repeat(replications, 0)
+        X = midpoints(1000 if d == 1 else 45, d).repeat(replications, 0)
         y = weight(X)
         F = np.stack([np.ones_like(y), np.zeros_like(y)], -1)
         seeds = rng.integers(2**31, size=replications).tolist()
@@ -90,9 +90,3 @@ def measure(case: str, size: int, replications: int, rng: np.random.Generator) -
     error = np.abs(fitted - weight(fine))
     spread = error[:, : FINE if d == 1 else None]
     return {"sup": error.max(1), "L1": spread.mean(1), "L2": np.sqrt(np.square(spread).mean(1))}
-
-
-def _grid(points: int, d: int) -> np.ndarray:
-    """The midpoints of equal cells of [0, 1]^d, (1, points^d, d)."""
-    line = (np.arange(points) + 0.5) / points
-    return np.stack(np.meshgrid(*[line] * d, indexing="ij"), -1).reshape(1, -1, d)

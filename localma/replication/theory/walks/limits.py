@@ -17,6 +17,7 @@ from localma.engine import Training, one_thread, train
 from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
 from localma.engine.tiles import standardization
+from localma.replication.theory.walks import midpoints
 
 NOISE = 0.3
 DOMAINS = ((-1.0, 0.0), (0.0, 1.0), (-1.0, 1.0))  # where each of the three companies that fit lines has measured
@@ -145,7 +146,7 @@ def infinite_sample(rows: int, points: int = 2000) -> tuple[np.ndarray, np.ndarr
     """x and x^2 at the midpoints of [0, 1], (rows, points): for a mean of squares as good as infinitely many noisy
     observations, since noise adds its variance to it, whatever the prediction.
     """
-    x = np.broadcast_to((np.arange(points) + 0.5) / points, (rows, points)).copy()
+    x = midpoints(points, 1)[..., 0].repeat(rows, 0)
     return x, x**2
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from localma import theory
 from localma.engine import Mlp, Training
 from localma.replication.simulation import scenarios
-from localma.replication.theory.walks import local_weights
+from localma.replication.theory.walks import local_weights, midpoints
 
 B = 2.0  #: no prediction and no mean of the Lipschitz world is larger
 _SIZES = (100, 400, 1600, 6400, 25_600, 102_400)
@@ -71,8 +71,7 @@ def grid(k: int = 100) -> np.ndarray:
     >>> grid(2).tolist()
     [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
     """
-    points = (np.arange(k) + 0.5) * 2 / k - 1
-    return np.stack(np.meshgrid(points, points, indexing="ij"), -1).reshape(-1, 2)
+    return 2 * midpoints(k, 2)[0] - 1
 
 
 def world(case: str, replications: int, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
