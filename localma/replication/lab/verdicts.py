@@ -51,12 +51,12 @@ def printed(table: int) -> pd.DataFrame:
     return frame.astype({"n": int} | {name: float for name in ("mean", "sd") if name in frame})
 
 
-def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = ERRORS) -> pd.DataFrame:
+def compare(replicated: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Printed and replicated means side by side, with a verdict per cell.
 
-    Two means agree if they differ by no more than the printed one's rounding plus ``z`` Monte-Carlo standard errors of
-    their difference. "cannot tell" where they agree
-    but the allowance exceeds a quarter of the printed value: such a number is too coarse to contradict anything.
+    Two means agree if they differ by no more than the printed one's rounding plus three Monte-Carlo standard errors of
+    their difference. "cannot tell" where they agree but the allowance exceeds a quarter of the printed value: such a
+    number is too coarse to contradict anything.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def compare(replicated: pd.DataFrame, paper: pd.DataFrame, *, z: float = ERRORS)
     paper = paper.rename(columns={"mean": "mean_paper", "sd": "sd_paper"})
     both = paper.merge(replicated, on=keys, validate="one_to_one")
     error = np.hypot(both["mcse"], both["sd_paper"] / PRINTED_REPLICATIONS**0.5)
-    allowance = both["rounding"] + z * error
+    allowance = both["rounding"] + ERRORS * error
     difference = both["mean"] - both["mean_paper"]
     coarse = (allowance > both["mean_paper"] / 4) & (both["mean_paper"] > 0)
     verdict = np.select(
@@ -115,11 +115,11 @@ def small(mean: float, error: float, bound: float, z: float = ERRORS) -> str:
     return judge(abs(mean) + z * error <= bound, abs(mean) - z * error > bound)
 
 
-def turning(mean: np.ndarray, error: np.ndarray, z: float = ERRORS) -> tuple[bool, bool]:
-    """Whether there is a fall and whether there is a rise between any two sizes, each beyond z standard errors."""
+def turning(mean: np.ndarray, error: np.ndarray) -> tuple[bool, bool]:
+    """Whether there is a fall and whether there is a rise between any two sizes, each beyond its error."""
     i, j = np.triu_indices(len(mean), 1)
     score = (mean[j] - mean[i]) / np.hypot(error[i], error[j])
-    return bool((score < -z).any()), bool((score > z).any())
+    return bool((score < -ERRORS).any()), bool((score > ERRORS).any())
 
 
 def valley(mean: pd.Series, error: pd.Series) -> str:
@@ -132,10 +132,10 @@ def valley(mean: pd.Series, error: pd.Series) -> str:
     return f", lowest at {low:g}, above that by {change[0]} at {mean.index[0]:g} and {change[1]} at {mean.index[-1]:g}"
 
 
-def straight(mean: np.ndarray, error: np.ndarray, z: float = ERRORS) -> bool:
-    """Whether a curve goes one way at every step, each beyond z standard errors: only then is a turn excluded."""
+def straight(mean: np.ndarray, error: np.ndarray) -> bool:
+    """Whether a curve goes one way at every step, each beyond its error: only then is a turn excluded."""
     score = np.diff(mean) / np.hypot(error[1:], error[:-1])
-    return bool((score > z).all() or (score < -z).all())
+    return bool((score > ERRORS).all() or (score < -ERRORS).all())
 
 
 TURNS = {
