@@ -20,7 +20,7 @@ from joblib import cpu_count, parallel_config
 
 from localma.files import write_arrays
 from localma.replication.lab.parts import Part, code_digest, compute_parts, joined
-from localma.replication.lab.results import provenance, versions, write_results
+from localma.replication.lab.results import hardware, versions, write_results
 
 
 def option(default=None, *, flag: str = "", word: str = "", **arguments):
@@ -107,13 +107,9 @@ class Experiment(ABC):
     seed: int = 0
 
     def __post_init__(self):
-        self.label = "-".join([self.name, *self._words()])
+        words = [(one.metadata.get("word", ""), getattr(self, one.name)) for one in fields(self)]
+        self.label = "-".join([self.name, *(word.format(value) for word, value in words if word and value)])
         self.prepare()
-
-    def _words(self) -> Iterator[str]:
-        for one in fields(self):
-            if (value := getattr(self, one.name)) and one.metadata.get("word"):
-                yield one.metadata["word"].format(value)
 
     def prepare(self) -> None:  # noqa: B027 (most have nothing to prepare)
         """Check the options, replace those left open, and read the data."""
@@ -233,15 +229,14 @@ class Experiment(ABC):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     def _write(self, tables: dict[str, pd.DataFrame], found: dict[str, Part], folder: Path, seconds: float) -> None:
-        about = provenance(
-            self.configuration(),
-            full=self.full,
-            seconds=seconds,
-            device=getattr(self, "device", "cpu"),
-            code=code_digest(*self.modules()),
-        ) | self.remarks(found)  # fmt: skip
+        about = {
+            "scale": "full" if self.full else "quick",
+            "configuration": self.configuration(),
+            "seconds": round(seconds, 1),
+            "hardware": hardware(getattr(self, "device", "cpu")),
+            "versions": {"code": code_digest(*self.modules())[:12]} | versions(),
+        } | self.remarks(found)  # fmt: skip
         if arrays := self.predictions(found):
-            folder.mkdir(parents=True, exist_ok=True)
             write_arrays(folder / f"{self.label}-predictions.npz", arrays)
         for suffix in sorted(tables, reverse=True):  # the experiment's own table last: where it is, all is
             write_results("-".join(filter(None, (self.label, suffix))), tables[suffix], folder, about)

@@ -49,8 +49,7 @@ def tidy(head: dict, found: dict[str, Any]) -> list[dict]:
 
 
 def write_results(name: str, table: pd.DataFrame, out: Path, about: dict) -> None:
-    """Write ``NAME.csv`` and, as ``NAME.json``, its provenance to the folder ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write ``NAME.csv`` and, as ``NAME.json``, its provenance to the folder ``out``, which is there."""
     text = json.dumps({"experiment": name} | about, indent=2) + "\n"
     write_atomically(
         out / f"{name}.csv", lambda p: table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n")
@@ -58,15 +57,10 @@ def write_results(name: str, table: pd.DataFrame, out: Path, about: dict) -> Non
     write_atomically(out / f"{name}.json", lambda p: p.write_text(text))
 
 
-def provenance(configuration: dict, *, full: bool, seconds: float, device: str, code: str) -> dict:
-    """What was asked for, how long it took and on what."""
-    return {
-        "scale": "full" if full else "quick",
-        "configuration": configuration,
-        "seconds": round(seconds, 1),
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "device": _device_name(device)},
-        "versions": {"code": code[:12]} | versions(),
-    }
+def hardware(device: str) -> dict[str, Any]:
+    """What this process computes on."""
+    card = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return {"processor": _processor(), "cores": os.cpu_count(), "device": card}
 
 
 def versions() -> dict[str, str]:
@@ -84,10 +78,6 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.machine()
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _shipped(*names: str):
