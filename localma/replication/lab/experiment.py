@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,7 +20,7 @@ from joblib import cpu_count, parallel_config
 
 from localma.files import write_arrays
 from localma.replication.lab.parts import Part, code_digest, compute_parts, joined
-from localma.replication.lab.results import hardware, versions, write_results
+from localma.replication.lab.results import hardware, tidy, versions, write_results
 
 
 def option(default=None, *, flag: str = "", word: str = "", **arguments):
@@ -139,6 +139,10 @@ class Experiment(ABC):
         for key, (*cell, _) in self.cells(found).items():
             parts.setdefault(tuple(cell), []).append(found[key])
         return {cell: joined(some) for cell, some in parts.items()}
+
+    def tidied(self, found: dict[str, Part], head: Callable[..., dict]) -> pd.DataFrame:
+        """One tidy table of all cells: ``head``, of :meth:`by_cell`'s arguments, gives the columns that come first."""
+        return pd.DataFrame([row for cell, part in self.by_cell(found).items() for row in tidy(head(*cell), part)])
 
     @abstractmethod
     def measure(self, *cell) -> Part:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 
 from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
@@ -21,7 +20,6 @@ from localma.engine.validation import FOLDS, LARGER, SMALLER
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.results import tidy
 from localma.replication.lab.sample import fit_shrunk, tensors
 from localma.replication.simulation.experiment import CONFIGURATION, errors
 from localma.replication.simulation.scenarios import CELLS, CHUNK, TEST_SIZE, Cell, draw, generator, true_weights
@@ -49,41 +47,6 @@ def _sample(cell: Cell, rows: range, seed: int, part: str):
     # replication by replication the same test points as there, where a chunk's are drawn at once
     test = rng.standard_normal((mine.stop, TEST_SIZE, 5))[mine]
     return (X, F, y), seeds[mine], test
-
-
-def measure(
-    part: str, cell: Cell, rows: range, *, seed: int = 0, device: str = "cpu", bootstrap: int = 50
-) -> dict[str, np.ndarray]:
-    """Replications ``rows`` of one cell of one part.
-
-    Returns
-    -------
-    dict of arrays of shape (replications,)
-        Named ``METHOD.METRIC``; method "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation
-        chose it (the last is global weights, negative ones are the smaller penalties, those beyond the grid the larger
-        ones); "Adaptive, bold" takes smaller penalties without evidence of a standard error.
-    """
-    (X, F, y), seeds, test = _sample(cell, rows, seed, part)
-    X, F, y, fresh = tensors(X, F, y, test, device=device)
-    sample = X, F, y
-    if part == "bands":
-        return _bands(cell, sample, seeds, test[:, :500], bootstrap)
-    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
-    found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
-    found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
-    if part == "scan":
-        plain = fit_stack(*sample, LOSS, seeds=seeds)
-        found["LocalMA"] = plain.weights(fresh).cpu().numpy()
-        for k, penalty in enumerate(grid(cell.n)):
-            w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
-            found[f"fixed {k}"] = w.cpu().numpy()
-    out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
-    assert fit.cross_validation is not None  # its penalty was chosen
-    chosen = fit.cross_validation.chosen - len(SMALLER)
-    out |= {
-        f"choice {k}.share": (chosen == k).astype(float) for k in range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
-    }
-    return out
 
 
 def _bold(sample, seeds, fit, fresh, careful):
@@ -122,12 +85,8 @@ def _bands(cell, sample, seeds, test, bootstrap):
     centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
     counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
     drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
-    index = drawn[..., None]
-    gw = global_weights(
-        np.take_along_axis(F.double().numpy()[:, None], index, 2),
-        np.take_along_axis(y.double().numpy()[:, None], drawn, 2),
-        LOSS,
-    )
+    mine = np.arange(R)[:, None, None]
+    gw = global_weights(F.double().numpy()[mine, drawn], y.double().numpy()[mine, drawn], LOSS)
     total = total_square = 0.0
     penalties = np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)
     own = [np.random.SeedSequence([int(s), 3]).generate_state(bootstrap) for s in seeds]
@@ -188,11 +147,31 @@ class Adaptive(Experiment):
         }
 
     def measure(self, part, cell, rows):
-        return measure(part, cell, rows, seed=self.seed, device=self.device, bootstrap=self.bootstrap)
+        """``METHOD.METRIC`` (R,): "fixed K" is the K-th penalty of the grid, "choice K" whether cross-validation chose
+        it (the last is global weights, negative ones are the smaller penalties, those beyond the grid the larger ones);
+        "Adaptive, bold" takes smaller penalties without evidence of a standard error.
+        """
+        (X, F, y), seeds, test = _sample(cell, rows, self.seed, part)
+        X, F, y, fresh = tensors(X, F, y, test, device=self.device)
+        sample = X, F, y
+        if part == "bands":
+            return _bands(cell, sample, seeds, test[:, :500], self.bootstrap)
+        fit = fit_local_stack(*sample, LOSS, seeds=seeds)
+        found = {"Adaptive": fit.weights(fresh).cpu().numpy(), "GW": fit.global_weights[:, None, :]}
+        found["Adaptive, bold"] = _bold(sample, seeds, fit, fresh, found["Adaptive"])
+        if part == "scan":
+            plain = fit_stack(*sample, LOSS, seeds=seeds)
+            found["LocalMA"] = plain.weights(fresh).cpu().numpy()
+            for k, penalty in enumerate(grid(cell.n)):
+                w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
+                found[f"fixed {k}"] = w.cpu().numpy()
+        out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
+        chosen = fit.cross_validation.chosen - len(SMALLER)
+        places = range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
+        return out | {f"choice {k}.share": (chosen == k).astype(float) for k in places}
 
     def tables(self, found):
-        rows = []
-        for (part, cell), arrays in self.by_cell(found).items():
-            head = {"part": part, "scenario": cell.scenario, "setting": cell.setting, "slope": cell.slope, "n": cell.n}
-            rows += tidy(head, arrays)
-        return {"": pd.DataFrame(rows)}
+        def head(part, cell):
+            return {"part": part, "scenario": cell.scenario, "setting": cell.setting, "slope": cell.slope, "n": cell.n}
+
+        return {"": self.tidied(found, head)}

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
@@ -23,7 +22,6 @@ from localma.averages import GlobalMA, LocalMA
 from localma.engine import one_thread
 from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.results import tidy
 from localma.replication.simulation.scenarios import Cell, candidate_models, draw, generator, true_mean
 
 WORLDS = tuple(
@@ -59,45 +57,6 @@ def averages(X, F, y, seed: int) -> dict:
     return found
 
 
-def measure(cell: Cell, rows: range, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Replications ``rows`` of one cell.
-
-    Returns
-    -------
-    dict of arrays of shape (replications,)
-        ``METHOD.METRIC`` with mean squared distances to the true mean: "mse" of new rows as they are drawn, "typed" of
-        those with a typing error, whose mean is that of the right row, and "far" of rows that lie there; and
-        "taken", whether held-out rows asked for the level, or the learner.
-    """
-    rng, seeds = generator(seed, cell, rows.start // PART)
-    found: dict[str, list] = {}
-    with threadpool_limits(1), one_thread(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "at .* rows", UserWarning)  # that predictions were clipped is the point
-        for r in range(len(rows)):
-            (X,), (F,), (y,) = draw(cell, 1, rng)
-            here = rng.standard_normal((TEST_SIZE, 5))
-            typed = here.copy()
-            typed[np.arange(TEST_SIZE), np.arange(TEST_SIZE) % 5] *= TYPED
-            mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
-            fitted = averages(X, F, y, int(seeds[r]))
-            said = {
-                name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()
-            }
-            low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
-            away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
-            said["Global far away"] = [
-                np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)
-            ]
-            for name, (a, b) in said.items():
-                errors = {"mse": a - mu, "typed": b - mu, "far": b - mu_there}
-                for metric, e in errors.items():
-                    found.setdefault(f"{name}.{metric}", []).append(np.square(e).mean())
-            level, both = fitted["Level"], fitted["Level, direct"]
-            for name, taken in (("Level", level.level_), ("Direct", both.direct_)):
-                found.setdefault(f"{name}.taken", []).append(float(taken is not None))
-    return {name: np.array(values) for name, values in found.items()}
-
-
 @dataclass(kw_only=True)
 class Additions(Experiment):
     """Every world for n = 100, 300 and 1,000.
@@ -110,8 +69,7 @@ class Additions(Experiment):
     Returns
     -------
     DataFrame
-        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications; metrics as in :func:`measure`, and
-        "lead", of "mse", by how much GW's is smaller.
+        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications; metrics as in :meth:`measure`.
     """
 
     name = "additions"
@@ -129,13 +87,40 @@ class Additions(Experiment):
         }
 
     def measure(self, cell, rows):
-        return measure(cell, rows, seed=self.seed)
+        """Mean squared distances to the true mean: "mse" of new rows as they are drawn, "typed" of those with a typing
+        error, whose mean is that of the right row, and "far" of rows that lie there; "taken", whether held-out rows
+        asked for the level, or the learner; and "lead", of "mse", by how much GW's is smaller. All ``METHOD.METRIC``
+        (R,).
+        """
+        rng, seeds = generator(self.seed, cell, rows.start // PART)
+        found = {}
+        with threadpool_limits(1), one_thread(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "at .* rows", UserWarning)  # that predictions were clipped is the point
+            for r in range(len(rows)):
+                (X,), (F,), (y,) = draw(cell, 1, rng)
+                here = rng.standard_normal((TEST_SIZE, 5))
+                typed = here.copy()
+                typed[np.arange(TEST_SIZE), np.arange(TEST_SIZE) % 5] *= TYPED
+                mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
+                fitted = averages(X, F, y, int(seeds[r]))
+                said = {
+                    name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()
+                }
+                low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
+                away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
+                said["Global far away"] = [
+                    np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)
+                ]
+                for name, (a, b) in said.items():
+                    errors = {"mse": a - mu, "typed": b - mu, "far": b - mu_there}
+                    for metric, e in errors.items():
+                        found.setdefault(f"{name}.{metric}", []).append(np.square(e).mean())
+                level, both = fitted["Level"], fitted["Level, direct"]
+                for name, taken in (("Level", level.level_), ("Direct", both.direct_)):
+                    found.setdefault(f"{name}.taken", []).append(float(taken is not None))
+        out = {name: np.array(values) for name, values in found.items()}
+        leads = [name for name in out if name.endswith(".mse")]
+        return out | {f"{name.removesuffix('mse')}lead": out[name] - out["GW.mse"] for name in leads}
 
     def tables(self, found):
-        out = []
-        for (cell,), part in self.by_cell(found).items():
-            lead = {
-                f"{name.removesuffix('mse')}lead": part[name] - part["GW.mse"] for name in part if name.endswith(".mse")
-            }
-            out += tidy({"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}, part | lead)
-        return {"": pd.DataFrame(out)}
+        return {"": self.tidied(found, lambda cell: cell.head)}

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment, number_of, option
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.results import tidy
 from localma.replication.lab.sample import tensors
 from localma.replication.simulation.scenarios import (
     CELLS,
@@ -134,10 +132,7 @@ class Simulation(Experiment):
         return replicate(cell, len(rows), seed=self.seed, chunk=rows.start // CHUNK, device=self.device)
 
     def tables(self, found):
-        rows = []
-        for (cell,), part in self.by_cell(found).items():
-            rows += tidy({"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}, part)
-        return {"": pd.DataFrame(rows)}
+        return {"": self.tidied(found, lambda cell: cell.head)}
 
 
 run = Simulation.run

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
@@ -19,18 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.results import tidy
-from localma.replication.simulation.experiment import CONFIGURATION, FULL, QUICK, replicate
-from localma.replication.simulation.scenarios import (
-    CELLS,
-    CHUNK,
-    TEST_SIZE,
-    Cell,
-    candidate_models,
-    draw,
-    generator,
-    true_mean,
-)
+from localma.replication.lab.sample import tensors
+from localma.replication.simulation.experiment import CONFIGURATION, FULL, QUICK, errors, fit_cell
+from localma.replication.simulation.scenarios import CELLS, CHUNK, TEST_SIZE, candidate_models, true_mean
 
 #: Leaves of five, as the default's twenty hardly split a hundred observations.
 BOOSTING = HistGradientBoostingRegressor(learning_rate=0.05, min_samples_leaf=5, random_state=0)
@@ -49,32 +39,6 @@ RIVALS = {
 }
 #: Boosting has the first replications, one for so many of the others.
 SHARE = 20
-
-
-def measure(kind: str, cell: Cell, rows: range, *, seed: int = 0, device: str = "cpu") -> dict[str, np.ndarray]:
-    """Replications ``rows`` of one cell, for one kind of rival.
-
-    Returns
-    -------
-    dict of arrays of shape (replications,)
-        ``METHOD.mse``, of (prediction - mu)^2 at the test points, and ``METHOD.lead``, by how much LocalMA's is
-        smaller.
-    """
-    chunk, R = rows.start // CHUNK, len(rows)
-    local = replicate(cell, R, seed=seed, chunk=chunk, device=device)["LocalMA.mse"]
-    rng, _ = generator(seed, cell, chunk)
-    X, F, y = (a[:R] for a in draw(cell, CHUNK, rng))
-    X_test = rng.standard_normal((R, TEST_SIZE, 5))
-    F_test, mu = candidate_models(X_test), true_mean(X_test, cell)
-    mine = {"F": F, "Fx": np.concatenate([F, X], -1), "x": X}
-    new = {"F": F_test, "Fx": np.concatenate([F_test, X_test], -1), "x": X_test}
-    out = {}
-    with threadpool_limits(1):
-        for method, (learner, read) in RIVALS[kind].items():
-            guess = [learner.fit(mine[read][r], y[r]).predict(new[read][r]) for r in range(R)]
-            out[f"{method}.mse"] = np.square(guess - mu).mean(-1)
-            out[f"{method}.lead"] = out[f"{method}.mse"] - local
-    return out
 
 
 @dataclass(kw_only=True)
@@ -118,10 +82,23 @@ class Rivals(Experiment):
         }
 
     def measure(self, kind, cell, rows):
-        return measure(kind, cell, rows, seed=self.seed, device=self.device)
+        """``METHOD.mse`` (R,), of (prediction - mu)^2 at the test points, and ``METHOD.lead``, by how much LocalMA's is
+        smaller.
+        """
+        R = len(rows)
+        fit, (X, F, y), rng = fit_cell(cell, R, seed=self.seed, chunk=rows.start // CHUNK, device=self.device)
+        X_test = rng.standard_normal((R, TEST_SIZE, 5))
+        F_test, mu = candidate_models(X_test), true_mean(X_test, cell)
+        local = errors(fit.weights(*tensors(X_test, device=self.device)).cpu().numpy(), X_test, cell)["mse"]
+        mine = {"F": F, "Fx": np.concatenate([F, X], -1), "x": X}
+        new = {"F": F_test, "Fx": np.concatenate([F_test, X_test], -1), "x": X_test}
+        out = {}
+        with threadpool_limits(1):
+            for method, (learner, read) in RIVALS[kind].items():
+                guess = [learner.fit(mine[read][r], y[r]).predict(new[read][r]) for r in range(R)]
+                out[f"{method}.mse"] = np.square(guess - mu).mean(-1)
+                out[f"{method}.lead"] = out[f"{method}.mse"] - local
+        return out
 
     def tables(self, found):
-        rows = []
-        for (_, cell), part in self.by_cell(found).items():
-            rows += tidy({"scenario": cell.scenario, "setting": cell.setting, "n": cell.n}, part)
-        return {"": pd.DataFrame(rows)}
+        return {"": self.tidied(found, lambda kind, cell: cell.head)}

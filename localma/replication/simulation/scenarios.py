@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+SETTINGS = ("S1", "S2", "S3", "-")
 SIZES = (100, 300, 600, 900)
 TEST_SIZE = 2500
 # Replications that are drawn, trained and kept together: enough to fill both cores' tiles, few enough to lose little on
@@ -34,8 +35,13 @@ class Cell:
         between = "" if self.slope == 1 else f"-slope{self.slope:g}"
         return f"scenario{self.scenario}-{self.setting.strip('-') or 'all'}{between}-n{self.n}"
 
+    @property
+    def head(self) -> dict[str, object]:
+        """Its columns in a table."""
+        return {"scenario": self.scenario, "setting": self.setting, "n": self.n}
 
-CELLS = tuple(Cell(1, s, n) for s in ("S1", "S2", "S3") for n in SIZES) + tuple(Cell(2, "-", n) for n in SIZES)
+
+CELLS = tuple(Cell(1, s, n) for s in SETTINGS[:3] for n in SIZES) + tuple(Cell(2, "-", n) for n in SIZES)
 
 
 def candidate_models(X: np.ndarray) -> np.ndarray:
@@ -85,7 +91,6 @@ def generator(seed: int, cell: Cell, chunk: int) -> tuple[np.random.Generator, n
     """Random numbers of one chunk and seeds of its networks: the same whichever cells and however many replications are
     run.
     """
-    setting = ("S1", "S2", "S3", "-").index(cell.setting)
-    sequence = np.random.SeedSequence(seed, spawn_key=(setting, cell.n, chunk))
-    data, networks = sequence.spawn(2)
+    key = (SETTINGS.index(cell.setting), cell.n, chunk)
+    data, networks = np.random.SeedSequence(seed, spawn_key=key).spawn(2)
     return np.random.default_rng(data), networks.generate_state(CHUNK)

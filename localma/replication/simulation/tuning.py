@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from localma.engine import Mlp, Training, fit_stack
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.sample import tensors
-from localma.replication.simulation.scenarios import CELLS, SIZES, Cell, draw
+from localma.replication.simulation.scenarios import CELLS, SETTINGS, SIZES, draw
 
 FOLDS = 5
 PILOTS_QUICK, PILOTS_FULL = 4, 20
@@ -31,28 +30,6 @@ GRID = tuple(
     for width, rate in itertools.product((8, 16), (0.05, 0.1))
     for penalty in ((0.0, 0.0), *itertools.product((0.005, 0.01, 0.02), (0.5, 0.75, 1.0)))
 )
-
-
-def cross_validate(cell: Cell, pilots: int, seed: int, device: str = "cpu") -> np.ndarray:
-    """Cross-validated squared error of each configuration and pilot sample, (len(GRID), pilots)."""
-    setting = ("S1", "S2", "S3", "-").index(cell.setting)
-    # a spawn key that starts like no cell's: pilot samples are not among the simulation's
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(99, setting, cell.n)))
-    X, F, y = tensors(*draw(cell, pilots, rng), device=device)
-    folds = np.arange(cell.n) % FOLDS  # the sample is in random order
-    train = [torch.as_tensor(np.flatnonzero(folds != k)) for k in range(FOLDS)]
-    held = [torch.as_tensor(np.flatnonzero(folds == k)) for k in range(FOLDS)]
-    x, f, target = (torch.cat([a[:, i] for i in train]) for a in (X, F, y))  # folds times pilots: one stack
-    out = np.empty((len(GRID), pilots))
-    for g, (width, rate, penalty, power) in enumerate(GRID):
-        n = target.shape[1]
-        options = Training(learning_rate=rate, penalty=penalty * (100 / n) ** power)
-        how: dict[str, Any] = {"seeds": range(FOLDS * pilots), "network": Mlp(width), "training": options}
-        fit = fit_stack(x, f, target, LOSSES["squared"], **how)
-        w = fit.weights(torch.cat([X[:, i] for i in held]))
-        error = (w * torch.cat([F[:, i] for i in held])).sum(-1) - torch.cat([y[:, i] for i in held])
-        out[g] = error.square().mean(-1).reshape(FOLDS, pilots).mean(0).cpu()
-    return out
 
 
 @dataclass(kw_only=True)
@@ -75,7 +52,24 @@ class Tuning(Experiment):
         return {cell.key: (cell,) for cell in CELLS}
 
     def measure(self, cell):
-        return {"error": cross_validate(cell, self.pilots, self.seed, self.device)}
+        """Cross-validated squared error of each configuration and pilot sample, (len(GRID), pilots)."""
+        # a spawn key that starts like no cell's: pilot samples are not among the simulation's
+        key = (99, SETTINGS.index(cell.setting), cell.n)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+        sample = tensors(*draw(cell, self.pilots, rng), device=self.device)
+        folds = torch.arange(cell.n) % FOLDS  # the sample is in random order
+        # folds times pilots: one stack
+        x, f, target = (torch.cat([a[:, folds != k] for k in range(FOLDS)]) for a in sample)
+        X, F, y = (torch.cat([a[:, folds == k] for k in range(FOLDS)]) for a in sample)
+        out = np.empty((len(GRID), self.pilots))
+        for g, (width, rate, penalty, power) in enumerate(GRID):
+            n = target.shape[1]
+            options = Training(learning_rate=rate, penalty=penalty * (100 / n) ** power)
+            network, seeds = Mlp(width), range(FOLDS * self.pilots)
+            fit = fit_stack(x, f, target, LOSSES["squared"], seeds=seeds, network=network, training=options)
+            error = (fit.weights(X) * F).sum(-1) - y
+            out[g] = error.square().mean(-1).reshape(FOLDS, self.pilots).mean(0).cpu()
+        return {"error": out}
 
     def tables(self, found):
         table = pd.DataFrame(GRID, columns=["width", "learning_rate", "penalty", "power"])

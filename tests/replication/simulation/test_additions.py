@@ -12,7 +12,7 @@ from localma.replication.simulation.scenarios import generator
 @pytest.fixture(scope="module")
 def outside():
     """Scenario 2, where the truth lies outside the models' range: one sample."""
-    return additions.measure(Cell(2, "-", 100), range(1))
+    return additions.Additions().measure(Cell(2, "-", 100), range(1))
 
 
 def test_a_copy_without_level_is_a_fit_without_level(outside):

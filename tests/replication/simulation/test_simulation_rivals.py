@@ -16,7 +16,7 @@ def _by_hand(columns, columns_test, y, mu):
 
 @pytest.mark.parametrize("cell", [Cell(1, "S3", 100), Cell(2, "-", 100)], ids=lambda cell: cell.key)
 def test_least_squares_meets_the_tables_samples_and_test_points(cell):
-    found, table = rivals.measure("linear", cell, range(2)), simulation.replicate(cell, 2)
+    found, table = rivals.Rivals().measure("linear", cell, range(2)), simulation.replicate(cell, 2)
     _, (X, F, y), rng = simulation.fit_cell(cell, 2)
     X_test = rng.standard_normal((2, 2500, 5))
     F_test, mu = simulation.candidate_models(X_test), simulation.true_mean(X_test, cell)
@@ -34,7 +34,7 @@ def test_trees_on_the_covariates_alone_see_no_model(monkeypatch):
     learner, read = rivals.RIVALS["boosting"]["Boosting on x"]
     monkeypatch.setattr(type(learner), "fit", lambda self, Z, y: seen.append(Z.shape) or self)
     monkeypatch.setattr(type(learner), "predict", lambda self, Z: np.zeros(len(Z)))
-    rivals.measure("boosting", Cell(2, "-", 100), range(1))
+    rivals.Rivals().measure("boosting", Cell(2, "-", 100), range(1))
     assert read == "x"
     assert seen == [(100, 8), (100, 5)]
 
