@@ -4,7 +4,6 @@ and test.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -113,35 +112,19 @@ def fit_forest(X: np.ndarray, y: np.ndarray, seed: int) -> RandomForestRegressor
     return RandomForestRegressor(random_state=seed, **FOREST).fit(X, y)
 
 
-def insurers(X: np.ndarray, y: np.ndarray, seed: int, kinds: Sequence[str] | None = None) -> list[tuple[str, Any]]:
-    """Each insurer's model, fitted to its own customers among the rows given.
-
-    Parameters
-    ----------
-    X : array of shape (n, 9)
-    y : array of shape (n,)
-    seed : int
-        Of the forests.
-    kinds : sequence of {"glm", "forest"}, optional
-        One for each insurer; default those of ``INSURERS``.
-
-    Returns
-    -------
-    list of (name, model) pairs
-        As :class:`localma.LocalMA` takes them.
+def insurers(X: np.ndarray, y: np.ndarray, seed: int) -> list[Any]:
+    """Each insurer's model, fitted to its own customers among the rows given, X (n, 9) and y (n,); the seed is of the
+    forests.
     """
-    kinds = [kind for _, kind in INSURERS.values()] if kinds is None else list(kinds)
-    if len(kinds) != len(INSURERS) or not set(kinds) <= {"glm", "forest"}:
-        raise ValueError(f"kinds must name 'glm' or 'forest' for each of the {len(INSURERS)} insurers, but is {kinds}")
     home = clientele(X)
     found = []
-    for m, (name, kind) in enumerate(zip(INSURERS, kinds, strict=True)):
-        own = home == m
-        found.append((name, fit_glm(X[own], y[own]) if kind == "glm" else fit_forest(X[own], y[own], seed + m)))
+    for m, (_, kind) in enumerate(INSURERS.values()):
+        own = X[home == m], y[home == m]
+        found.append(fit_glm(*own) if kind == "glm" else fit_forest(*own, seed + m))
     return found
 
 
-def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = None, by: str = "person") -> Sample:
+def sample(n: int, rng: np.random.Generator, *, by: str = "person") -> Sample:
     """One repetition: cut the table, fit the insurers' models to their part, draw n customer-years to learn from.
 
     Parameters
@@ -149,8 +132,6 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
     n : int
         At most 6,000. The first rows of a larger sample are a smaller one's: rows stand in random order.
     rng : numpy Generator
-    kinds : sequence of {"glm", "forest"}, optional
-        As in :func:`insurers`.
     by : {"person", "row"}
         What the cut keeps together. "row" puts years of one person on several sides, which is wrong; an exercise shows
         what it does.
@@ -186,8 +167,8 @@ def sample(n: int, rng: np.random.Generator, *, kinds: Sequence[str] | None = No
     first, pool, test = np.split(order, ends)
     pool, test = rng.permutation(pool)[:n], rng.permutation(test)[: PARTS[2]]
     with threadpool_limits(1):
-        models = insurers(X[first], y[first], int(rng.integers(2**31 - len(INSURERS))), kinds)
-        F, F_test = (np.stack([model.predict(X[rows]) for _, model in models], 1) for rows in (pool, test))
+        models = insurers(X[first], y[first], int(rng.integers(2**31 - len(INSURERS))))
+        F, F_test = (np.stack([model.predict(X[rows]) for model in models], 1) for rows in (pool, test))
     return Sample(X[pool], y[pool], F, X[test], y[test], F_test, who[pool], who[test])
 
 
@@ -196,17 +177,10 @@ def generator(repetition: int, seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(repetition,)))
 
 
-def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1], **more) -> Sample:
-    """Several repetitions, stacked: every array with an axis of repetitions in front.
-
-    Parameters
-    ----------
-    repetitions : int or range
-        How many, or which.
-    seed : int
-    n, **more
-        As in :func:`sample`.
+def repeat(repetitions: int | range = 10, *, seed: int = 0, n: int = PARTS[1]) -> Sample:
+    """Several repetitions of :func:`sample` (how many, or which), stacked: every array with an axis of repetitions in
+    front.
     """
     which = range(repetitions) if isinstance(repetitions, int) else repetitions
     bar = tqdm(which, desc="insurers", unit="cut", delay=5, leave=False)
-    return stacked(sample(n, generator(r, seed), **more) for r in bar)
+    return stacked(sample(n, generator(r, seed)) for r in bar)

@@ -39,35 +39,39 @@ def means_by_customer(data: Sample):
     return partial(np.einsum, "rgn,rn...->rg...", groups / groups.sum(2, keepdims=True))
 
 
-def _judge(mean, predictions: dict[str, np.ndarray], y: np.ndarray, n: int) -> dict[str, np.ndarray]:
-    """``METHOD.deviance.n`` and ``METHOD.balance.n`` of predictions (R, 6000)."""
-    found = {f"{method}.deviance.{n}": mean(deviance(y, a)) for method, a in predictions.items()}
-    return found | {f"{method}.balance.{n}": mean(a) / mean(y) for method, a in predictions.items()}
+def judge(mean, predictions: dict[str, np.ndarray], y: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """``METHOD.deviance.n`` and ``METHOD.balance.n`` (R, 6) of predictions (R, 6000); balance is the visits predicted
+    over those observed.
+    """
+    found = {}
+    for method, a in predictions.items():
+        found[f"{method}.deviance.{n}"] = mean(deviance(y, a))
+        found[f"{method}.balance.{n}"] = mean(a) / mean(y)
+    return found
 
 
 def replicate(
     repetitions: range, sizes: Sequence[int], factors: dict[str, float], *, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Some repetitions: ``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it.
-
-    Metrics are deviance and balance (visits predicted over visits observed); ``weights.n`` (R, 6, 5) are LocalMA's mean
-    weights, and ``INSURER.deviance`` (R, 6) is what each insurer's model has alone.
+    """Some repetitions: what :func:`judge` says of each method, over all of the test and over each insurer's customers
+    in it; ``weights.n`` (R, 6, 5), LocalMA's mean weights; and ``INSURER.deviance`` (R, 6), of each insurer's model
+    alone.
     """
     data = repeat(repetitions, seed=seed)
     mean = means_by_customer(data)
     found = {f"{name}.deviance": mean(deviance(data.y_test, data.F_test[..., m])) for m, name in enumerate(INSURERS)}
     for n in sizes:
         predictions, weights = predict(data, n, [1000 * seed + r for r in repetitions], factors)
-        found |= _judge(mean, predictions, data.y_test, n) | {f"weights.{n}": mean(weights)}
+        found |= judge(mean, predictions, data.y_test, n) | {f"weights.{n}": mean(weights)}
     return found
 
 
 def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
     """The penalty chosen by cross-validation over rows, as ``LocalMA(shrinkage="cv")`` does it, and over persons.
 
-    ``METHOD.METRIC.n`` as :func:`replicate` gives them, for the methods "CV rows" and "CV persons"; and ``rows.n``,
-    ``persons.n`` and ``test.n`` (R, L + 1), the excess over global weights that each penalty has on held-out rows, on
-    held-out persons, and on the test.
+    Of the methods "CV rows" and "CV persons" what :func:`judge` says; and ``rows.n``, ``persons.n`` and ``test.n``
+    (R, L + 1), the excess over global weights that each penalty has on held-out rows, on held-out persons, and on the
+    test.
     """
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
@@ -110,7 +114,7 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         found[f"test.{n}"] = np.column_stack(
             [deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)]
         )
-        found |= _judge(mean, predictions, data.y_test, n)
+        found |= judge(mean, predictions, data.y_test, n)
     return found
 
 

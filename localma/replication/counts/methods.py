@@ -96,7 +96,8 @@ def predict(
     seeds : sequence of int, length R
         Of the networks and of the direct forest.
     factors : dict
-        Penalties of "LocalMA" and "DirectModel" in units of the package's own; from :func:`tune`.
+        Penalties of "LocalMA" and "DirectModel" in units of the package's own; from
+        :func:`localma.replication.counts.tuning.try_factors`.
 
     Returns
     -------
@@ -128,25 +129,14 @@ def predict(
 
 
 def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
-    """:func:`localma.engine.cross_validate` for one sample, a person's years held out together, as
-    ``LocalMA.fit(..., groups=person)`` does.
-
-    Parameters
-    ----------
-    X, F, y : Tensors of shapes (n, 9), (n, 5), (n,)
-    person : array of shape (n,)
-    seed : int
-    """
-    loss = LOSSES["poisson"]
+    """:func:`localma.engine.cross_validate` of one sample X (n, 9), F (n, 5), y (n,), persons held out as a whole."""
+    n, loss = len(y), LOSSES["poisson"]
+    training = Training().resolve(n, shrunk=True)
 
     def fit(rows, seeds, penalties, start, sample_weight):
         x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
-        how = {"penalties": penalties, "start": start, "sample_weight": sample_weight}
-        return fit_stack(
-            x, f, target, loss, seeds=seeds, training=Training().resolve(len(X), shrunk=True), **how
-        ).logits(x)
+        how = {"penalties": penalties, "start": start, "sample_weight": sample_weight, "training": training}
+        return fit_stack(x, f, target, loss, seeds=seeds, **how).logits(x)
 
-    n = len(y)
-    return cross_validate(
-        fit, F[None], y[None], loss, grid(n), grid(n, SMALLER), grid(n, LARGER), seeds=[seed], groups=person
-    )
+    lists = grid(n), grid(n, SMALLER), grid(n, LARGER)
+    return cross_validate(fit, F[None], y[None], loss, *lists, seeds=[seed], groups=person)

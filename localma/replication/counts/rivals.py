@@ -10,8 +10,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from localma.replication.counts.companies import INSURERS, SIZES, repeat
-from localma.replication.counts.experiment import means_by_customer
-from localma.replication.counts.methods import deviance, local_weights
+from localma.replication.counts.experiment import judge, means_by_customer
+from localma.replication.counts.methods import local_weights
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
 from localma.replication.lab.results import load_results, tidy
@@ -108,9 +108,7 @@ class CountsRivals(Experiment):
                 seeds = [1000 * self.seed + r for r in repetitions]
                 weights = local_weights(data, n, seeds, self.factor, data.X_test)
                 said["LocalMA"] = (weights * data.F_test).sum(-1)
-            for method, a in said.items():
-                found[f"{method}.deviance.{n}"] = mean(deviance(data.y_test, a))
-                found[f"{method}.balance.{n}"] = mean(a) / mean(data.y_test)
+            found |= judge(mean, said, data.y_test, n)
         return found
 
     def tables(self, found):
