@@ -25,6 +25,7 @@ from localma.replication.lab.results import load_paper
 
 HIDDEN = 32
 LEARNING_RATE = 0.01
+FIRST = 100  # images, from which a base learns
 STEPS = 300  # of every training, a company's, a base's or your own
 #: What :func:`compare_methods` compares.
 METHODS = (
@@ -76,9 +77,8 @@ class Task(NamedTuple):
     seen: Tensor  #: (R, 4, 600), one where a company is fine-tuned on the image
 
 
-def load_task(repetitions: int = 20, *, seed: int = 0, others: int = 1) -> Task:
-    """Cut the images anew for the seeds ``seed``, ``seed + 1``, ...; ``others`` as in
-    :func:`localma.replication.digits.train_companies`.
+def load_task(repetitions: int = 20, *, seed: int = 0) -> Task:
+    """Cut the images anew for the seeds ``seed``, ``seed + 1``, ...
 
     Examples
     --------
@@ -93,10 +93,9 @@ def load_task(repetitions: int = 20, *, seed: int = 0, others: int = 1) -> Task:
         index = np.stack(part)
         arrays += [torch.as_tensor(X[index] / 16, dtype=torch.float32), torch.as_tensor(y[index])]
     labels = arrays[1]
-    occurrence = torch.nn.functional.one_hot(labels, 10).cumsum(1).gather(2, labels[..., None])[..., 0]
-    own = torch.as_tensor(KNOWS)[labels].movedim(-1, 1)
-    seen = own | (occurrence <= others).unsqueeze(1)
-    return Task._make([*arrays, seen.float()])
+    occurrence = torch.nn.functional.one_hot(labels, 10).cumsum(1).gather(2, labels[..., None])
+    seen = torch.as_tensor(KNOWS)[labels] | (occurrence == 1)
+    return Task._make([*arrays, seen.movedim(-1, 1).float()])
 
 
 def train(net: Net, x: Tensor, y: Tensor, share: Tensor, stops) -> list[Net]:
@@ -129,9 +128,7 @@ def draw(repetitions: int, companies: int, *, seed: int = 0) -> Net:
     return Net(normal(64, HIDDEN), next(zeros), normal(HIDDEN, 10), next(zeros))
 
 
-def companies(
-    task: Task, *, common: bool, stops=(STEPS,), first: int = 100, seed: int = 0
-) -> tuple[Net, dict[int, Net]]:
+def companies(task: Task, *, common: bool, stops=(STEPS,)) -> tuple[Net, dict[int, Net]]:
     """The bases (R, 4, ...) that learned the first images, and the companies after so many steps of fine-tuning.
 
     Parameters
@@ -142,10 +139,6 @@ def companies(
         base.
     stops : sequence of int
         Steps of fine-tuning, increasing; 0 is the base.
-    first : int
-        Images that a base learns from.
-    seed : int
-        Of the random starts.
 
     Examples
     --------
@@ -159,7 +152,7 @@ def companies(
     R, M, n = task.seen.shape
     d, G = task.X.shape[-1], 1 if common else M
     x, y = task.X_first[:, None], task.y_first[:, None].expand(R, M, n)
-    (base,) = train(draw(R, G, seed=seed), x[:, :, :first], y[:, :G, :first], torch.ones(R, G, first), (STEPS,))
+    (base,) = train(draw(R, G), x[:, :, :FIRST], y[:, :G, :FIRST], torch.ones(R, G, FIRST), (STEPS,))
     base = base.map(lambda p: p.expand(R, M, *p.shape[2:]).contiguous())
     # each company's own images first, so that the rest need not be carried along
     order = task.seen.argsort(dim=-1, descending=True, stable=True)[..., : int(task.seen.sum(-1).max())]
@@ -193,12 +186,13 @@ def soup(nets: Net, weights: Tensor | None = None) -> Net:
     return nets.map(lambda p: (weights[..., None, None] * p).sum(1, keepdim=True))
 
 
-def greedy_soup(nets: Net, x: Tensor, y: Tensor) -> tuple[Net, Tensor]:
+def greedy_soup(nets: Net, x: Tensor, y: Tensor) -> Net:
     """Start with the company that reads most of the sample rightly; add the others in this order, each if the soup then
-    reads no fewer.
-
-    Wortsman and others (2022). Returns the soup (R, 1, ...) and the weights (R, M) of its ingredients.
+    reads no fewer: (R, M, ...) to (R, 1, ...); Wortsman and others (2022).
     """
+
+    def mixed(chosen):
+        return soup(nets, (chosen / chosen.sum(1, keepdim=True)).to(nets.W1))
 
     def accuracy(net):
         return (net.logits(x[:, None]).argmax(-1) == y[:, None]).double().mean(-1)
@@ -209,11 +203,10 @@ def greedy_soup(nets: Net, x: Tensor, y: Tensor) -> tuple[Net, Tensor]:
     best = alone.max(1).values
     for m in order[:, 1:].T:
         trial = chosen.scatter(1, m[:, None], 1.0)
-        found = accuracy(soup(nets, (trial / trial.sum(1, keepdim=True)).to(nets.W1)))[:, 0]
+        found = accuracy(mixed(trial))[:, 0]
         better = found >= best
         chosen, best = torch.where(better[:, None], trial, chosen), torch.where(better, found, best)
-    weights = chosen / chosen.sum(1, keepdim=True)
-    return soup(nets, weights.to(nets.W1)), weights
+    return mixed(chosen)
 
 
 def fisher(nets: Net, x: Tensor, share: Tensor) -> Net:
@@ -234,11 +227,9 @@ def fisher(nets: Net, x: Tensor, share: Tensor) -> Net:
     return Net((x**2).mT @ hidden, hidden.sum(-2, keepdim=True), (h**2).mT @ top, top.sum(-2, keepdim=True))
 
 
-def fisher_merge(nets: Net, information: Net, *, floor: float = 1e-6) -> Net:
+def fisher_merge(nets: Net, information: Net) -> Net:
     """Average each parameter with the companies' Fisher information as weights: (R, M, ...) to (R, 1, ...); Matena and
     Raffel (2022).
-
-    ``floor`` is added to the information, so that a parameter of which nobody's data say anything gets the plain mean.
 
     Examples
     --------
@@ -249,14 +240,9 @@ def fisher_merge(nets: Net, information: Net, *, floor: float = 1e-6) -> Net:
     >>> round(fisher_merge(nets, sure).W1.item(), 4)
     0.75
     """
-    if not floor > 0:
-        raise ValueError(f"floor = {floor!r} must be positive: where all information is zero there is no weighted mean")
-    return Net(
-        *(
-            ((f + floor) * p).sum(1, keepdim=True) / (f + floor).sum(1, keepdim=True)
-            for p, f in zip(nets, information, strict=True)
-        )
-    )
+    # a parameter of which nobody's data say anything gets the plain mean
+    sure = information.map(lambda f: f + 1e-6)
+    return Net(*((f * p).sum(1, keepdim=True) / f.sum(1, keepdim=True) for p, f in zip(nets, sure, strict=True)))
 
 
 def permute(nets: Net, order: Tensor) -> Net:
@@ -324,7 +310,7 @@ def compare_methods(task: Task, nets: Net, start: Net, *, n: int = 200, seed: in
     aligned = align(nets)
     networks = {
         "soup": soup(nets),
-        "greedy soup": greedy_soup(nets, X, y)[0],
+        "greedy soup": greedy_soup(nets, X, y),
         "Fisher": merge(nets),
         "soup, aligned": soup(aligned),
         "Fisher, aligned": merge(aligned),

@@ -63,7 +63,6 @@ def compare_methods(data: Sample, sizes=SIZES, *, seed: int = 0) -> tuple[pd.Dat
     """
     R = len(data.y)
     loss = LOSSES["cross_entropy"]
-    everyone = np.arange(R)
     said, said_test = answers(data.F), answers(data.F_test)
     both, both_test = np.concatenate([said, data.X], -1), np.concatenate([said_test, data.X_test], -1)
 
@@ -85,15 +84,13 @@ def compare_methods(data: Sample, sizes=SIZES, *, seed: int = 0) -> tuple[pd.Dat
         y, F = data.y[:, :n], data.F[:, :n]
         weights[n], from_pixels = local(data.X, data.X_test)
         constant = global_weights(F, y, loss)
-        best = np.stack(
-            [loss(y.ravel(), F[:, :, m].reshape(-1, 10)).reshape(R, n).mean(1) for m in range(4)], 1
-        ).argmin(1)
+        best = loss(np.repeat(y, 4), F.reshape(-1, 10)).reshape(R, n, 4).mean(1).argmin(1)
         result = {
             "LocalMA": from_pixels,
             "LocalMA, answers": local(said, said_test)[1],
             "GW": accuracy((constant[:, None, :, None] * data.F_test).sum(2)),
             "EWMA": accuracy(data.F_test.mean(2)),
-            "BestModel": accuracy(data.F_test[everyone, :, best]),
+            "BestModel": accuracy(data.F_test[np.arange(R), :, best]),
             "DirectModel": regression(data.X, data.X_test),
             "Stacking": regression(said, said_test),
             "Stacking, pixels": regression(both, both_test),
