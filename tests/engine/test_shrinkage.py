@@ -490,9 +490,9 @@ def test_the_start_is_positive_and_on_the_simplex():
 
 def test_the_replication_uses_the_simulations_samples_and_test_points():
     cell = simulation.Cell(1, "S1", 100)
-    ours, theirs = adaptive.measure("tables", cell, slice(0, 3)), simulation.replicate(cell, 3)
+    ours, theirs = adaptive.Adaptive().measure("tables", cell, slice(0, 3)), simulation.replicate(cell, 3)
     np.testing.assert_allclose(ours["GW.mse"], theirs["GW.mse"], rtol=1e-6)
-    later = adaptive.measure("tables", cell, slice(1, 3))
+    later = adaptive.Adaptive().measure("tables", cell, slice(1, 3))
     np.testing.assert_allclose(later["Adaptive.mse"], ours["Adaptive.mse"][1:], rtol=0.05)
     shares = [ours[f"choice {k}.share"] for k in range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)]
     np.testing.assert_array_equal(np.sum(shares, 0), 1)
@@ -508,6 +508,6 @@ def test_the_scan_ends_in_the_papers_worlds():
 
 
 def test_bands_part():
-    out = adaptive.measure("bands", simulation.Cell(1, "S1", 100), slice(0, 2), bootstrap=5)
+    out = adaptive.Adaptive().measure("bands", simulation.Cell(1, "S1", 100), slice(0, 2))
     assert out["band 0.95.half_width"].min() > out["band 0.8.half_width"].min() > 0
     assert (out["band 0.95.coverage"] >= out["band 0.8.coverage"]).all()
