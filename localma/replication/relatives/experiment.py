@@ -79,13 +79,8 @@ def tabulate(world: str, n: int, found: dict[str, np.ndarray]) -> pd.DataFrame:
         method, metric = name.rsplit(".", 1)
         if metric == "seconds":
             continue
-        row = {
-            "world": world,
-            "n": n,
-            "method": method,
-            "family": METHODS[method].family if method in METHODS else "oracle",
-        }
-        row |= {"metric": metric} | summarise(values)
+        family = METHODS[method].family if method in METHODS else "oracle"
+        row = {"world": world, "n": n, "method": method, "family": family, "metric": metric} | summarise(values)
         for lead, rival in (("lead", f"LocalMA.{metric}"), ("adaptive_lead", f"LocalMA adaptive.{metric}")):
             if rival in found and method in METHODS:
                 paired = summarise(values - found[rival])
@@ -107,8 +102,6 @@ class Relatives(Experiment):
     full : bool
         All sizes, 100 replications of each; else the smallest size of each world, 2 of them.
     replications : int, optional
-    worlds : sequence of str, optional
-        Keys of :data:`WORLDS`; default all.
 
     Returns
     -------
@@ -121,17 +114,13 @@ class Relatives(Experiment):
     extent = ("replications", "worlds")
 
     replications: int | None = number_of("in each cell")
-    worlds: Sequence[str] | None = None
 
     def prepare(self):
         self.scaled(replications=(FULL, QUICK))
-        names = list(WORLDS) if self.worlds is None else list(self.worlds)
-        if wrong := [name for name in names if name not in WORLDS]:
-            raise ValueError(f"worlds contains {wrong[0]!r}; choose from {', '.join(map(repr, WORLDS))}")
-        self.worlds = {name: list(WORLDS[name].sizes if self.full else WORLDS[name].sizes[:1]) for name in names}
+        self.worlds = {name: list(world.sizes if self.full else world.sizes[:1]) for name, world in WORLDS.items()}
 
     def configuration(self):
-        return super().configuration() | {"methods": list(METHODS)}
+        return super().configuration() | {"worlds": self.worlds, "methods": list(METHODS)}
 
     def cells(self, found):
         return {

@@ -191,4 +191,4 @@ def score(world: World, method: str, sample: Sample, seed: int) -> dict[str, flo
     if world.loss == "squared":
         return {"risk": np.square(a - sample.y_test).mean(), "seconds": seconds}
     # an average without a sign constraint may predict no positive mean; a floor keeps its loss finite, and large
-    return {"risk": loss(sample.y_test, np.maximum(a, 1e-6)).mean(), "seconds": seconds}
+    return {"risk": loss(sample.y_test, np.maximum(a, LEAST)).mean(), "seconds": seconds}
