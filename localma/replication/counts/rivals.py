@@ -13,7 +13,7 @@ from localma.replication.counts.companies import INSURERS, SIZES, repeat
 from localma.replication.counts.experiment import judge, means_by_customer
 from localma.replication.counts.methods import local_weights
 from localma.replication.lab.experiment import Experiment, number_of
-from localma.replication.lab.parts import chunks, joined
+from localma.replication.lab.parts import chunks
 from localma.replication.lab.results import load_results, tidy
 from localma.replication.lab.rivals import fit_rival
 from localma.replication.lab.sample import Sample
@@ -92,19 +92,19 @@ class CountsRivals(Experiment):
 
     def cells(self, found):
         return {
-            f"{kind}-{rows.start}-to-{rows.stop}": (which, rows)
-            for kind, which, total in (("linear", REGRESSIONS, self.repetitions), ("boosting", BOOSTING, self.boosted))
+            f"{kind}-{rows.start}-to-{rows.stop}": (kind, rows)
+            for kind, total in (("linear", self.repetitions), ("boosting", self.boosted))
             for rows in chunks(total, CHUNK)
         }
 
-    def measure(self, which, repetitions):
+    def measure(self, kind, repetitions):
         """``METHOD.METRIC.n`` (R, 6), over all of the test and over each insurer's customers in it."""
         data = repeat(repetitions, seed=self.seed)
         mean = means_by_customer(data)
         found = {}
         for n in self.sizes:
-            said = prices(data, n, which)
-            if which == REGRESSIONS:
+            said = prices(data, n, REGRESSIONS if kind == "linear" else BOOSTING)
+            if kind == "linear":
                 seeds = [1000 * self.seed + r for r in repetitions]
                 weights = local_weights(data, n, seeds, self.factor, data.X_test)
                 said["LocalMA"] = (weights * data.F_test).sum(-1)
@@ -112,15 +112,12 @@ class CountsRivals(Experiment):
         return found
 
     def tables(self, found):
-        by_kind = (
-            joined(part for key, part in found.items() if key.startswith(kind)) for kind in ("linear", "boosting")
-        )
-        everything = {key: values for part in by_kind for key, values in part.items()}
+        everything = {key: values for part in self.by_cell(found).values() for key, values in part.items()}
         rows = []
         for g, customers in enumerate(["all", *INSURERS]):
             for n in self.sizes:
-                one = {key: v[:, g] for key, v in everything.items() if key.endswith(f".{n}")}
-                one = {key.removesuffix(f".{n}"): values for key, values in one.items()}
+                end = f".{n}"
+                one = {key.removesuffix(end): v[:, g] for key, v in everything.items() if key.endswith(end)}
                 for method in (*REGRESSIONS, *BOOSTING):
                     own = one[f"{method}.deviance"]  # of the first repetitions, where a method has fewer
                     one[f"{method}.lead"] = own - one["LocalMA.deviance"][: len(own)]
