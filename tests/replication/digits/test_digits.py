@@ -14,6 +14,12 @@ def data():
     return digits.repeat(3, seed=5)
 
 
+@pytest.fixture(scope="module")
+def found(data):
+    """Its table and weights for 80 images."""
+    return digits.compare_methods(data, sizes=(80,), seed=5)
+
+
 def test_parts_do_not_overlap_and_differ_between_seeds():
     parts = digits.split(0)
     assert [len(part) for part in parts] == [600, 600, 597]
@@ -36,8 +42,8 @@ def test_companies_know_all_classes_and_few_foreign_images(others, monkeypatch):
         ]
 
 
-def test_stack_equals_estimators_alone(data):
-    table, weights = digits.compare_methods(data, sizes=(80,), seed=5)
+def test_stack_equals_estimators_alone(data, found):
+    table, weights = found
     for r in range(3):
         alone = LocalMA(loss="cross_entropy", shrinkage=None, random_state=5 + r).fit(
             data.X[r, :80], data.y[r, :80], F=data.F[r, :80]
@@ -51,18 +57,16 @@ def test_stack_equals_estimators_alone(data):
         )
 
 
-def test_other_methods_equal_their_estimators(data):
-    table, _ = digits.compare_methods(data, sizes=(80,), seed=5)
-    first = table.query("repetition == 0").set_index("method").accuracy
+def test_other_methods_equal_their_estimators(data, found):
+    first = found[0].query("repetition == 0").set_index("method").accuracy
     for method, kind in {"GW": GlobalMA, "EWMA": EqualWeights, "BestModel": BestModel}.items():
         alone = kind(loss="cross_entropy").fit(data.X[0, :80], data.y[0, :80], F=data.F[0, :80])
         accuracy = np.mean(alone.predict(data.X_test[0], F=data.F_test[0]) == data.y_test[0])
         assert first[method] == pytest.approx(accuracy, abs=0.002)
 
 
-def test_weights_that_read_answers_and_stacking_equal_their_estimators(data):
-    table, _ = digits.compare_methods(data, sizes=(80,), seed=5)
-    first = table.query("repetition == 0").set_index("method").accuracy
+def test_weights_that_read_answers_and_stacking_equal_their_estimators(data, found):
+    first = found[0].query("repetition == 0").set_index("method").accuracy
     said, said_test = digits.answers(data.F[0]), digits.answers(data.F_test[0])
     assert said[3, 10:20] == pytest.approx(np.log(np.maximum(data.F[0, 3, 1], 1e-6)))
     y, F = data.y[0, :80], data.F[0, :80]

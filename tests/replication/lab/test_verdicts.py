@@ -18,15 +18,16 @@ def test_printed_tables_know_their_rounding():
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(10.0, "agrees"), (10.04, "agrees"), (10.2, "differs: higher"), (9.8, "differs: lower")]
+    ("theirs", "sd", "mean", "mcse", "verdict"),
+    [
+        (10.0, 0.2, 10.0, 0.01, "agrees"),
+        (10.0, 0.2, 10.04, 0.01, "agrees"),
+        (10.0, 0.2, 10.2, 0.01, "differs: higher"),
+        (10.0, 0.2, 9.8, 0.01, "differs: lower"),
+        (0.01, 0.0, 0.007, 0.0, "cannot tell"),  # too coarse
+    ],
 )
-def test_verdicts(mean, verdict):
-    paper = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [10.0], "sd": [0.2], "rounding": [0.005]})
-    ours = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [mean], "mcse": [0.01]})
+def test_verdicts(theirs, sd, mean, mcse, verdict):
+    paper = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [theirs], "sd": [sd], "rounding": [0.005]})
+    ours = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [mean], "mcse": [mcse]})
     assert compare(ours, paper)["verdict"].item() == verdict
-
-
-def test_coarse_agreement_cannot_tell():
-    paper = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [0.01], "sd": [0.0], "rounding": [0.005]})
-    ours = pd.DataFrame({"n": [100], "method": ["GW"], "mean": [0.007], "mcse": [0.0]})
-    assert compare(ours, paper)["verdict"].item() == "cannot tell"

@@ -86,10 +86,9 @@ def test_run_gives_one_row_per_cell_method_and_metric():
     np.testing.assert_allclose(table["mcse"], table["sd"] / 2**0.5)
 
 
-@pytest.mark.parametrize("bad", [{"replications": 0}, {"scenarios": (3,)}])
-def test_run_names_the_bad_argument(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        simulation.run(**bad)
+def test_run_names_the_bad_argument():
+    with pytest.raises(ValueError, match="scenarios must contain 1 or 2"):
+        simulation.run(scenarios=(3,))
 
 
 def test_tuning_ranks_its_grid(tmp_path, monkeypatch):
@@ -100,12 +99,6 @@ def test_tuning_ranks_its_grid(tmp_path, monkeypatch):
     assert len(table) == 2
     assert table["score"].is_monotonic_increasing
     assert table["score"].min() >= 1
-
-
-def test_same_seed_same_file(tmp_path):
-    for name in "ab":
-        simulation.run(replications=2, scenarios=(2,), seed=1, out=tmp_path / name)
-    assert (tmp_path / "a/simulation.csv").read_bytes() == (tmp_path / "b/simulation.csv").read_bytes()
 
 
 def test_interrupted_run_keeps_parts_and_resumes(tmp_path, monkeypatch, capsys):
