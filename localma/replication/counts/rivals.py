@@ -75,7 +75,7 @@ class CountsRivals(Experiment):
 
     name = "counts-rivals"
     summary = "beyond the paper: visits to the doctor, by LocalMA and by scikit-learn"
-    extent = ("repetitions", "sizes")
+    extent = ("repetitions",)
 
     repetitions: int | None = number_of("of the experiment")
     sizes: Sequence[int] | None = None

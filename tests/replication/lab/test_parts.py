@@ -141,11 +141,12 @@ def test_docstrings_do_not_count(monkeypatch):
 
 
 def test_the_key_is_of_settings_and_versions_and_not_of_the_extent(monkeypatch):
-    from localma.replication.counts import Counts
+    from localma.replication.counts import Counts, CountsRivals
     from localma.replication.lab import experiment
 
     key = Counts().key()
     assert Counts(repetitions=9).key() == key, "a longer run picks up the parts of a shorter one"
     assert len({key, Counts(seed=1).key(), Counts(pilots=3).key()}) == 3
+    assert CountsRivals(sizes=(80,)).key() != CountsRivals(sizes=(90,)).key(), "a part holds every size"
     monkeypatch.setattr(experiment, "versions", lambda: {"torch": "another"})
     assert Counts().key() != key
