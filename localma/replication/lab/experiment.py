@@ -165,24 +165,14 @@ class Experiment(ABC):
         return [type(self).__module__]
 
     @classmethod
-    def run(
-        cls,
-        *,
-        out: str | Path | None = None,
-        jobs: int | None = None,
-        backend: str | None = None,
-        scheduler: str | None = None,
-        **options,
-    ) -> pd.DataFrame:
-        """Measure all cells, make the tables and write them.
+    def run(cls, *, out: str | Path | None = None, **options) -> pd.DataFrame:
+        """Measure all cells, where :func:`places` or joblib says, make the tables and write them.
 
         Parameters
         ----------
         out : path, optional
             Folder for tables, their provenance and the parts of an unfinished run, which go on where they stopped.
             None: nothing is kept.
-        jobs, backend, scheduler : optional
-            Where the parts are computed; see :func:`places`.
         **options
             The experiment's own.
 
@@ -197,12 +187,10 @@ class Experiment(ABC):
             If an option is wrong, if a quick run would replace the files of a full one, or if another run is writing
             the same files.
         """
-        experiment = cls(**options)
-        with places(jobs, backend, scheduler):
-            return experiment.compute(out)
+        return cls(**options).compute(out)
 
     def compute(self, out: str | Path | None = None) -> pd.DataFrame:
-        """As :meth:`run`, where joblib was told to compute."""
+        """As :meth:`run`, which makes the experiment first."""
         with ExitStack() as stack:
             folder = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory()))
             refuse_to_replace(folder / f"{self.label}.json", self.configuration(), self.full)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from localma.replication import simulation
+from localma.replication.lab.experiment import places
 
 FEW = {"replications": 3, "scenarios": (2,), "seed": 1}
 
@@ -18,7 +19,8 @@ def table(tmp_path_factory):
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_processes_and_threads_write_the_same_table(backend, table, tmp_path):
-    simulation.run(**FEW, out=tmp_path, jobs=2, backend=backend)
+    with places(2, backend):
+        simulation.run(**FEW, out=tmp_path)
     assert (tmp_path / "simulation.csv").read_bytes() == table
 
 
@@ -27,7 +29,8 @@ def test_the_workers_of_a_scheduler_write_the_same_table(table, tmp_path, monkey
     distributed = pytest.importorskip("distributed", reason="dask is not installed: pip install 'localma[dask]'")
     how = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**how, local_directory=str(tmp_path / "workers")) as cluster:
-        simulation.run(**FEW, out=tmp_path / "a", backend="dask", scheduler=cluster.scheduler_address)
+        with places(backend="dask", scheduler=cluster.scheduler_address):
+            simulation.run(**FEW, out=tmp_path / "a")
         # the workers' own folders hold no part: the side that collects keeps them
         with distributed.Client(cluster) as client:
             assert len(client.run(lambda: None)) == 2
@@ -36,5 +39,5 @@ def test_the_workers_of_a_scheduler_write_the_same_table(table, tmp_path, monkey
 
 def test_without_dask_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"backend = 'dask' needs dask: pip install 'localma\[dask\]'"):
-        simulation.run(**FEW, backend="dask")
+    with pytest.raises(ValueError, match=r"'dask' needs dask: pip install 'localma\[dask\]'"), places(2, "dask"):
+        pass
