@@ -46,15 +46,36 @@ def averages(X, F, y, seed: int) -> dict:
     level, both = (LocalMA(**how, direct=own).fit(X, y, F=F) for own in (None, LEARNER))
     default, direct = copy(level), copy(both)
     default.level_ = direct.level_ = None
-    found = {"GW": GlobalMA().fit(X, y, F=F)} | {
-        "Default": default,
-        "Level": level,
-        "Direct": direct,
-        "Level, direct": both,
-    }
+    found = {"GW": GlobalMA().fit(X, y, F=F), "Default": default, "Level": level, "Direct": direct}
+    found["Level, direct"] = both
     for name in ("GW", "Default"):
         found[f"{name}, not clipped"] = copy(found[name]).set_params(clip=False)
     return found
+
+
+def replicate(cell: Cell, rng: np.random.Generator, seed: int) -> dict[str, float]:
+    """One replication, ``METHOD.METRIC``: mean squared distances to the true mean, "mse" of new rows as they are drawn,
+    "typed" of those with a typing error, whose mean is that of the right row, and "far" of rows that lie there;
+    "taken", whether held-out rows asked for the level, or the learner; and "lead", of "mse", by how much GW's is
+    smaller.
+    """
+    (X,), (F,), (y,) = draw(cell, 1, rng)
+    here = rng.standard_normal((TEST_SIZE, 5))
+    typed = here.copy()
+    typed[np.arange(TEST_SIZE), np.arange(TEST_SIZE) % 5] *= TYPED
+    mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
+    fitted = averages(X, F, y, seed)
+    said = {name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()}
+    low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
+    away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
+    said["Global far away"] = [np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)]
+    found = {}
+    for name, (a, b) in said.items():
+        for metric, error in {"mse": a - mu, "typed": b - mu, "far": b - mu_there}.items():
+            found[f"{name}.{metric}"] = np.square(error).mean()
+    found["Level.taken"] = float(fitted["Level"].level_ is not None)
+    found["Direct.taken"] = float(fitted["Level, direct"].direct_ is not None)
+    return found | {f"{name}.lead": found[f"{name}.mse"] - found["GW.mse"] for name in said}
 
 
 @dataclass(kw_only=True)
@@ -69,7 +90,7 @@ class Additions(Experiment):
     Returns
     -------
     DataFrame
-        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications; metrics as in :meth:`measure`.
+        Columns scenario, setting, n, method, metric, mean, sd, mcse, replications; metrics as in :func:`replicate`.
     """
 
     name = "additions"
@@ -87,40 +108,11 @@ class Additions(Experiment):
         }
 
     def measure(self, cell, rows):
-        """Mean squared distances to the true mean: "mse" of new rows as they are drawn, "typed" of those with a typing
-        error, whose mean is that of the right row, and "far" of rows that lie there; "taken", whether held-out rows
-        asked for the level, or the learner; and "lead", of "mse", by how much GW's is smaller. All ``METHOD.METRIC``
-        (R,).
-        """
         rng, seeds = generator(self.seed, cell, rows.start // PART)
-        found = {}
         with threadpool_limits(1), one_thread(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "at .* rows", UserWarning)  # that predictions were clipped is the point
-            for r in range(len(rows)):
-                (X,), (F,), (y,) = draw(cell, 1, rng)
-                here = rng.standard_normal((TEST_SIZE, 5))
-                typed = here.copy()
-                typed[np.arange(TEST_SIZE), np.arange(TEST_SIZE) % 5] *= TYPED
-                mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
-                fitted = averages(X, F, y, int(seeds[r]))
-                said = {
-                    name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()
-                }
-                low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
-                away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
-                said["Global far away"] = [
-                    np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)
-                ]
-                for name, (a, b) in said.items():
-                    errors = {"mse": a - mu, "typed": b - mu, "far": b - mu_there}
-                    for metric, e in errors.items():
-                        found.setdefault(f"{name}.{metric}", []).append(np.square(e).mean())
-                level, both = fitted["Level"], fitted["Level, direct"]
-                for name, taken in (("Level", level.level_), ("Direct", both.direct_)):
-                    found.setdefault(f"{name}.taken", []).append(float(taken is not None))
-        out = {name: np.array(values) for name, values in found.items()}
-        leads = [name for name in out if name.endswith(".mse")]
-        return out | {f"{name.removesuffix('mse')}lead": out[name] - out["GW.mse"] for name in leads}
+            found = [replicate(cell, rng, int(seed)) for seed in seeds[: len(rows)]]
+        return {name: np.array([one[name] for one in found]) for name in found[0]}
 
     def tables(self, found):
         return {"": self.tidied(found, lambda cell: cell.head)}
