@@ -20,14 +20,7 @@ from localma.replication.lab.parts import SourceChangedError
 
 
 def experiments() -> dict[str, type[Experiment]]:
-    """What the folders of the replication declare, by name.
-
-    Examples
-    --------
-    >>> from localma.replication.__main__ import experiments
-    >>> "simulation" in experiments()
-    True
-    """
+    """What the folders of the replication declare, by name."""
     folders = (folder.name for folder in iter_modules(replication.__path__) if folder.ispkg)
     declared = (getattr(import_module(f"localma.replication.{name}"), "EXPERIMENTS", ()) for name in folders)
     return {experiment.name: experiment for some in declared for experiment in some}

@@ -165,13 +165,8 @@ def companies(task: Task, *, common: bool, stops=(STEPS,)) -> tuple[Net, dict[in
 
 
 def soup(nets: Net, weights: Tensor | None = None) -> Net:
-    """Average the parameters of the M companies on axis 1: (R, M, ...) to (R, 1, ...).
-
-    Parameters
-    ----------
-    nets : Net
-    weights : Tensor of shape (R, M), optional
-        Default: equal.
+    """Average the parameters of the M companies on axis 1, with ``weights`` (R, M), default equal: (R, M, ...) to
+    (R, 1, ...).
 
     Examples
     --------

@@ -27,29 +27,13 @@ class SourceChangedError(RuntimeError):
 def compute_parts(
     measure: Callable[..., Part], cells: dict[str, tuple], folder: Path, *, name: str = "", modules: Iterable[str] = ()
 ) -> tuple[dict[str, Part], float]:
-    """Measure every cell whose part is not in ``folder`` yet.
+    """The part ``measure(*cell)`` of every cell, in their order, from ``folder`` where it is there already; and the
+    seconds that they took together, each in its own process.
 
     How many at a time, and where, is joblib's to say: see :func:`joblib.parallel_config`. Whoever computes, this
-    process keeps the parts, so that workers need not share its disk.
-
-    Parameters
-    ----------
-    measure : callable
-        ``measure(*cell)`` gives a part's arrays. Its random numbers must come from the cell and from settings that are
-        part of the folder's name, as the code is.
-    cells : dict of key to tuple
-    folder : path
-    name : str
-        For the progress bar.
-    modules : iterable of str
-        Whose :func:`code_digest` a process must share before it computes anything.
-
-    Returns
-    -------
-    parts : dict of key to dict of arrays
-        Of all cells, in their order.
-    seconds : float
-        What they took together, each in its own process.
+    process keeps the parts, so that workers need not share its disk. A part's random numbers must come from the cell
+    and from settings that are part of the folder's name, as the code is: a process must have the :func:`code_digest` of
+    the ``modules`` before it computes anything. The progress bar has the ``name``.
 
     Raises
     ------
@@ -98,14 +82,7 @@ def _part(measure: Callable[..., Part], cell: tuple, modules: tuple[str, ...], c
 
 @cache  # a file that is edited during the run is not the code that runs in this process; one that starts later differs
 def code_digest(*modules: str) -> str:
-    """Digest of :func:`sources`.
-
-    Examples
-    --------
-    >>> from localma.replication.lab.parts import code_digest
-    >>> len(code_digest("localma.losses"))
-    64
-    """
+    """Digest of :func:`sources`."""
     return hashlib.sha256(repr(sorted(sources(*modules).items())).encode()).hexdigest()
 
 
@@ -145,7 +122,7 @@ def _found(name: str) -> ModuleSpec:
 
 def imported(tree: ast.Module, name: str) -> Iterator[str]:
     """The modules of localma that the module ``name``, whose source this is, imports."""
-    package = name if _found(name).submodule_search_locations else name.rpartition(".")[0]
+    package = _found(name).parent
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

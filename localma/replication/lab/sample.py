@@ -41,19 +41,11 @@ def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
 
 
 def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=slice(None), **more):
-    """Networks of some of R samples, trained as the estimator trains them once the penalty is chosen, in one stack.
+    """Networks of some of R samples (X, F, y), trained as the estimator trains them once the penalty is chosen, in one
+    stack.
 
-    Parameters
-    ----------
-    sample : X, F, y
-        As :func:`localma.engine.fit_stack` takes them, which takes ``more`` as well.
-    loss : Loss
-    gw : array of shape (R, M)
-        Global weights, where the networks start.
-    seeds, penalties : of length B
-        Of each network.
-    rows : array of shape (B,)
-        Number of each network's sample; default all once.
+    They start at the global weights ``gw`` (R, M); each has its seed, its penalty and, in ``rows``, the number of its
+    sample (default all once). :func:`localma.engine.fit_stack` takes ``more``.
     """
     x, f, y = (a[rows] for a in sample)
     penalty, start = tensors(penalties, soften(gw)[rows], device=y.device)
@@ -62,13 +54,5 @@ def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=sli
 
 
 def stacked(samples: Iterable[Sample]) -> Sample:
-    """Samples of one shape, every array with an axis of replications in front.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication.lab.sample import Sample, stacked
-    >>> stacked([Sample(*np.zeros((6, 5)))] * 3).X.shape
-    (3, 5)
-    """
+    """Samples of one shape, every array with an axis of replications in front."""
     return Sample._make(None if parts[0] is None else np.stack(parts) for parts in zip(*samples, strict=True))
