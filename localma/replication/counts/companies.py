@@ -58,16 +58,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 def persons(X: np.ndarray) -> np.ndarray:
     """Number of each row's run of consecutive rows that share contract, limitation and chronic diseases: a person, at
-    times a few of one family.
-
-    Parameters
-    ----------
-    X : array of shape (N, 9)
-        In the table's order.
-
-    Returns
-    -------
-    array of shape (N,)
+    times a few of one family; (N,) for X (N, 9) in the table's order.
 
     Examples
     --------

@@ -66,6 +66,14 @@ def replicate(
     return found
 
 
+def _networks(F_test, X_test, sample, gw, seeds, penalties) -> np.ndarray:
+    """What k networks for each sample, whose seeds and penalties are (R, k), predict for the test, (R, k, 6000)."""
+    rows = np.arange(len(penalties)).repeat(penalties.shape[1])
+    how = {"seeds": np.ravel(seeds), "penalties": penalties.ravel(), "rows": rows}
+    weights = fit_shrunk(sample, LOSSES["poisson"], gw, **how).weights(X_test[rows]).double().numpy()
+    return (weights * F_test[rows]).sum(-1).reshape(*penalties.shape, -1)
+
+
 def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
     """The penalty chosen by cross-validation over rows, as ``LocalMA(shrinkage="cv")`` does it, and over persons.
 
@@ -94,14 +102,8 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         difference = np.concatenate([cv.difference[:, judged] for cv in together])
         choice = np.concatenate([cv.chosen for cv in together])
         shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)
-
-        def fit(seeds, penalties, sample=sample, gw=rows.global_weights, X_test=X_test, data=data):
-            """Predictions (R, k, 6000) of k networks for each sample, whose seeds and penalties are (R, k)."""
-            which, many = np.arange(R).repeat(len(seeds[0])), {"seeds": np.ravel(seeds), "penalties": penalties.ravel()}
-            weights = fit_shrunk(sample, loss, gw, rows=which, **many).weights(X_test[which]).double().numpy()
-            return (weights * data.F_test[which]).sum(-1).reshape(*penalties.shape, -1)
-
         # every penalty on the whole sample: one network each for the truth, five for those that were chosen
+        fit = partial(_networks, data.F_test, X_test, sample, rows.global_weights)
         L, finite = len(MULTIPLES), np.minimum(shrinkage[choice], shrinkage[-2])
         truth = fit(np.repeat(seeds, L).reshape(R, L), np.tile(shrinkage[judged][:-1], (R, 1)))
         average = fit([member_seeds(s, MEMBERS) for s in seeds], finite[:, None].repeat(MEMBERS, 1)).mean(1)

@@ -8,17 +8,8 @@ from localma.replication.lab.verdicts import better
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """LocalMA against every other method, size by size.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`run`.
-
-    Returns
-    -------
-    DataFrame
-        Columns n, method, lead, mcse, verdict ("LocalMA better", "LocalMA worse" or "cannot tell").
+    """LocalMA against every other method in a table of :func:`run`, size by size: columns n, method, lead, mcse and
+    verdict ("LocalMA better", "LocalMA worse" or "cannot tell").
 
     Examples
     --------

@@ -22,20 +22,8 @@ def split(seed: int) -> tuple[np.ndarray, ...]:
 
 
 def train_companies(X: np.ndarray, y: np.ndarray, *, others: int = 1) -> list[tuple[str, LogisticRegression]]:
-    """Each company's logistic regression, fitted to all images of its own classes and to ``others`` images of each
-    other class.
-
-    Parameters
-    ----------
-    X : array of shape (n, 64)
-    y : array of shape (n,)
-        Digits. The first ``others`` images of a class are those that a stranger to it sees.
-    others : int
-
-    Returns
-    -------
-    list of (name, model) pairs
-        As :class:`localma.LocalMA` takes them.
+    """Each company's logistic regression, fitted to all images X (n, 64) of its own digits y (n,) and to the first
+    ``others`` images of each other digit; (name, model) pairs, as :class:`localma.LocalMA` takes them.
     """
     few = np.concatenate([np.flatnonzero(y == k)[:others] for k in range(10)])
     models = []

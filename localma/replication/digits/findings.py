@@ -8,20 +8,10 @@ from localma.replication.lab.verdicts import better
 
 
 def verdicts(table: pd.DataFrame, *, z: float = 3.0) -> pd.DataFrame:
-    """LocalMA against every other method, repetition by repetition: the mean difference, its Monte-Carlo error, and a
-    verdict.
+    """LocalMA against every other method in a table of :func:`compare_methods`, repetition by repetition.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`compare_methods`.
-    z : float
-        A difference of less than ``z`` Monte-Carlo errors is called "cannot tell".
-
-    Returns
-    -------
-    DataFrame
-        Indexed by n and the other method; columns difference, mcse, verdict.
+    Indexed by n and the other method; columns difference (the mean), mcse (its Monte-Carlo error) and verdict, which is
+    "cannot tell" for less than ``z`` of these errors.
     """
     wide = table.pivot_table(index=["n", "repetition"], columns="method", values="accuracy")
     gain = wide.rsub(wide["LocalMA"], axis=0).drop(columns="LocalMA")
