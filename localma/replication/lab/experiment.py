@@ -227,7 +227,7 @@ class Experiment(ABC):
             "seconds": round(seconds, 1),
             "hardware": hardware(getattr(self, "device", "cpu")),
             "versions": {"code": code_digest(*self.modules())[:12]} | versions(),
-        } | self.remarks(found)  # fmt: skip
+        } | self.remarks(found)
         if arrays := self.predictions(found):
             write_arrays(folder / f"{self.label}-predictions.npz", arrays)
         for suffix in sorted(tables, reverse=True):  # the experiment's own table last: where it is, all is
