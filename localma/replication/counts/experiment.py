@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from localma.engine import MULTIPLES, Training, fit_local_stack
 from localma.engine.shrinkage import MEMBERS, member_seeds
-from localma.engine.validation import SMALLER, rescale, subset
+from localma.engine.validation import SMALLER, rescale
 from localma.losses import LOSSES
 from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, clientele, repeat
-from localma.replication.counts.methods import METHODS, cross_validate_persons, deviance, predict
+from localma.replication.counts.methods import METHODS, deviance, predict
 from localma.replication.counts.tuning import try_factors
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
@@ -91,17 +92,17 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
         rows = fit_local_stack(*sample, loss, seeds=seeds)
         assert rows.cross_validation is not None  # its penalty was chosen
         gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
-        # the same with persons held out together
-        seen = [subset(n, s) for s in seeds]
-        together = [
-            cross_validate_persons(X[r, i], F[r, i], y[r, i], data.groups[r, i], s)
-            for r, (i, s) in enumerate(zip(seen, seeds, strict=True))
+        # the same with persons held out together, sample by sample
+        fits = [
+            fit_local_stack(X[[r]], F[[r]], y[[r]], loss, seeds=[s], members=1, groups=data.groups[r, :n])
+            for r, s in enumerate(seeds)
         ]
+        together: list[Any] = [one.cross_validation for one in fits]
         # smaller and larger penalties are tried in some repetitions only
         judged = [*range(len(SMALLER), len(SMALLER) + len(MULTIPLES)), -1]
         difference = np.concatenate([cv.difference[:, judged] for cv in together])
         choice = np.concatenate([cv.chosen for cv in together])
-        shrinkage = rescale(together[0].shrinkage, len(seen[0]), n)
+        shrinkage = rescale(together[0].shrinkage, together[0].held_out.shape[1], n)
         # every penalty on the whole sample: one network each for the truth, five for those that were chosen
         fit = partial(_networks, data.F_test, X_test, sample, rows.global_weights)
         L, finite = len(MULTIPLES), np.minimum(shrinkage[choice], shrinkage[-2])

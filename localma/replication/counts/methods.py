@@ -1,7 +1,6 @@
 """Ways to a price: averages of the insurers' models and models of one's own.
 
-A penalty comes from pilots (:mod:`localma.replication.counts.tuning`), or from cross-validation within the sample, over
-rows or over persons (:func:`cross_validate_persons`).
+Penalties come from pilots (:mod:`localma.replication.counts.tuning`).
 """
 
 from __future__ import annotations
@@ -16,17 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.averages import DirectModel
-from localma.engine import (
-    CrossValidation,
-    Training,
-    automatic_penalty,
-    cross_validate,
-    fit_stack,
-    global_weights,
-    grid,
-    mlp,
-)
-from localma.engine.validation import LARGER, SMALLER
+from localma.engine import Training, automatic_penalty, fit_stack, global_weights, mlp
 from localma.losses import LOSSES
 from localma.replication.counts.companies import clientele, fit_forest
 from localma.replication.lab.sample import Sample, tensors
@@ -126,17 +115,3 @@ def predict(
                 direct_network(X[r], y[r], seed, factors["DirectModel"]).predict(data.X_test[r])
             )
     return found | {name: np.stack(a) for name, a in direct.items()}, weights
-
-
-def cross_validate_persons(X, F, y, person: np.ndarray, seed: int) -> CrossValidation:
-    """:func:`localma.engine.cross_validate` of one sample X (n, 9), F (n, 5), y (n,), persons held out as a whole."""
-    n, loss = len(y), LOSSES["poisson"]
-    training = Training().resolve(n, shrunk=True)
-
-    def fit(rows, seeds, penalties, start, sample_weight):
-        x, f, target = (a.expand(len(rows), *a.shape) for a in (X, F, y))
-        how = {"penalties": penalties, "start": start, "sample_weight": sample_weight, "training": training}
-        return fit_stack(x, f, target, loss, seeds=seeds, **how).logits(x)
-
-    lists = grid(n), grid(n, SMALLER), grid(n, LARGER)
-    return cross_validate(fit, F[None], y[None], loss, *lists, seeds=[seed], groups=person)

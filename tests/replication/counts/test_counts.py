@@ -5,16 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from localma import BestModel, EqualWeights, GlobalMA, LocalMA
-from localma.engine import Training, automatic_penalty
+from localma.engine import Training, automatic_penalty, grid
 from localma.replication import counts, load_results
-from localma.replication.counts import companies, experiment, methods, rivals, tuning
+from localma.replication.counts import companies, experiment, rivals, tuning
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,23 +191,12 @@ def test_parts_add_up_to_the_whole(small):
     assert len(verdict) == len(counts.METHODS) - 1
 
 
-def test_folds_hold_out_persons(monkeypatch):
-    data = counts.sample(200, counts.generator(0))
-    seen, fit = [], methods.fit_stack
-    monkeypatch.setattr(
-        methods, "fit_stack", lambda *a, **k: (seen.append(k["sample_weight"].numpy()), fit(*a, **k))[1]
-    )
-    X, F, y = (torch.as_tensor(a, dtype=torch.float32) for a in (data.X, data.F, data.y))
-    person = data.groups // 40  # many rows of each
-    cv = methods.cross_validate_persons(X, F, y, person, seed=1)
-    assert np.isinf(cv.shrinkage[-1])
-    assert cv.difference[0, :-1].any()
-    assert cv.difference[0, -1] == 0
-    for weight in seen[0]:
-        assert not set(person[weight == 1]) & set(person[weight == 0])
-    assert np.array_equal((seen[0] == 0).sum(0), np.full(200, len(experiment.MULTIPLES)))
-    average = LocalMA(loss="poisson", random_state=1, progress=False).fit(data.X, data.y, F=data.F, groups=person)
-    np.testing.assert_allclose(average.cv_results_["difference"], cv.columns(0)["difference"], atol=1e-5)
+def test_folds_hold_out_persons():
+    found = experiment.compare_folds(range(1), (80,))["persons.80"][0]
+    one = counts.repeat(1).one(0).first(80)
+    average = LocalMA(loss="poisson", random_state=0, progress=False).fit(one.X, one.y, F=one.F, groups=one.groups)
+    cv = average.cv_results_
+    np.testing.assert_allclose(found, cv["difference"][np.isin(cv["shrinkage"], [*grid(80), np.inf])], atol=1e-5)
 
 
 def test_a_run_writes_its_tables_and_repeats_itself(tmp_path, monkeypatch):
