@@ -86,7 +86,7 @@ def _bands(cell, sample, seeds, test, bootstrap):
     counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
     drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
     mine = np.arange(R)[:, None, None]
-    gw = global_weights(F.double().numpy()[mine, drawn], y.double().numpy()[mine, drawn], LOSS)
+    gw = global_weights(F.double().cpu().numpy()[mine, drawn], y.double().cpu().numpy()[mine, drawn], LOSS)
     total = total_square = 0.0
     penalties = np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)
     own = [np.random.SeedSequence([int(s), 3]).generate_state(bootstrap) for s in seeds]
