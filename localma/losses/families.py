@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from localma.losses.domains import advice_on_probabilities, check_leading, check_shapes
-from localma.losses.loss import Loss, _tensors, not_negative
+from localma.losses.loss import Loss
 
 __all__ = ["LOSSES", "PROBABILITY_FLOOR", "named", "pinball", "resolve_loss", "tweedie"]
 
@@ -21,13 +20,9 @@ PROBABILITY_FLOOR = 1e-12
 class _CrossEntropy(Loss):
     """Minus the log-probability of the observed class; ``y`` holds class numbers 0..K-1, ``a`` probabilities (n, K)."""
 
-    @property
-    def is_classification(self) -> bool:
-        return True
+    is_classification = True
 
-    def __call__(self, y, a):
-        (y, a), to_numpy = _tensors(y, a)
-        check_shapes(y, a, (*y.shape, *a.shape[-1:]))
+    def _of_what_happened(self, y, a):
         known = (y >= 0) & (y < a.shape[-1]) & (y == y.long())
         if not known.all():
             last = a.shape[-1] - 1
@@ -35,16 +30,11 @@ class _CrossEntropy(Loss):
                 f"y must hold class numbers from 0 to {last}, columns of the predictions, but y has"
                 f" {y[~known][0].item():g}"
             )
-        p = a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
-        out = self.value(y, p)
-        return out.numpy() if to_numpy else out
+        return a.gather(-1, y.long().unsqueeze(-1)).squeeze(-1)
 
-    def divergence(self, mu, a):
+    def _divergence(self, mu, a):
         """Kullback-Leibler divergence of class probabilities ``a`` (n, K) from ``mu`` (n, K)."""
-        (mu, a), to_numpy = _tensors(mu, a)
-        check_leading(mu, a)
-        out = not_negative((torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1))
-        return out.numpy() if to_numpy else out
+        return (torch.xlogy(mu, mu) - torch.xlogy(mu, a)).sum(-1)
 
     def candidates(self, y, F):
         """Log-probability that each model gave to what happened: (..., n), (..., M, K, n) -> (..., M, n)."""
@@ -77,8 +67,16 @@ class _CrossEntropy(Loss):
             raise ValueError(
                 f"{label} must give class probabilities (non-negative, each row summing to one) for the cross_entropy"
                 f" loss; row {i} sums to {total[i, m]:.4g} and its smallest entry is {F[i, m].min():.4g}. "
-                + advice_on_probabilities(F[:, m], total[:, m])
+                + _advice(F[:, m], total[:, m])
             )
+
+
+def _advice(p, total):
+    if (p >= 0).all() and np.abs(total - 1).max() < 0.05:
+        return "If they are rounded, divide each row by its sum."
+    if (p >= 0).all() and np.abs(total - 100).max() < 5:
+        return "These look like per cent: divide by 100."
+    return "If these are logits, apply softmax first; F has the axes (observations, models, classes)."
 
 
 # Named functions, not lambdas: an estimator that holds a Loss can then be pickled, which parallel grid searches do.

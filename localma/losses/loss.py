@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from localma.losses.domains import DOMAINS, check_domain, check_leading, check_shapes
+__all__ = ["DOMAINS", "Loss", "LossLike"]
 
-__all__ = ["Loss", "LossLike"]
+#: Where y and predictions may lie; "class labels" and "probabilities" are checked by cross-entropy itself.
+DOMAINS = {
+    "real": lambda v: np.ones(v.shape, bool),
+    "non-negative": lambda v: v >= 0,
+    "positive": lambda v: v > 0,
+    "between 0 and 1": lambda v: (v >= 0) & (v <= 1),
+    "class labels": None,
+    "probabilities": None,
+}
+
+
+def _check_domain(what, values, domain, loss, where, advice):
+    bad = np.flatnonzero(~DOMAINS[domain](values))
+    if len(bad):
+        raise ValueError(
+            f"{what} must be {domain} for the {loss} loss, but {where.format(bad[0])} = {values[bad[0]]:g}. {advice}"
+        )
 
 
 class _OfLogits(torch.autograd.Function):
@@ -35,11 +51,6 @@ def _tensors(*arrays):
     if any(isinstance(a, Tensor) for a in arrays):
         return [torch.as_tensor(a) for a in arrays], False
     return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays], True
-
-
-def not_negative(value: Tensor) -> Tensor:
-    """Zero where rounding took a value below, with the gradient that the value has."""
-    return torch.where(value < 0, value - value.detach(), value)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ class Loss:
     slopes: tuple[float, float] | None = None
     power: float | None = None
     log_likelihood: float | None = None
+    #: Whether y holds class labels and predictions are probabilities.
+    is_classification: ClassVar[bool] = False
 
     def __post_init__(self):
         for field in ("response", "prediction"):
@@ -107,19 +120,22 @@ class Loss:
         ):
             raise ValueError(f"slopes must be two non-negative numbers, not both zero, but are {self.slopes}")
 
-    @property
-    def is_classification(self) -> bool:
-        """Whether y holds class labels and predictions are probabilities."""
-        return False
-
     def __call__(self, y, a):
         """Loss of each observation, for ``y`` and ``a`` of one shape, such as (n,); arrays in, array out, tensors in,
         tensor out.
         """
         (y, a), to_numpy = _tensors(y, a)
-        check_shapes(y, a, y.shape)
-        out = self.value(y, a)
+        expected = (*y.shape, *a.shape[-1:]) if self.is_classification else tuple(y.shape)
+        if a.shape != expected:
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}, but the predictions have {tuple(a.shape)}; expected {expected}"
+            )
+        out = self.value(y, self._of_what_happened(y, a))
         return out.numpy() if to_numpy else out
+
+    def _of_what_happened(self, y: Tensor, a: Tensor) -> Tensor:
+        """The part of predictions that ``value`` compares with ``y``."""
+        return a
 
     def divergence(self, mu, a):
         r"""The divergence :math:`l(\mu, a) \ge 0` of the separation property: excess risk of predicting ``a`` where the
@@ -127,7 +143,7 @@ class Loss:
 
         Parameters
         ----------
-        mu, a : array or tensor of shape (n,)
+        mu, a : array or tensor of shape (n,), or (n, K) for cross-entropy
             One of them may have leading dimensions that the other has not, such as many predictions for one mean.
         """
         if self.phi is None:
@@ -136,12 +152,22 @@ class Loss:
                 " phi=...)"
             )
         (mu, a), to_numpy = _tensors(mu, a)
-        check_leading(mu, a)
+        k = min(mu.ndim, a.ndim)
+        if mu.shape[mu.ndim - k :] != a.shape[a.ndim - k :]:
+            raise ValueError(
+                f"mu has shape {tuple(mu.shape)}, but a has {tuple(a.shape)}; they may differ by leading dimensions"
+                " alone"
+            )
+        value = self._divergence(mu, a)
+        # where rounding took it below zero: zero, with the gradient that the value has
+        out = torch.where(value < 0, value - value.detach(), value)
+        return out.numpy() if to_numpy else out
+
+    def _divergence(self, mu, a):
         with torch.enable_grad():
             at = a.detach().requires_grad_() if not a.requires_grad else a
             slope = torch.autograd.grad(self.phi(at).sum(), at, create_graph=a.requires_grad)[0]
-        out = not_negative(self.phi(mu) - self.phi(a) - slope * (mu - a))
-        return out.numpy() if to_numpy else out
+        return self.phi(mu) - self.phi(a) - slope * (mu - a)
 
     # --- what training needs ------------------------------------------------------------
 
@@ -199,8 +225,8 @@ class Loss:
             first = torch.autograd.grad(self.value(y, a).sum(), a, create_graph=True)[0]
             if not first.requires_grad:  # a loss that is linear in a
                 return first.detach(), torch.zeros_like(a)
-            second = torch.autograd.grad(first.sum(), a, allow_unused=True)[0]
-        return first.detach(), torch.zeros_like(a) if second is None else second
+            second = torch.autograd.grad(first.sum(), a, materialize_grads=True)[0]
+        return first.detach(), second
 
     def scale(self, G: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         """How much the loss can move when weights move: half curvature times variance between models, at equal weights;
@@ -213,15 +239,14 @@ class Loss:
         F = self.linear(G)
         a = F.mean(-2)
         curvature, spread = self.derivatives(y, a)[1].abs(), F.var(-2, correction=0)
-        scale, level = 0.5 * (curvature * spread).mean(-1), self.value(y, a).abs()
-        if (
-            share is not None
-        ):  # the mean curvature of what counts; what models say of the observed class is a label, too
+        level = self.value(y, a).abs()
+        if share is None:
+            scale = 0.5 * (curvature * spread).mean(-1)
+        else:  # the mean curvature of what counts; what models say of the observed class is a label, too
             counted, level = share * spread, share * level
             everywhere = (counted if self.is_classification else spread).mean(-1)
-            scale = (
-                0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))
-            )  # the ratio is exactly two for squared loss
+            # the ratio is exactly two for squared loss
+            scale = 0.5 * everywhere * ((curvature * counted).sum(-1) / counted.sum(-1))
         level = level.mean(-1)
         fallback = torch.where(level > 0, level, torch.ones_like(level))
         return torch.where((scale > 0) & scale.isfinite(), scale, fallback)
@@ -231,7 +256,7 @@ class Loss:
     def check_response(self, y) -> None:
         """Raise ValueError if some ``y`` lies outside the loss's domain."""
         advice = "Drop or correct them, or change the loss."
-        check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
+        _check_domain("y", np.asarray(y), self.response, self.name, "y[{}]", advice)
 
     def check_value(self, y, a) -> None:
         """Raise ValueError unless the loss gives, with torch, one number for each of the observations ``y``, ``a`` of
@@ -258,7 +283,7 @@ class Loss:
             what, where = (
                 (f"the prediction of model {names[m]!r}", "its value in row {}") if names else ("F", f"F[{{}}, {m}]")
             )
-            check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
+            _check_domain(what, np.asarray(F[:, m]), self.prediction, self.name, where, advice)
 
 
 #: What an estimator's ``loss`` may be: a name, a Loss, or a function of torch tensors ``loss(y, a)``.

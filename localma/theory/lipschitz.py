@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from localma.losses import Loss, resolve_loss
-from localma.losses.domains import DOMAINS
+from localma.losses.loss import DOMAINS
 
 __all__ = ["lipschitz_constant"]
 
