@@ -40,16 +40,8 @@ __all__ = [
 ]
 
 # Okabe & Ito's palette: distinguishable with every common form of colour blindness.
-_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED, _YELLOW, _GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#6E6E6E",
-)
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+_SKY, _RED, _YELLOW, _GREY = "#56B4E9", "#D55E00", "#F0E442", "#6E6E6E"
 
 #: Colour of each method, in every chapter.
 METHOD_COLORS = {
@@ -91,7 +83,7 @@ def use_style() -> None:
     )
 
 
-def label_lines(ax: Axes, *, space: float = 0.22, gap: float = 0.06) -> None:
+def label_lines(ax: Axes, *, space: float = 0.22) -> None:
     """Write each labelled line's name at its right end instead of a legend.
 
     Parameters
@@ -100,45 +92,21 @@ def label_lines(ax: Axes, *, space: float = 0.22, gap: float = 0.06) -> None:
         Lines whose label starts with an underscore are left alone.
     space : float
         Share of the width to add at the right for the names.
-    gap : float
-        Least vertical distance between two names, as a share of the height.
     """
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_") and len(line.get_xdata())]
     left, right = ax.get_xlim()
     ax.set_xlim(left, right + space * (right - left))
     transform = ax.transData + ax.transAxes.inverted()
-    ends = [
-        (*transform.transform((line.get_xdata()[-1], line.get_ydata()[-1])), i)
-        for i, line in enumerate(map(_as_arrays, lines))
-    ]
+    ends = [(*transform.transform(line.get_xydata()[-1]), line) for line in lines]
+    style = {"transform": ax.transAxes, "va": "center", "fontsize": 10}
     lowest = -np.inf
-    for x, y, i in sorted(ends, key=lambda end: end[1]):
-        y = max(y, lowest + gap)
-        lowest = y
-        ax.text(
-            x + 0.015,
-            y,
-            lines[i].get_label(),
-            color=lines[i].get_color(),
-            transform=ax.transAxes,
-            va="center",
-            fontsize=10,
-        )
-
-
-def _as_arrays(line):
-    line.set_data(np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float))
-    return line
+    for x, y, line in sorted(ends, key=lambda end: end[1]):
+        lowest = max(y, lowest + 0.06)  # so that names do not overlap
+        ax.text(x + 0.015, lowest, line.get_label(), color=line.get_color(), **style)
 
 
 def plot_weights(
-    x: ArrayLike,
-    weights: ArrayLike,
-    names: Sequence[str],
-    *,
-    ax: Axes | None = None,
-    colors: Sequence[str] = MODEL_COLORS,
-    legend: bool = True,
+    x: ArrayLike, weights: ArrayLike, names: Sequence[str], *, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
     """Weights as stacked bands over one covariate: at each x the bands fill the unit interval.
 
@@ -148,10 +116,6 @@ def plot_weights(
         Increasing.
     weights : array of shape (n, M)
     names : list of str, length M
-
-    Returns
-    -------
-    matplotlib Axes
 
     Examples
     --------
@@ -163,7 +127,7 @@ def plot_weights(
     True
     """
     ax = ax or plt.gca()
-    ax.stackplot(x, np.asarray(weights).T, labels=names, colors=colors[: len(names)], alpha=0.85, linewidth=0)
+    ax.stackplot(x, np.asarray(weights).T, labels=names, colors=MODEL_COLORS[: len(names)], alpha=0.85, linewidth=0)
     ax.set(xlim=(np.min(x), np.max(x)), ylim=(0, 1), ylabel="weight")
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -180,10 +144,6 @@ def plot_audit(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ----------
     table : DataFrame
         The ``table`` of :func:`localma.theory.audit`.
-
-    Returns
-    -------
-    matplotlib Axes
 
     Examples
     --------
@@ -252,8 +212,9 @@ class _Html(str):
 def explore(draw: Callable[..., str], dials: Mapping[str, Sequence], start: Sequence[int] | None = None) -> str:
     """Pictures behind dials: turn a dial, and see the picture that belongs to its position.
 
-    All pictures are drawn beforehand and stand in one piece of HTML without a script, so that they turn on a static
-    page, in a notebook and in Colab, by touch and with the arrow keys. On paper all of them are printed.
+    All pictures are drawn beforehand and stand in one piece of HTML without a script, which a notebook displays, so
+    that they turn on a static page, in a notebook and in Colab, by touch and with the arrow keys. On paper all of them
+    are printed.
 
     Parameters
     ----------
@@ -264,11 +225,6 @@ def explore(draw: Callable[..., str], dials: Mapping[str, Sequence], start: Sequ
         The positions of each dial by its name, in words or numbers.
     start : sequence of int, optional
         The numbers of the positions at which the dials stand at first; all zero by default.
-
-    Returns
-    -------
-    str
-        HTML, which a notebook displays.
 
     Raises
     ------
