@@ -2,12 +2,11 @@
 directly trained one.
 """
 
-from localma.averages.asking import batched
 from localma.averages.base import ModelAverage
+from localma.averages.batches import batched, on_disk
 from localma.averages.constant import BestModel, EqualWeights, GlobalMA
 from localma.averages.crossfit import cross_fit
 from localma.averages.direct import DirectModel
-from localma.averages.disk import on_disk
 from localma.averages.explanation import Explanation
 from localma.averages.fitinfo import FitInfo
 from localma.averages.local import LocalMA

@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import is_classifier
+from sklearn.utils.validation import _num_samples
 
-from localma.averages.asking import answer, in_place
 from localma.averages.features import as_frame
-from localma.checks import plain
+from localma.checks import check_same_rows, plain
+from localma.engine.devices import alone
+from localma.engine.networks import module_input
 from localma.engine.rows import pieces
 
 __all__ = [
     "candidate_predictions",
     "classes_of",
     "clipped",
+    "in_place",
     "known_classes",
     "name_candidates",
     "name_models",
@@ -216,6 +220,34 @@ def classes_of(known, K, y):
     )
 
 
+def _answer(model, X, proba: bool, name: str) -> Any:
+    """What a model says of X, for ``proba`` of the probabilities of classes."""
+    if isinstance(model, torch.nn.Module):
+        array = np.asarray(X)  # in pieces of about one size, so that a large X needs no large activations
+        parts = np.array_split(array, -(-len(array) // (65536 if array.ndim == 2 else 1024)))
+        with alone(), torch.no_grad():  # another thread may ask the same model
+            modes = [(part, part.training) for part in model.modules()]
+            model.eval()
+            try:
+                return torch.cat([model(module_input(model, part)) for part in parts]).cpu().numpy()
+            finally:
+                for part, training in modes:  # a frozen model is handed back as it came, part by part
+                    part.training = training
+    if proba and hasattr(model, "predict") and not hasattr(model, "predict_proba"):
+        raise TypeError(
+            f"model {name!r} has predict but no predict_proba, which the cross_entropy loss needs; "
+            "calibrate it or wrap it in a callable"
+        )
+    return getattr(model, "predict_proba" if proba else "predict", model)(X)
+
+
+def in_place(X, f):
+    """Answers to X, refused where labels say that their order is another; the rows of an array count from zero."""
+    labelled = isinstance(X, (pd.DataFrame, pd.Series))
+    check_same_rows(X=X if labelled else pd.Series(range(_num_samples(X))), prediction=f)
+    return f
+
+
 def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool) -> np.ndarray:
     """Predictions F of all models: (n, M), or (n, M, K) class probabilities with columns in the order of
     ``classes``.
@@ -228,7 +260,7 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
                 " its probabilities as F"
             )
         try:
-            f = np.asarray(in_place(X, answer(model, X, proba, name)), dtype=float)
+            f = np.asarray(in_place(X, _answer(model, X, proba, name)), dtype=float)
         except Exception as error:
             raise ValueError(f"model {name!r} failed on X: {type(error).__name__}: {error}") from error
         if not proba and f.ndim == 2 and f.shape[1] == 1:

@@ -1,17 +1,77 @@
-"""A sample that comes in batches, beyond memory."""
+"""Models that are asked a few rows at a time, and samples that come so."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import _safe_indexing, gen_batches
+from sklearn.utils.validation import _num_samples
 
-__all__ = ["on_disk"]
+from localma.averages.candidates import in_place
+from localma.checks import check_whole
+
+__all__ = ["batched", "on_disk"]
 
 NAMES = ("X", "y", "F")
+
+
+def batched(ask: Callable[[Any], ArrayLike], batch_size: int) -> Callable[[Any], np.ndarray]:
+    """A function of X that asks another one about a few rows at a time: a service with a limit, say.
+
+    Torch modules need none of it: they are asked in pieces as they are.
+
+    Parameters
+    ----------
+    ask : callable
+        Of some rows of X, such as ``model.predict`` or ``model.predict_proba``; its answer has a row for each.
+    batch_size : int
+        Rows that it gets at most.
+
+    Returns
+    -------
+    callable
+        To be used as a model. It can be pickled if ``ask`` can.
+
+    Raises
+    ------
+    TypeError
+        If ``ask`` cannot be called.
+    ValueError
+        For a ``batch_size`` below one.
+
+    Notes
+    -----
+    To ask nobody twice, in a search over settings or after a new start, keep the answers on disk: a function that
+    ``joblib.Memory`` caches is a model, too, and ``batched(memory.cache(ask), 100)`` keeps them batch by batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from localma import EqualWeights, batched
+    >>> def service(rows):
+    ...     print(len(rows), "rows")
+    ...     return rows[:, 0]
+    >>> X = np.arange(5.0)[:, None]
+    >>> average = EqualWeights([batched(service, 2)]).fit(X, X[:, 0])
+    2 rows
+    2 rows
+    1 rows
+    """
+    if not callable(ask):
+        raise TypeError(f"ask is a {type(ask).__name__}, which is no function; give its predict or predict_proba")
+    check_whole("batch_size", batch_size, 1)
+    return partial(_in_batches, ask, batch_size)
+
+
+def _in_batches(ask, batch_size, X):
+    parts = (_safe_indexing(X, rows) for rows in gen_batches(_num_samples(X), batch_size))
+    return np.concatenate([np.asarray(in_place(part, ask(part))) for part in parts])
 
 
 def on_disk(batches: Iterable[Sequence[Any]]) -> dict[str, np.ndarray]:
