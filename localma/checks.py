@@ -52,14 +52,12 @@ def resolve_seed(random_state: object) -> int:
 
 def check_numeric_columns(X: Any) -> None:
     """Raise ValueError naming the columns of a DataFrame that hold no numbers."""
-    if hasattr(X, "columns"):
-        words = [
-            name for name, dtype in zip(X.columns, X.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(dtype)
-        ]
-        if words:
-            raise ValueError(
-                f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder)"
-            )
+    dtypes = X.dtypes.items() if isinstance(X, pd.DataFrame) else ()
+    words = [name for name, dtype in dtypes if not pd.api.types.is_numeric_dtype(dtype)]
+    if words:
+        raise ValueError(
+            f"X has columns that hold no numbers: {words}; encode them as numbers (for example with OneHotEncoder)"
+        )
 
 
 def check_same_rows(**given: Any) -> None:
@@ -72,12 +70,8 @@ def check_same_rows(**given: Any) -> None:
             raise ValueError(f"{name} is masked in row {row}: drop such rows, or give {name}.filled(...)")
     index = {name: a.index for name, a in given.items() if isinstance(a, (pd.DataFrame, pd.Series))}
     for name, own in index.items():
-        first = next(iter(index))
-        if (
-            len(own) == len(index[first])
-            and not own.equals(index[first])
-            and own.symmetric_difference(index[first]).empty
-        ):
+        first, labels = next(iter(index.items()))
+        if len(own) == len(labels) and not own.equals(labels) and own.symmetric_difference(labels).empty:
             raise ValueError(
                 f"{name} has the rows of {first} in another order; rows are matched by position, so give"
                 f" {name}.loc[{first}.index]"

@@ -125,10 +125,6 @@ class ModelAverage(LossEstimator):
             The sorted class labels, where neither the models nor y tell all of them. A model that does not know one of
             them gives it the probability zero then, with a warning, and is not refused.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         ValueError

@@ -130,12 +130,7 @@ class GlobalMA(_Constant):
     level_gain_: tuple[float, float] | None = None
 
     def __init__(
-        self,
-        models: Sequence[Any] | None = None,
-        *,
-        loss: LossLike = "squared",
-        clip: bool = True,
-        level: bool = False,
+        self, models: Sequence[Any] | None = None, *, loss: LossLike = "squared", clip: bool = True, level: bool = False
     ) -> None:
         super().__init__(models, loss=loss, clip=clip)
         self.level = level

@@ -142,10 +142,9 @@ class LossEstimator(BaseEstimator):
         if given.dtype == object and pd.isna(given).any():
             i = int(pd.isna(given).argmax())
             raise ValueError(f"y[{i}] is {given[i]}, a missing value. Drop these rows, from X as well, or impute y.")
-        words = given[:1]
-        if not loss.is_classification and len(words) and isinstance(words[0], str):
+        if not loss.is_classification and len(given) and isinstance(given[0], str):
             raise ValueError(
-                f"y holds words ({str(words[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
+                f"y holds words ({str(given[0])!r}), but the {loss.name} loss needs numbers; for class labels use"
                 " loss='cross_entropy'"
             )
         with _advice():

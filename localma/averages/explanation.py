@@ -87,7 +87,7 @@ def one_row(x):
         return x.to_frame().T.infer_objects()
     if not hasattr(x, "shape"):
         x = np.asarray(x)
-    X = x[None] if len(x.shape) == 1 and not isinstance(x, pd.DataFrame) else x
+    X = x[None] if len(x.shape) == 1 else x
     if X.shape[0] != 1:
         raise ValueError(f"x has {X.shape[0]} rows, of which one can be explained; give X[:1], say, or X.iloc[[0]]")
     return X

@@ -29,9 +29,8 @@ class FitInfo(NamedTuple):
     validation_loss: np.ndarray  #: at each evaluation; empty without a validation part
     validation_steps: np.ndarray  #: when these were taken
     gradient_norm: float  #: at the last step; far from zero: train longer
-    weight_entropy: (
-        float  #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
-    )
+    #: mean entropy of w(x) over the sample divided by log M: 1 equal weights, 0 one model everywhere
+    weight_entropy: float
     residual: float = 0.0  #: mean residual in its standard errors; beyond 3: all models are off together, see ``level``
 
 
@@ -52,16 +51,8 @@ def fit_info(training: Training, history: History | None, entropy: float, residu
     if history is None:
         return FitInfo(training, 0, np.empty(0), np.empty(0), np.empty(0, int), 0.0, entropy, residual)
     curves = (history.train_loss[:, 0].cpu().numpy(), history.validation_loss[:, 0].cpu().numpy())
-    evaluated = np.asarray(history.evaluated_at, dtype=int)
-    return FitInfo(
-        training,
-        int(history.best_step[0]),
-        *curves,
-        evaluated,
-        float(history.gradient_norm[0]),
-        entropy,
-        residual,
-    )
+    evaluated, norm = np.asarray(history.evaluated_at, dtype=int), float(history.gradient_norm[0])
+    return FitInfo(training, int(history.best_step[0]), *curves, evaluated, norm, entropy, residual)
 
 
 def warn_of_late_fall(training: Training, history: History) -> None:

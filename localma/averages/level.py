@@ -67,25 +67,19 @@ def held_out(average, X, F, y, loss: Loss, held, share=None, **settings):
     return found
 
 
-def level_gain(loss: Loss, y, a, held, groups, share=None) -> tuple[float, float]:
-    """How much less held-out predictions lose at the level that the other folds ask for, and its standard error."""
+def learn_level(average, X, F, y, loss: Loss, groups=None, seed: int = 0, share=None, **settings):
+    """The level of a fitted average, None where held-out rows do not gain a standard error by that of the other folds;
+    and the gain, with its error.
+    """
+    held = fold_numbers(len(y), seed, groups)
+    share = None if share is None else share / share.mean()
+    a = held_out(average, X, F, y, loss, held, share, **settings)
     moved = np.empty_like(a)
     for k in range(FOLDS):
         rest = held != k
         level = level_of(loss, y[rest], a[rest], None if share is None else share[rest])
         moved[~rest] = at_level(loss, a[~rest], level)
-    gain, error = mean_and_error(loss(y, a) - loss(y, moved), groups, share)
-    return float(gain), float(error)
-
-
-def learn_level(average, X, F, y, loss: Loss, groups=None, seed: int = 0, share=None, **settings):
-    """The level of a fitted average, None where held-out rows do not gain a standard error by it; and the gain, with
-    its error.
-    """
-    held = fold_numbers(len(y), seed, groups)
-    share = None if share is None else share / share.mean()
-    a = held_out(average, X, F, y, loss, held, share, **settings)
-    gain, error = level_gain(loss, y, a, held, groups, share)
+    gain, error = map(float, mean_and_error(loss(y, a) - loss(y, moved), groups, share))
     return level_of(loss, y, a, share) if gain > error else None, (gain, error)
 
 

@@ -258,14 +258,13 @@ class LocalMA(ModelAverage):
         x = shared(X, dtype if isinstance(network, Mlp) else None, self.device)
         f, target = (shared(a, device=self.device) for a in (F, y))
         training = replace(training, dtype=str(dtype).removeprefix("torch."))
-        how = {"network": network, "training": training, "shrinkage": shrinkage, "members": members}
-        how["bootstrap"] = self.bootstrap
+        how = {"network": network, "training": training, "shrinkage": shrinkage, "members": members, "seeds": [seed]}
+        how |= {"bootstrap": self.bootstrap, "groups": groups}
+        how["sample_weight"] = None if sample_weight is None else sample_weight[None]
         with progress_bar("LocalMA", self.progress, unit_scale=True) as bar:
-            count = None if sample_weight is None else sample_weight[None]
-            more = {"seeds": [seed], "groups": groups, "sample_weight": count, "progress": bar}
-            fit = fit_local_stack(x[None], f[None], target[None], loss, **more, **how)
+            fit = fit_local_stack(x[None], f[None], target[None], loss, progress=bar, **how)
             if self.direct_ is not None and fit.cross_validation is not None:
-                without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, **more, **how)
+                without = fit_local_stack(x[None], f[None, :, :-1], target[None], loss, progress=bar, **how)
                 gain, error = (float(a[0]) for a in without.cross_validation.gain(fit.cross_validation))
                 self.direct_gain_ = gain, error
                 if not gain > error:
@@ -295,7 +294,8 @@ class LocalMA(ModelAverage):
         """Network, training, shrinkage (None, "cv" or a number) and members of a fit to n observations, checked."""
         network = Mlp() if self.network is None else self.network
         training = Training() if self.training is None else self.training
-        if not isinstance(network, Mlp) and not callable(network):  # modules are callable
+        own = not isinstance(network, Mlp)
+        if own and not callable(network):  # modules are callable
             raise TypeError(
                 "network must be an Mlp, a torch.nn.Module or a function of M that makes one, not"
                 f" {type(network).__name__}"
@@ -303,17 +303,14 @@ class LocalMA(ModelAverage):
         if not isinstance(training, Training):
             raise TypeError(f"training must be a localma.Training or None, not {type(training).__name__}")
         training.resolve(n)
-        own = not isinstance(network, Mlp)
         if not own:
             network.sizes(1, 1)
         shrinkage, members = self.shrinkage, self.members
         if isinstance(shrinkage, str) and shrinkage == "auto":
             plain = not own and training.penalty == "auto" and training.validation_fraction in ("auto", 0)
             shrinkage = "cv" if plain and n >= 2 * FOLDS else None
-        if isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool):
-            if not shrinkage >= 0:
-                raise ValueError(f"shrinkage must not be negative, but is {shrinkage!r}")
-        elif shrinkage not in ("cv", None):
+        number = isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool) and shrinkage >= 0
+        if not number and shrinkage not in ("cv", None):
             raise ValueError(
                 f'shrinkage must be "auto", "cv", a non-negative number or None, but is {self.shrinkage!r}'
             )

@@ -24,22 +24,11 @@ RECORDS: dict[str, tuple[type, Callable, Callable]] = {}
 
 
 def record(cls, to=None, back=None):
-    """Let values of a class be saved.
+    """Let values of exactly this class be saved.
 
-    Parameters
-    ----------
-    cls : type
-        Values of exactly this class, and not of those derived from it, are meant.
-    to : callable, optional
-        Gives what makes up a value: numbers, strings, arrays, other records, and lists, tuples and dictionaries of
-        these.
-    back : callable, optional
-        Makes the value again. Without ``to`` and ``back``: a dataclass or named tuple, whose fields say all.
-
-    Returns
-    -------
-    type
-        The class, so that ``@record`` can stand above a definition.
+    ``to`` gives what makes up a value: numbers, strings, arrays, other records, and lists, tuples and dictionaries of
+    these; ``back`` makes the value again. A dataclass or named tuple, whose fields say all, needs neither: ``@record``
+    stands above its definition.
 
     Examples
     --------
@@ -58,12 +47,8 @@ def record(cls, to=None, back=None):
 def pack(value, arrays: dict[str, np.ndarray], name: str):
     """A value as JSON can hold it; its arrays go to ``arrays``, under names that start with ``name``.
 
-    What JSON has no word for becomes a dictionary with one entry, from its kind to what it is made of.
-
-    Raises
-    ------
-    TypeError
-        For what is neither number, string, array, list, tuple, dictionary nor :func:`record`.
+    What JSON has no word for becomes a dictionary with one entry, from its kind to what it is made of; TypeError for
+    what is neither number, string, array, list, tuple, dictionary nor :func:`record`.
     """
     if isinstance(value, np.generic):
         value = value.item()

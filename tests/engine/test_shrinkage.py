@@ -363,8 +363,8 @@ def test_large_samples_are_cross_validated_on_a_part(monkeypatch):
     ("options", "message"),
     [
         ({"shrinkage": "some"}, 'shrinkage must be "auto", "cv"'),
-        ({"shrinkage": -1.0}, "shrinkage must not be negative"),
-        ({"shrinkage": float("nan")}, "shrinkage must not be negative"),
+        ({"shrinkage": -1.0}, "a non-negative number or None, but is -1.0"),
+        ({"shrinkage": float("nan")}, "a non-negative number or None, but is nan"),
         ({"shrinkage": True}, "shrinkage must be"),
         ({"shrinkage": 0.1, "training": Training(penalty=0.1)}, "penalty = 0.1 and shrinkage = 0.1 both"),
         ({"members": 0}, "members"),
