@@ -155,18 +155,6 @@ def test_every_average_refuses_classes(kind, models, target, given, message):
     ("options", "error", "message"),
     [
         ({"training": Training(steps=-1)}, ValueError, "steps"),
-        ({"training": Training(steps=10.5)}, ValueError, "steps"),
-        ({"training": Training(batch_size=0)}, ValueError, "batch_size"),
-        ({"training": Training(learning_rate=-1)}, ValueError, "learning_rate"),
-        ({"training": Training(learning_rate="fast")}, ValueError, "learning_rate"),
-        ({"training": Training(penalty=-1)}, ValueError, "penalty"),
-        ({"training": Training(validation_fraction=1.5)}, ValueError, "validation_fraction"),
-        (
-            {"training": Training(validation_fraction=0.01)},
-            ValueError,
-            r"n = 20 observations leaves 0 for validation.*more data",
-        ),
-        ({"training": Training(patience=3)}, ValueError, "patience needs a validation part"),
         ({"training": Training(dtype="float16")}, ValueError, "dtype"),
         ({"device": "nowhere"}, ValueError, r"device = 'nowhere'.*cpu"),
         ({"random_state": "seed"}, ValueError, "random_state must be an int.*'seed'"),
@@ -313,20 +301,6 @@ def test_a_refit_that_fails_does_not_count(kind, more, options, message, monkeyp
         average.set_params(**options).fit(X, *more)
     with pytest.raises(NotFittedError):
         average.set_params(loss="squared").predict(X, F=F)
-
-
-def test_a_fit_that_breaks_off_in_the_bootstrap_does_not_count(monkeypatch):
-    monkeypatch.undo()
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("localma.engine.shrinkage._resample", interrupted)
-    average = LocalMA(training=Training(steps=2), shrinkage=None, bootstrap=2)
-    with pytest.raises(KeyboardInterrupt):
-        average.fit(X, y, F=F)
-    with pytest.raises(NotFittedError):
-        average.weights(X)
 
 
 def test_columns_of_one_name_are_told_apart():

@@ -91,16 +91,6 @@ def test_agrees_with_nnls():
         np.testing.assert_allclose(global_weights(F, y, LOSSES["squared"]), reference, atol=1e-7)
 
 
-def test_agrees_with_trust_constr():
-    rng = np.random.default_rng(2)
-    G, c = problem("plain", rng)
-    reference = optimize.minimize(
-        lambda w: objective(G, c, w), np.full(len(c), 1 / len(c)), jac=lambda w: G @ w - c, method="trust-constr",
-        bounds=optimize.Bounds(0, 1), constraints=optimize.LinearConstraint(np.ones(len(c)), 1, 1), options={"gtol": 1e-12, "xtol": 1e-14},
-    )  # fmt: skip
-    np.testing.assert_allclose(simplex_qp(G, c), reference.x, atol=1e-5)
-
-
 @pytest.mark.parametrize("M", [20, 100])
 def test_many_models(M):
     rng = np.random.default_rng(3)

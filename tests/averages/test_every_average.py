@@ -11,14 +11,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 
-import localma
 from localma import DirectModel, EqualWeights, load, relatives
 from localma.averages import ModelAverage
 from localma.averages.packing import record
 from localma.theory import audit
+from tests.kinds import AVERAGES, make
 
-EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
-AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
 VARIANTS = {
     "BatesGranger": {"covariance": "diagonal"},
     "InformationWeights": {"prior": np.array([0.2, 0.3, 0.5]), "n_parameters": [1, 2, 3]},
@@ -34,11 +32,6 @@ F = rng.gamma(3, size=(60, 3))
 y = np.where(X[:, 0] > 0, F[:, 0], F[:, 1]) + rng.random(60)
 P = rng.dirichlet(np.ones(3), (60, 3))
 LABELS = np.array(["no", "perhaps", "yes"])[np.arange(60) % 3]
-
-
-def make(kind, **options):
-    known = kind().get_params()
-    return kind(**{k: v for k, v in ({"random_state": 0, "progress": False} | options).items() if k in known})
 
 
 def cases():
@@ -72,17 +65,6 @@ def test_a_round_trip_is_bit_equal(average, target, candidates, tmp_path):
         np.testing.assert_array_equal(again.predict_proba(X, F=P), average.predict_proba(X, F=P))
     again.save(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "average.npz").read_bytes()
-
-
-@pytest.mark.parametrize("kind", AVERAGES)
-def test_a_changed_file_and_other_models_are_refused(kind, tmp_path):
-    make(kind).fit(X, y, F=pd.DataFrame(F, columns=["a", "b", "c"])).save(tmp_path / "average")
-    data = (tmp_path / "average").read_bytes()
-    (tmp_path / "half").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="damaged"):
-        load(tmp_path / "half")
-    with pytest.raises(ValueError, match=r"models\[2\] is 'd', but .* was fitted with 'c'"):
-        load(tmp_path / "average", [(name, len) for name in "abd"])
 
 
 @pytest.mark.parametrize("kind", [*AVERAGES, DirectModel])

@@ -15,10 +15,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-import localma
-from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load, relatives
-from localma.averages import ModelAverage
+from localma import BestModel, DirectModel, EqualWeights, GlobalMA, LocalMA, load
 from localma.theory import audit
+from tests.kinds import AVERAGES, make
 
 n = 200
 rng = np.random.default_rng(0)
@@ -27,15 +26,8 @@ FRAME = pd.DataFrame({"x": x, "word": word, "day": pd.date_range("2020-01-01", p
 y = np.where(word == "left", -x, x)
 F = np.c_[-x, x]
 TEXTS = [f"{'bad' if a < 0 else 'good'} and {b}" for a, b in zip(x, word, strict=True)]
-EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
-AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
 GATES = [kind for kind in AVERAGES if "features" in kind().get_params()]
 CONSTANT = [kind for kind in AVERAGES if kind not in GATES]
-
-
-def make(kind, **options):
-    known = kind().get_params()
-    return kind(**{k: v for k, v in ({"random_state": 0, "progress": False} | options).items() if k in known})
 
 
 class Asked:

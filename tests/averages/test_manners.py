@@ -68,12 +68,6 @@ def test_a_wrong_loss_is_told_by_fit_and_not_by_a_description(estimator):
         estimator.fit(X, y)
 
 
-def test_names_of_models_are_checked_in_load(tmp_path):
-    EqualWeights([("a", lambda X: X[:, 0]), ("b", lambda X: X[:, 1])]).fit(X, y).save(tmp_path / "average")
-    with pytest.raises(ValueError, match=r"models\[1\] is 'c', but .* was fitted with 'b'"):
-        load(tmp_path / "average", [("a", len), ("c", len)])
-
-
 # --- uncertainty of predictions ------------------------------------------------------------
 
 

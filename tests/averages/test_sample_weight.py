@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-import localma
 from localma import (
     LOSSES,
     BestModel,
@@ -31,9 +30,8 @@ from localma.averages.level import level_of
 from localma.engine import fit_local_stack, global_weights
 from localma.engine.validation import cross_validate as choose_penalty
 from localma.engine.validation import grid, mean_and_error
+from tests.kinds import AVERAGES, make
 
-EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
-AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
 QUICK = {"training": Training(steps=15), "members": 1}
 rng = np.random.default_rng(0)
 n = 80
@@ -46,11 +44,6 @@ P = rng.dirichlet(np.ones(3), (n, 3))
 LABELS = np.array(["a", "b", "c"])[np.arange(n) % 3]
 TIMES = np.tile(rng.integers(1, 4, n // 2), 2)
 SOME = np.where(np.arange(n) % 4 == 1, 0, TIMES)
-
-
-def make(kind, **options):
-    known = kind().get_params()
-    return kind(**{k: v for k, v in ({"random_state": 0, "progress": False} | options).items() if k in known})
 
 
 def weights(average, target=y, given=F, rows=slice(None), **more):

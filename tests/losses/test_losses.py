@@ -208,14 +208,6 @@ def test_domains_that_include_zero():
         tweedie(2.5).check_response([0.0])
 
 
-def test_probabilities_are_checked_in_every_row():
-    F = np.full((3, 2, 2), 0.5)
-    LOSSES["cross_entropy"].check_predictions(F)
-    F[2, 1] = [2.0, -1.0]  # sums to one, but is no probability
-    with pytest.raises(ValueError, match=r"F\[:, 1\].*row 2.*softmax"):
-        LOSSES["cross_entropy"].check_predictions(F)
-
-
 @pytest.mark.parametrize("power", [0, 1, 2, 0.5, -1, float("nan"), float("inf")])
 def test_tweedie_powers_without_a_deviance_here(power):
     with pytest.raises(ValueError, match="power"):
@@ -258,10 +250,6 @@ def test_own_callable_and_the_dictionary_as_extension_point(monkeypatch):
     monkeypatch.setitem(LOSSES, "quartic", Loss("quartic", lambda y, a: (y - a) ** 4, lambda a: a**4))
     weights = GlobalMA(loss="quartic").fit(X, y, F=F).weights_
     np.testing.assert_allclose(weights, [5 / 6, 1 / 6], atol=1e-2)  # 0.1 w = 0.5 (1 - w): no error at all
-    with pytest.raises(ValueError, match=r"loss = 'nonsense' is unknown; choose one of .*poisson"):
-        resolve_loss("nonsense")
-    with pytest.raises(TypeError, match="loss"):
-        resolve_loss(3)
 
 
 @pytest.mark.parametrize("loss", [*LOSSES.values(), tweedie(1.7)], ids=lambda loss: loss.name)
@@ -271,10 +259,6 @@ def test_losses_can_be_pickled(loss):
         assert again([1], [[0.25, 0.75]]) == pytest.approx(-np.log(0.75))
     else:
         np.testing.assert_array_equal(again([1.0], [2.0]), loss([1.0], [2.0]))
-
-
-def test_name_keeps_the_power_exactly():
-    assert float(tweedie(1.23456789).name[8:-1]) == 1.23456789
 
 
 def test_arrays_in_arrays_out_and_read_only_input():

@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LinearRegression
 from torch import nn
 
-import localma
-from localma import DirectModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training, relatives
-from localma.averages import ModelAverage
+from localma import DirectModel, EqualWeights, GlobalMA, LocalMA, Mlp, Training
+from tests.kinds import AVERAGES, make
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3))
@@ -21,15 +19,7 @@ y = np.where(X[:, 0] > 0, F[:, 0], F[:, 1]) + rng.random(60)
 TORCH = nn.Linear(3, 1, dtype=torch.float64)
 MODELS = [lambda X: np.asarray(X, float)[:, 1], TORCH]
 
-QUICK = {"training": Training(steps=5), "shrinkage": 0.1, "members": 1, "random_state": 0, "progress": False}
-QUICK |= {"penalty": 0.1}  # of gates
-EXPORTS = [getattr(module, name) for module in (localma, relatives) for name in module.__all__]
-AVERAGES = [thing for thing in EXPORTS if isinstance(thing, type) and issubclass(thing, ModelAverage)]
-
-
-def make(kind, **more):
-    known = kind().get_params()
-    return kind(**{k: v for k, v in (QUICK | more).items() if k in known})
+QUICK = {"training": Training(steps=5), "shrinkage": 0.1, "members": 1, "penalty": 0.1}  # the last of gates
 
 
 def frame(a):
@@ -57,8 +47,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_the_layout_of_arrays_changes_nothing(kind, layout):
     change = LAYOUTS[layout]
-    plain = make(kind).fit(X, y, F=F)
-    other = make(kind).fit(change(X), change(y), F=change(F))
+    plain = make(kind, **QUICK).fit(X, y, F=F)
+    other = make(kind, **QUICK).fit(change(X), change(y), F=change(F))
     np.testing.assert_array_equal(other.weights(change(X)), plain.weights(X))
     np.testing.assert_array_equal(other.predict(change(X), F=change(F)), plain.predict(X, F=F))
     assert other.score(change(X), change(y), F=change(F)) == plain.score(X, y, F=F)
@@ -89,8 +79,8 @@ def test_a_mask_is_never_lost(kind, name):
     given = {"X": X, "y": y, "F": F}
     spoilt = given | {name: masked(given[name])}
     with pytest.raises(ValueError, match=f"{name} is masked in row 7: drop such rows"):
-        make(kind).fit(**spoilt)
-    average = make(kind).fit(X, y, F=F)
+        make(kind, **QUICK).fit(**spoilt)
+    average = make(kind, **QUICK).fit(X, y, F=F)
     with pytest.raises(ValueError, match=f"{name} is masked in row 7"):
         average.score(spoilt["X"], spoilt["y"], F=spoilt["F"])
     if name == "X" and kind is LocalMA:
@@ -100,9 +90,10 @@ def test_a_mask_is_never_lost(kind, name):
 
 def test_half_precision_is_added_up_in_single():
     small = X.astype(np.float16)
-    average = make(LocalMA).fit(small, y, F=F)
+    average = make(LocalMA, **QUICK).fit(small, y, F=F)
     np.testing.assert_array_equal(
-        average.weights(small), make(LocalMA).fit(small.astype(np.float32), y, F=F).weights(X.astype(np.float16))
+        average.weights(small),
+        make(LocalMA, **QUICK).fit(small.astype(np.float32), y, F=F).weights(X.astype(np.float16)),
     )
 
 
@@ -111,7 +102,7 @@ def test_half_precision_is_added_up_in_single():
 def test_what_a_network_cannot_hold_is_named_by_its_row(value, network):
     far = X.copy()
     far[7, 1] = value
-    average = make(LocalMA, network=network, clip=False).fit(X, y, F=F)
+    average = make(LocalMA, network=network, clip=False, **QUICK).fit(X, y, F=F)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, of the cast
         with pytest.raises(ValueError, match="the weight network gives no numbers for 1 of 60 rows, row 7 of X first"):
@@ -125,12 +116,12 @@ def test_what_a_network_cannot_hold_is_named_by_its_row(value, network):
 def test_numbers_without_a_square_are_named_before_anything_is_computed(kind, unit):
     for name, given in (("y", (X, y * unit, F)), ("F", (X, y, F * unit))):
         with pytest.raises(ValueError, match=rf"{name}\[.*\] = .* has no square in floating point"):
-            make(kind).fit(given[0], given[1], F=given[2])
+            make(kind, **QUICK).fit(given[0], given[1], F=given[2])
     small = np.where(np.arange(60) == 3, 1e-200, y)  # beside others it is as good as zero
-    assert np.isfinite(make(kind).fit(X, small, F=F).predict(X, F=F)).all()
+    assert np.isfinite(make(kind, **QUICK).fit(X, small, F=F).predict(X, F=F)).all()
     if "features" in kind().get_params():
         with pytest.raises(ValueError, match=r"X\[.*\] = .* has no square"):
-            make(kind).fit(X * unit, y, F=F)
+            make(kind, **QUICK).fit(X * unit, y, F=F)
 
 
 class Double(nn.Module):
@@ -156,12 +147,6 @@ def test_a_network_that_begins_in_place_changes_no_data(dtype):
         np.testing.assert_array_equal(given, X.astype(dtype))
     for plain, own in zip(*found, strict=True):
         np.testing.assert_array_equal(plain, own)
-
-
-def test_a_learner_of_scikit_learn_reads_what_came():
-    assert DirectModel(LinearRegression()).fit(X.astype(">f8"), y).score(X, y) == pytest.approx(
-        LinearRegression().fit(X, y).score(X, y)
-    )
 
 
 def test_the_page_counts_the_layouts():
