@@ -191,7 +191,6 @@ def known_classes(names, models, given=None) -> np.ndarray | None:
         if len(missing):
             warnings.warn(
                 f"model {name!r} does not know the classes {missing.tolist()}: they get the probability zero from it",
-                UserWarning,
                 stacklevel=4,
             )
     return classes
@@ -281,11 +280,9 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
             said, f = f, np.zeros((n, len(classes)))  # a class that a model does not know has no probability
             f[:, np.searchsorted(classes, own)] = said
         columns.append(f)
-    widths = {c.shape[1] for c in columns} if proba else {1}
-    if len(widths) > 1:
-        raise ValueError(
-            f"models disagree on the number of classes: {dict(zip(names, [c.shape[1] for c in columns], strict=True))}"
-        )
+    widths = [c.shape[1] for c in columns] if proba else []
+    if len(set(widths)) > 1:
+        raise ValueError(f"models disagree on the number of classes: {dict(zip(names, widths, strict=True))}")
     return np.stack(columns, axis=1)
 
 
@@ -313,7 +310,6 @@ def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None
             f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
             " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"
             " give the learner as LocalMA(direct=...), or its column by cross_fit",
-            UserWarning,
             stacklevel=4,
         )
     if loss.is_classification:
@@ -326,7 +322,6 @@ def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None
                 f"the {loss.name} loss of model {name!r} is {own_mean / level:.3g} times that of the others or of"
                 f" the mean of y (largest in row {each.argmax()}): is it in another unit, or a code for missing?"
                 " Correct, clip or drop it: such a model hides the differences between the others",
-                UserWarning,
                 stacklevel=4,
             )
 
@@ -353,7 +348,6 @@ def clipped(F, limits, names):
         warnings.warn(
             f"at {len(np.unique(rows))} of {len(F)} rows ({few}) predictions of {who} lie far beyond all that the"
             " sample has seen and were clipped: look at these rows of X, or give clip=False to believe them",
-            UserWarning,
             stacklevel=5,
         )
     return np.clip(F, low, high) if len(rows) else F

@@ -94,8 +94,7 @@ class DirectModel(LossEstimator):
             more = weighted(self.learner, "learner", weight)
             self.learner_ = clone(self.learner).fit(X, target, **more)  # X itself: words, or gaps, are its business
             for name in ("n_features_in_", "feature_names_in_"):
-                if hasattr(self, name):  # of an earlier fit
-                    delattr(self, name)
+                self.__dict__.pop(name, None)  # of an earlier fit
                 if hasattr(self.learner_, name):
                     setattr(self, name, getattr(self.learner_, name))
         else:

@@ -216,9 +216,8 @@ class LocalMA(ModelAverage):
             raise ValueError(
                 f"groups has shape {groups.shape}, but there are {len(y)} observations; give one entry for each"
             )
-        if training.validation_fraction not in ("auto", 0) and (
-            groups is not None or shrinkage == "cv" or self.bootstrap
-        ):
+        apart = groups is not None or shrinkage == "cv" or self.bootstrap
+        if apart and training.validation_fraction not in ("auto", 0):
             given = training.validation_fraction
             raise ValueError(f"validation_fraction = {given} mixes what groups, folds and bootstraps keep apart; set 0")
         if isinstance(network, Mlp) and X.ndim != 2:

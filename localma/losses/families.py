@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ __all__ = ["LOSSES", "PROBABILITY_FLOOR", "named", "pinball", "resolve_loss", "t
 #: A probability of exactly zero for what then happens costs an infinite loss; where all models agree on it, no weights
 #: can repair that.
 PROBABILITY_FLOOR = 1e-12
+
+#: Losses that are convex and no parabola.
+_BENT: dict[str, Any] = {"convex": True, "quadratic": False}
 
 
 class _CrossEntropy(Loss):
@@ -125,15 +129,8 @@ def tweedie(power: float = 1.5) -> Loss:
             f"power must lie between 1 and 2, or above 2, but is {power}; use 'squared', 'poisson' or 'gamma' for 0, 1"
             " and 2"
         )
-    return Loss(
-        f"tweedie({p})",
-        partial(_tweedie, p),
-        partial(_tweedie_phi, p),
-        response="non-negative" if p < 2 else "positive",
-        prediction="positive",
-        quadratic=False,
-        power=p,
-    )
+    value, phi, response = partial(_tweedie, p), partial(_tweedie_phi, p), "non-negative" if p < 2 else "positive"
+    return Loss(f"tweedie({p})", value, phi, response, "positive", quadratic=False, power=p)
 
 
 def _absolute(y, a):
@@ -168,7 +165,7 @@ def pinball(level: float = 0.5) -> Loss:
     level = float(level)
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, but is {level}")
-    return Loss(f"pinball({level})", partial(_pinball, level), convex=True, quadratic=False, slopes=(level, 1 - level))
+    return Loss(f"pinball({level})", partial(_pinball, level), slopes=(level, 1 - level), **_BENT)
 
 
 def _log_loss(y, p):
@@ -191,29 +188,14 @@ def _negative_entropy(p):
 LOSSES: dict[str, Loss] = {
     "squared": Loss("squared", _squared, torch.square, convex=True, quadratic=True, power=0),
     "cross_entropy": _CrossEntropy(
-        "cross_entropy",
-        _log_loss,
-        _negative_entropy,
-        "class labels",
-        "probabilities",
-        convex=True,
-        quadratic=False,
-        log_likelihood=1,
+        "cross_entropy", _log_loss, _negative_entropy, "class labels", "probabilities", log_likelihood=1, **_BENT
     ),
     "poisson": Loss(
-        "poisson",
-        _poisson,
-        _poisson_phi,
-        "non-negative",
-        "positive",
-        convex=True,
-        quadratic=False,
-        power=1,
-        log_likelihood=0.5,
+        "poisson", _poisson, _poisson_phi, "non-negative", "positive", power=1, log_likelihood=0.5, **_BENT
     ),
     "gamma": Loss("gamma", _gamma, _gamma_phi, "positive", "positive", quadratic=False, power=2),
     "tweedie": tweedie(1.5),
-    "absolute": Loss("absolute", _absolute, convex=True, quadratic=False, slopes=(1, 1)),
+    "absolute": Loss("absolute", _absolute, slopes=(1, 1), **_BENT),
 }
 
 #: Losses with a parameter, by the name that stands before it: "tweedie(1.7)".
