@@ -60,10 +60,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     held = held_out(len(data.labels), seed)
     rest = np.setdiff1d(np.arange(len(data.labels)), held)
     family = "pixels" if synthetic else choose_family()
-    if synthetic:
-        X = [data.images.reshape(-1, 3072).astype(np.float32)[:, m::50] for m in range(4)]
-    else:
-        [X] = companies.seen(family, data.images)
+    [X] = companies.seen(family, data.images)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
     images = {"images": data.images[rest], "test_images": data.images[held]}
     data = replace(data, **images, labels=data.labels[rest], test_labels=data.labels[held])
