@@ -37,14 +37,7 @@ REPETITIONS = 4
 
 
 def held_out(n: int, seed: int = 0) -> np.ndarray:
-    """Positions of a tenth of ``n`` training images, none of which the earlier validation had scored.
-
-    Examples
-    --------
-    >>> from localma.replication.cifar10.tuning import held_out
-    >>> len(held_out(50_000))
-    5000
-    """
+    """Positions of a tenth of ``n`` training images, none of which the earlier validation had scored."""
     # what the earlier one held out: a tenth in each of two repetitions, drawn like this
     spent = [np.random.default_rng([seed, 2, r]).permutation(n)[: n // 10] for r in range(2)]
     fresh = np.setdiff1d(np.arange(n), np.concatenate(spent))
@@ -131,9 +124,6 @@ class Validation(Experiment):
         table["mcse"] = accuracy.mean(0).std(0, ddof=1) / REPETITIONS**0.5
         table["log_loss"] = found[..., 1].mean((0, 1))
         return {"": table}
-
-
-run = Validation.run
 
 
 def choose(table: pd.DataFrame) -> dict[str, float]:

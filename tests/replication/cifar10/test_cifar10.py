@@ -326,7 +326,7 @@ def test_the_rule_picks_the_most_accurate_and_then_the_lower_loss(tmp_path, monk
     monkeypatch.setattr(tuning, "GRID", ((2, 1.0), (3, 1.0)))
     monkeypatch.setattr(tuning, "SIZES", (100, 200))
     monkeypatch.setattr(tuning, "REPETITIONS", 2)
-    table = tuning.run(synthetic=True, out=tmp_path)
+    table = tuning.Validation.run(synthetic=True, out=tmp_path)
     assert table["method"].tolist() == ["LocalMA", "LocalMA", "GW", "EWMA"]
     sizes = table[["accuracy n = 100", "accuracy n = 200"]]
     np.testing.assert_allclose(sizes.mean(axis=1), table["accuracy"])
