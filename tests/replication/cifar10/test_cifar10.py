@@ -11,7 +11,6 @@ import torch
 from localma.datasets import load_cifar10
 from localma.engine import global_weights
 from localma.losses import LOSSES
-from localma.replication import __main__ as command
 from localma.replication import cifar10, printed
 from localma.replication.cifar10 import (
     CONFIGURATION,
@@ -279,17 +278,6 @@ def test_printed_table_5():
     assert len(table) == 25
     assert table.query("method == 'LocalMA'")["n"].tolist() == list(experiment.SIZES)
     assert table.query("method == 'EWMA'")["mean"].item() == 65.05
-
-
-def test_a_gpu_is_refused_and_missing_data_end_with_status_2(tmp_path, monkeypatch, capsys):
-    assert command.main(["cifar10", "--device", "meta", "--synthetic", "--out", str(tmp_path)]) == 2
-    assert "it computes on a CPU only: leave --device meta out" in capsys.readouterr().err
-    monkeypatch.setattr("localma.datasets.find.cache_folder", lambda: tmp_path)
-    monkeypatch.delenv("LOCALMA_DATA", raising=False)
-    monkeypatch.setattr("localma.datasets.find._download", lambda *_: (_ for _ in ()).throw(OSError("no network")))
-    companies.material.cache_clear()
-    assert command.main(["cifar10", "--out", str(tmp_path)]) == 2
-    assert "cifar-10-python.tar.gz was not found" in capsys.readouterr().err
 
 
 # --- the validation ------------------------------------------------------------------------------------------------------------------
