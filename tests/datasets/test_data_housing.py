@@ -333,16 +333,19 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
 
 
 @pytest.mark.usefixtures("four_rows")
-def test_one_table_is_enough_for_the_experiment(nowhere, capsys):
+def test_one_table_is_enough_for_the_experiment(nowhere, capsys, monkeypatch):
     """The paper's own table, which asks for a visit by hand, or any other."""
-    paper_csv(nowhere)
-    assert list(companies.load_tables(False, path=nowhere)) == ["paper"]
+    (nowhere / "housing").mkdir()
+    paper = paper_csv(nowhere / "housing")
+    monkeypatch.setenv("LOCALMA_DATA", str(nowhere))
+    assert list(companies.load_tables(False)) == ["paper"]
     assert not capsys.readouterr().out
     assert list(companies.load_tables(True, path=nowhere)) == ["paper"]
     assert (
         capsys.readouterr().out
         == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
     )
+    paper.unlink()
     with pytest.raises(FileNotFoundError, match="bj_sh_lianjia_ids"):
         companies.load_tables(True)
 
