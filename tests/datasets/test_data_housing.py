@@ -340,7 +340,7 @@ def test_one_table_is_enough_for_the_experiment(nowhere, capsys, monkeypatch):
     monkeypatch.setenv("LOCALMA_DATA", str(nowhere))
     assert list(companies.load_tables(False)) == ["paper"]
     assert not capsys.readouterr().out
-    assert list(companies.load_tables(True, path=nowhere)) == ["paper"]
+    assert list(companies.load_tables(True)) == ["paper"]
     assert (
         capsys.readouterr().out
         == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
@@ -394,7 +394,7 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
 def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
     monkeypatch.setattr(tuning, "SHARES", (0.5,))
-    found = housing.tune(synthetic=True, pilots=1, out=tmp_path)
+    found = housing.RentsTuning.run(synthetic=True, pilots=1, out=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "housing-tuning-synthetic.csv",
         "housing-tuning-synthetic.json",
