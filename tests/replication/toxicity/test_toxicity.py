@@ -187,8 +187,6 @@ def test_without_a_cache_it_warns_before_the_work_and_goes_on(monkeypatch, tmp_p
     monkeypatch.setattr(encoders, "pooled", lambda network, tokens: torch.ones(1, 16))
     with pytest.warns(UserWarning, match="cannot be written"):
         assert encoders.encode(["alpha beta"], "tinybert").shape == (1, 16)
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    assert encoders.encode(["alpha beta"], "tinybert", cache=False).shape == (1, 16)
 
 
 def test_what_a_vocabulary_does_not_know():
