@@ -567,6 +567,6 @@ def test_the_pilot_scores_what_the_networks_say(problem):
     """A model that is always right earns its log loss, whatever the penalty: weights between it and itself do not matter."""
     x, _, y = problem
     right = np.where(y == 1, 0.9, 0.1)
-    scores = toxicity.pilot(x, np.stack([right, right], -1), y, repetitions=2)
+    scores = methods.pilot(x, np.stack([right, right], -1), y, repetitions=2)
     np.testing.assert_allclose(scores["log_loss"], -np.log(0.9), rtol=1e-5)
     np.testing.assert_array_equal(scores["accuracy"], 1)
