@@ -14,7 +14,7 @@ from localma.replication.toxicity.findings import verdicts
 from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, learn, pilot, splits
 from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
 from localma.replication.toxicity.rivals import CommentsRivals
-from localma.replication.toxicity.tuning import CommentsTuning, choose, tune
+from localma.replication.toxicity.tuning import CommentsTuning, choose
 
 __all__ = [
     "CASES",

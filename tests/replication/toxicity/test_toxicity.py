@@ -552,7 +552,7 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
         return few(languages, **options)
 
     monkeypatch.setattr(tuning, "load_toxicity", load)
-    table = toxicity.tune(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
+    table = toxicity.CommentsTuning.run(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
     assert asked == [["zh", "en", "fr", "uk", "ar", "am"]]
     assert len(table) == 2 * 2 * 2
     assert (table.groupby("role")["behind"].min() == 0).all()
@@ -560,7 +560,7 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
     names = [p.name for p in sorted(tmp_path.iterdir())]
     assert names == ["toxicity-tuning-ngrams-synthetic.csv", "toxicity-tuning-ngrams-synthetic.json"]
     with pytest.raises(ValueError, match=r"encoder must be one of .*, but is 'bert'"):
-        toxicity.tune(encoder="bert")
+        toxicity.CommentsTuning.run(encoder="bert")
 
 
 def test_the_pilot_scores_what_the_networks_say(problem):
