@@ -18,7 +18,7 @@ from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
 from localma.replication.lab import cache as lab_cache
-from localma.replication.toxicity import companies, encoders, experiment, methods, rivals, tuning
+from localma.replication.toxicity import companies, encoders, experiment, methods, predictions, rivals, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
 
@@ -487,10 +487,10 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
 
 
 def test_a_masked_sentence_shows_no_letter():
-    lengths = toxicity.letters("alpha be abcdefghijklm c", words=5)
-    assert lengths.tolist() == [5, 2, 13, 1, 0]
-    assert toxicity.mask(lengths, words=3) == "····· ·· ·········· …"
-    assert toxicity.mask(lengths) == "····· ·· ·········· ·"
+    lengths = predictions.letters("alpha be abcdefghijklm c")
+    assert lengths.tolist() == [5, 2, 13, 1, 0, 0, 0, 0, 0]
+    assert predictions.mask(lengths) == "····· ·· ·········· ·"
+    assert predictions.mask(predictions.letters("a b c d e f g")) == "· · · · · · …"
 
 
 # --- how the settings were chosen --------------------------------------------------------------------------------------------------------
