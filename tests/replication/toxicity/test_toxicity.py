@@ -3,7 +3,6 @@
 import copy
 import json
 import pickle
-import sys
 
 import numpy as np
 import pandas as pd
@@ -385,38 +384,6 @@ def test_the_default_is_the_estimators_and_dictators_are_candidates(problem):
 def test_the_experiment_can_be_sent_to_other_processes(small):
     sent = pickle.loads(pickle.dumps(toxicity.Comments(repetitions=2, synthetic=True)))
     pd.testing.assert_frame_equal(sent.compute(), toxicity.run(repetitions=2, synthetic=True))
-
-
-def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
-    honest = methods.compare_methods
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(methods, "compare_methods", stop)
-    with pytest.raises(KeyboardInterrupt):
-        toxicity.run(full=False, repetitions=2, synthetic=True, seed=1, out=tmp_path)
-    kept = sorted(tmp_path.rglob("output.pkl"))
-    assert len(kept) == 1, "the companies of the interrupted run"
-    monkeypatch.setattr(methods, "compare_methods", honest)
-    toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path)
-    assert sorted(tmp_path.rglob("output.pkl")) == kept
-
-
-def test_without_data_the_command_says_so(tmp_path, capsys):
-    assert main(["toxicity", "--out", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert "toxicity.csv.gz was not found" in error
-    assert "synthetic" in error
-
-
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"encoder must be one of 'tinybert', 'minilm', 'ngrams', but is 'bert'"):
-        toxicity.run(encoder="bert")
-    with pytest.raises(ValueError, match="repetitions must be at least 1, but is 0"):
-        toxicity.run(repetitions=0)
-    with pytest.raises(ValueError, match=r"cases contains 'yi'; choose from he, hi"):
-        toxicity.run(cases=["yi"])
 
 
 def test_a_language_with_one_label_is_refused():
