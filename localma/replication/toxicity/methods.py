@@ -221,14 +221,7 @@ def _log_loss(p, truth):
 
 
 def pilot(
-    x: np.ndarray,
-    probability: np.ndarray | None,
-    y: np.ndarray,
-    *,
-    settings: dict | None = None,
-    repetitions: int = 5,
-    seed: int = 0,
-    device: str = "cpu",
+    x, probability, y, *, settings: dict | None = None, repetitions: int = 5, seed: int = 0, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
     """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a
     large share learned from: ``log_loss`` and ``accuracy``, arrays (len(GRID), repetitions).

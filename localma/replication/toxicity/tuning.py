@@ -113,8 +113,7 @@ class CommentsTuning(Experiment):
         """What the companies, trained as the winner is, say of the pilot languages' sentences."""
         known = self.sentences(*COMPANIES, *PILOT)
         how = {"penalty": winner["penalty"], "settings": winner, "seed": self.seed, "device": "cpu"}
-        answers = ask_companies(known, [known[code] for code in PILOT], self.encoder, **how)
-        return dict(zip(PILOT, answers, strict=True))
+        return ask_companies(known, PILOT, self.encoder, **how)
 
     def sentences(self, *languages):
         return {code: read_sentences(self.data, code, self.encoder) for code in languages}
