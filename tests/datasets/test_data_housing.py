@@ -298,9 +298,8 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
         return np.array(level)[:, None] * np.ones((2, X.shape[1] - n))
 
     monkeypatch.setattr(methods, "direct_networks", trained)
-    monkeypatch.setattr(methods, "DIRECT", ({"steps": 100}, {"steps": 300}))
     X, y = torch.zeros(2, 50, 1), torch.ones(2, 50)
-    found, which = methods.choose_direct(X, y, 40, [0, 1])
+    found, which = methods.choose_direct(X, y, 40, [0, 1], ({"steps": 100}, {"steps": 300}))
     assert which.tolist() == [1, 0]
     np.testing.assert_array_equal(found, np.ones((2, 10)))
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"

@@ -97,15 +97,14 @@ def ask_more(
         }
         for name, fit in averages.items():
             errors[f"{name}LocalMA{words}"] = error((fit.weights(x[:, n:]) * F[:, n:]).sum(-1))
-        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M])[0])
+        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M], DIRECT)[0])
     return errors
 
 
-def choose_direct(X, y, n: int, seeds, tried: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`direct_networks`, with the setting that predicts the last quarter of each sample best from the rest;
-    and which of those ``tried`` (default ``DIRECT``) it is, (R,).
+def choose_direct(X, y, n: int, seeds, tried: tuple[dict, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`direct_networks`, with that setting of ``tried`` which predicts the last quarter of a sample best from
+    the rest; and which it is, (R,).
     """
-    tried = tried or DIRECT
     rest = n - n // 4
     held = np.stack([direct_networks(X[:, :n], y[:, :n], rest, seeds, settings) for settings in tried])
     best = np.square(held - y[:, rest:n].cpu().numpy()).mean(-1).argmin(0)
