@@ -1,7 +1,6 @@
 """The experiment on CIFAR-10: its parts, and the whole of it on made-up images."""
 
 import json
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import torch
 from localma.datasets import load_cifar10
 from localma.engine import global_weights
 from localma.losses import LOSSES
-from localma.replication import cifar10, printed
+from localma.replication import cifar10, load_results, printed
 from localma.replication.cifar10 import (
     CONFIGURATION,
     KNOWS,
@@ -25,15 +24,6 @@ from localma.replication.cifar10 import (
 from localma.replication.cifar10.companies import company_images, train_companies
 from localma.replication.cifar10.networks import Augment
 from localma.replication.lab import cache, results
-
-RESULTS = files("localma.replication") / "results"
-
-
-def committed(name):
-    if not (RESULTS / name).is_file():
-        pytest.skip(f"{name} has not been computed yet")
-    return RESULTS / name
-
 
 # --- the companies -------------------------------------------------------------------------------------------------------------------
 
@@ -339,7 +329,7 @@ def test_cooling_keeps_the_choice_and_the_sum():
 
 
 def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation():
-    table = pd.read_csv(committed("cifar10-tuning.csv"))
+    table, _ = load_results("cifar10-tuning")
     chosen = tuning.FIXED | tuning.choose(table)
     assert chosen == CONFIGURATION
     candidates = table[table["method"] == "LocalMA"]
@@ -351,8 +341,7 @@ def test_the_configuration_is_what_the_rule_picks_from_the_committed_validation(
 
 
 def test_committed_predictions_reproduce_the_committed_accuracies():
-    committed("cifar10-predictions.npz")
-    table = pd.read_csv(committed("cifar10.csv")).set_index(["n", "method", "metric"])["mean"]
+    table = load_results("cifar10")[0].set_index(["n", "method", "metric"])["mean"]
     F, y = cifar10.load_predictions()
     assert np.bincount(y).tolist() == [1000] * 10
     for m, company in enumerate(OWN):
@@ -363,10 +352,10 @@ def test_committed_predictions_reproduce_the_committed_accuracies():
 
 
 def test_committed_results_are_of_real_images_and_complete():
-    provenance = json.loads(committed("cifar10.json").read_text())["configuration"]
-    table = pd.read_csv(committed("cifar10.csv"))
-    assert provenance["images"].split()[0] in ("jpeg", "original")
-    assert provenance["repetitions"] == experiment.REPETITIONS
+    table, provenance = load_results("cifar10")
+    said = provenance["configuration"]
+    assert said["images"].split()[0] in ("jpeg", "original")
+    assert said["repetitions"] == experiment.REPETITIONS
     local = table.query("method == 'LocalMA' and metric == 'accuracy'")
     assert local["n"].tolist() == list(experiment.SIZES)
-    assert (local["replications"] == provenance["repetitions"]).all()
+    assert (local["replications"] == said["repetitions"]).all()
