@@ -298,9 +298,8 @@ def test_each_sample_chooses_the_setting_of_its_direct_network(monkeypatch):
         return np.array(level)[:, None] * np.ones((2, X.shape[1] - n))
 
     monkeypatch.setattr(methods, "direct_networks", trained)
-    monkeypatch.setattr(methods, "DIRECT", ({"steps": 100}, {"steps": 300}))
     X, y = torch.zeros(2, 50, 1), torch.ones(2, 50)
-    found, which = methods.choose_direct(X, y, 40, [0, 1])
+    found, which = methods.choose_direct(X, y, 40, [0, 1], ({"steps": 100}, {"steps": 300}))
     assert which.tolist() == [1, 0]
     np.testing.assert_array_equal(found, np.ones((2, 10)))
     assert asked == [(40, 30)] * 2 + [(50, 40)] * 2, "the test is not looked at before the choice"
@@ -333,16 +332,19 @@ def test_command_line(tmp_path, capsys, nowhere, monkeypatch):
 
 
 @pytest.mark.usefixtures("four_rows")
-def test_one_table_is_enough_for_the_experiment(nowhere, capsys):
+def test_one_table_is_enough_for_the_experiment(nowhere, capsys, monkeypatch):
     """The paper's own table, which asks for a visit by hand, or any other."""
-    paper_csv(nowhere)
-    assert list(companies.load_tables(False, path=nowhere)) == ["paper"]
+    (nowhere / "housing").mkdir()
+    paper = paper_csv(nowhere / "housing")
+    monkeypatch.setenv("LOCALMA_DATA", str(nowhere))
+    assert list(companies.load_tables(False)) == ["paper"]
     assert not capsys.readouterr().out
-    assert list(companies.load_tables(True, path=nowhere)) == ["paper"]
+    assert list(companies.load_tables(True)) == ["paper"]
     assert (
         capsys.readouterr().out
         == "housing: without the tables that were not found: lianjia2023, lianjia2019, coordinates\n"
     )
+    paper.unlink()
     with pytest.raises(FileNotFoundError, match="bj_sh_lianjia_ids"):
         companies.load_tables(True)
 
@@ -384,8 +386,6 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
     assert (calls.count("replicate"), calls.count("ask_more")) == (cells, cells // 2 + 1)
     assert (table["replications"] == 1).all()
     assert not [p.name for p in tmp_path.iterdir() if p.is_dir()]
-    housing.run(synthetic=True, repetitions={"forest": 1}, out=tmp_path / "forests")
-    assert not (tmp_path / "forests" / "housing-synthetic-more.csv").exists(), "it is about networks"
     with pytest.raises(ValueError, match="repetitions must be at least 1"):
         housing.run(synthetic=True, repetitions=0)
 
@@ -393,7 +393,7 @@ def test_an_interrupted_run_writes_nothing_and_goes_on(tmp_path, monkeypatch):
 def test_tuning_scores_every_configuration(city, monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "GRID", {name: grid[:2] for name, grid in housing.GRID.items()})
     monkeypatch.setattr(tuning, "SHARES", (0.5,))
-    found = housing.tune(synthetic=True, pilots=1, out=tmp_path)
+    found = housing.RentsTuning.run(synthetic=True, pilots=1, out=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "housing-tuning-synthetic.csv",
         "housing-tuning-synthetic.json",

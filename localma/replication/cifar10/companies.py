@@ -34,58 +34,29 @@ class Material:
     C: tuple[float, ...]  #: the penalty that each company chose
 
 
-def company_images(
-    labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator, others: int = OTHERS
-) -> np.ndarray:
-    """Indices of a company's images: all of its own classes, and ``others`` at random among the rest."""
+def company_images(labels: np.ndarray, own: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Indices of a company's images: all of its own classes, and ``OTHERS`` at random among the rest."""
     mine = np.isin(labels, own)
-    rest = np.flatnonzero(~mine)
-    if others > len(rest):
-        raise ValueError(f"others = {others}, but only {len(rest)} images are of other classes")
-    return np.concatenate([np.flatnonzero(mine), rng.choice(rest, others, replace=False)])
+    return np.concatenate([np.flatnonzero(mine), rng.choice(np.flatnonzero(~mine), OTHERS, replace=False)])
 
 
-def train_companies(
-    X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray], *, seed: int = 0, others: int = OTHERS
-):
-    """Train the four last layers.
+def train_companies(X: list[np.ndarray], labels: np.ndarray, X_test: list[np.ndarray], *, seed: int = 0):
+    """Train the four last layers on features of each company's own network, (n, d_m) and (n_test, d_m).
 
-    Parameters
-    ----------
-    X, X_test : list of four arrays, (n, d_m) and (n_test, d_m)
-        Features of each company's own network.
-    labels : array of shape (n,)
-        Classes 0 to 9.
-    seed : int
-        Of the images of other classes and of the tenth that chooses the penalty.
-
-    Returns
-    -------
-    F, F_test : arrays (n, 4, 10) and (n_test, 4, 10)
-        Class probabilities.
-    C : tuple of float
-        The penalty that each company chose.
+    The seed is that of the images of other classes and of the tenth that chooses the penalty. Returned are class
+    probabilities (n, 4, 10) and (n_test, 4, 10), and the penalty that each company chose.
     """
-    told = [_company(m, X[m], labels, X_test[m], seed, others) for m in range(4)]
-    F, F_test = (np.stack([company[k] for company in told], 1) for k in (0, 1))
-    return F, F_test, tuple(company[2] for company in told)
+    told = [_company(m, X[m], labels, X_test[m], seed) for m in range(4)]
+    F, F_test, C = zip(*told, strict=True)
+    return np.stack(F, 1), np.stack(F_test, 1), C
 
 
-def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed: int, others: int):
+def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed: int):
     rng = np.random.default_rng([seed, m])
-    mine = rng.permutation(company_images(labels, OWN[COMPANIES[m]], rng, others))
+    mine = rng.permutation(company_images(labels, OWN[COMPANIES[m]], rng))
     y, tenth = labels[mine], len(mine) // 10
-    lacks = [CLASSES[k] for k in OWN[COMPANIES[m]] if k not in y]
-    if lacks:
-        raise ValueError(
-            f"company {COMPANIES[m]} has no image of its own classes {', '.join(lacks)}; "
-            "give labels with images of every class"
-        )
-    lacks = [CLASSES[k] for k in range(10) if k not in y]
-    if lacks:
-        raise ValueError(
-            f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; raise others = {others} or take another seed"
-        )
+    if lacks := [CLASSES[k] for k in range(10) if k not in y]:
+        raise ValueError(f"company {COMPANIES[m]} has no image of {', '.join(lacks)}; take another seed")
     # features of 8 bits have no units; each company scales its own
     scaler = StandardScaler().fit(X[mine].astype(np.float32))
     x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[mine], X, X_test))
@@ -121,26 +92,24 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
         If the images or the networks are not there, with the ways out.
     """
     data = load_cifar10(synthetic=synthetic)
-    if synthetic:
-        # no network has seen such pictures: each company looks at random sums of pixels
-        rng = np.random.default_rng(0)
-        looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
-        X, X_test = (
-            [images.reshape(-1, 3072).astype(np.float32) @ A for A in looks]
-            for images in (data.images, data.test_images)
-        )
-        return Material(data, "pixels", *train_companies(X, data.labels, X_test, seed=seed))
-    family = choose_family()
+    family = "pixels" if synthetic else choose_family()
 
     def train():
         X, X_test = seen(family, data.images, data.test_images)
         return train_companies(X, data.labels, X_test, seed=seed)
 
-    return Material(data, family, *cached("companies", train, data.checksum, family, seed, OTHERS, PENALTIES))
+    key = data.checksum, family, seed, OTHERS, PENALTIES
+    return Material(data, family, *(train() if synthetic else cached("companies", train, *key)))
 
 
 def seen(family: str, *sets: np.ndarray) -> list[list[np.ndarray]]:
-    """Features of each set of images by each network of a family."""
+    """Features of each set of images by each network of a family; no network has seen made-up pictures, so at these
+    each company looks through random sums of pixels.
+    """
+    if family == "pixels":
+        rng = np.random.default_rng(0)
+        looks = [rng.standard_normal((3072, 60)).astype(np.float32) / 3072 for _ in OWN]
+        return [[images.reshape(-1, 3072).astype(np.float32) @ A for A in looks] for images in sets]
     count = sum(len(images) for images in sets)
     print(f"cifar10: first {count:,} images go through {', '.join(FAMILIES[family])}: many minutes, unless kept")
     return [[features(name, images) for name in FAMILIES[family]] for images in sets]

@@ -115,21 +115,18 @@ def tabulate(results: dict[int, dict[str, np.ndarray]], things: Material) -> pd.
         fixed[f"company {c}.accuracy at home, training images"] = 100 * right[KNOWS[labels, m]].mean()
     fixed["anybody.accuracy"] = 100 * (F.argmax(-1) == y[:, None]).any(1).mean()
     rows = tidy({"n": 0}, fixed)
-    accuracy = {n: {method: cell[method][:, 0] for method in ("LocalMA", "GW")} for n, cell in results.items()}
     for n, cell in results.items():
-        found = {}
-        for method, values in accuracy[n].items():
-            found[f"{method}.accuracy"], found[f"{method}.log loss"] = values, cell[method][:, 1]
-            found[f"{method}.accuracy, answers cooled"] = cell[f"{method} cooled"][:, 0]
-        found["LocalMA.gain over GW"] = accuracy[n]["LocalMA"] - accuracy[n]["GW"]
-        found["LocalMA.gain over EWMA"] = accuracy[n]["LocalMA"] - fixed["EWMA.accuracy"]
+        found = {name: values for name, values in cell.items() if "." in name}
+        found["LocalMA.gain over GW"] = cell["LocalMA.accuracy"] - cell["GW.accuracy"]
+        found["LocalMA.gain over EWMA"] = cell["LocalMA.accuracy"] - fixed["EWMA.accuracy"]
         found["LocalMA.weight on companies that know"] = cell["routed"]
         rows += tidy({"n": n}, found | {f"GW.weight of {c}": cell["constant"][:, m] for m, c in enumerate(COMPANIES)})
     # changes with n, sample by sample: the samples of one repetition are nested
     first, last = min(results), max(results)
-    if first < last:
-        change = {m: accuracy[last][m] - accuracy[first][m] for m in accuracy[last]}
-        rows += tidy({"n": 0}, {f"{m}.accuracy, n = {last} against {first}": v for m, v in change.items()})
+    for accuracy in ("LocalMA.accuracy", "GW.accuracy"):
+        if first < last:
+            change = results[last][accuracy] - results[first][accuracy]
+            rows += tidy({"n": 0}, {f"{accuracy}, n = {last} against {first}": change})
     return pd.DataFrame(rows)
 
 

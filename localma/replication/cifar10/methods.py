@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from localma.averages import LocalMA
@@ -11,7 +13,6 @@ from localma.replication.cifar10.companies import Material
 from localma.replication.cifar10.networks import weight_network
 from localma.replication.digits.companies import KNOWS
 
-TEMPERATURE = 2.0  #: of the companies' answers where a row of the table says that they were cooled
 #: LocalMA in every cell; steps and penalty are what the rule of :mod:`localma.replication.cifar10.tuning` picked.
 CONFIGURATION = {"channels": (16, 32, 64), "steps": 75, "batch_size": 128, "learning_rate": 0.003, "penalty": 1.0}
 
@@ -32,28 +33,25 @@ def fit_weights(
     return average.fit(images.astype(np.float32), labels, F=F)
 
 
-def cool(F: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
-    """Class probabilities (..., K) made less sure of themselves: raised to the power of one over the temperature, and
-    scaled to sum to one again.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication.cifar10.methods import cool
-    >>> cool(np.array([0.9, 0.1])).round(2)
-    array([0.75, 0.25])
+def cool(F: np.ndarray) -> np.ndarray:
+    """Class probabilities (..., K) at a temperature of two, less sure of themselves: their square roots, scaled to sum
+    to one again.
     """
-    cooled = F ** (1 / temperature)
+    cooled = F**0.5
     return cooled / cooled.sum(-1, keepdims=True)
 
 
-def scores(w: np.ndarray, F: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Accuracy in per cent and log loss of an average."""
-    p = (w[..., None] * F).sum(-2)
+def marks(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Accuracy in per cent and log loss of class probabilities (n, K)."""
     return 100 * (p.argmax(-1) == y).mean(), -np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean()
 
 
-def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, np.ndarray]:
+def scores(w: np.ndarray, F: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The :func:`marks` of an average."""
+    return marks((w[..., None] * F).sum(-2), y)
+
+
+def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, Any]:
     """One sample of n training images, the weights learned from it, and what they do on the test images."""
     data = things.data
     order = np.random.default_rng([seed, 1, r]).permutation(len(data.labels))[:n]
@@ -62,13 +60,9 @@ def repetition(r: int, n: int, things: Material, *, seed: int = 0) -> dict[str, 
         average = fit_weights(data.images[order], y, F, seed=seed + r)
         w = average.weights(data.test_images.astype(np.float32))
         constant = global_weights(F, y, LOSSES["cross_entropy"])
-    cooled = cool(things.F_test)
-    return {
-        "LocalMA": np.array(scores(w, things.F_test, y_test)),
-        "GW": np.array(scores(constant, things.F_test, y_test)),
-        "LocalMA cooled": np.array(scores(w, cooled, y_test)),
-        "GW cooled": np.array(scores(constant, cooled, y_test)),
-        "constant": constant,
-        "by_class": np.stack([w[y_test == k].mean(0) for k in range(10)]),
-        "routed": np.array((w * KNOWS[y_test]).sum(1).mean()),
-    }
+    found: dict[str, Any] = {}
+    for method, one in (("LocalMA", w), ("GW", constant)):
+        found[f"{method}.accuracy"], found[f"{method}.log loss"] = scores(one, things.F_test, y_test)
+        found[f"{method}.accuracy, answers cooled"] = scores(one, cool(things.F_test), y_test)[0]
+    by_class = np.stack([w[y_test == k].mean(0) for k in range(10)])
+    return found | {"constant": constant, "by_class": by_class, "routed": (w * KNOWS[y_test]).sum(1).mean()}

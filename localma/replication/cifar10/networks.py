@@ -20,29 +20,18 @@ from localma.checks import choose
 from localma.datasets.find import Source, find
 from localma.replication.lab.cache import cached
 
-#: Networks of the four companies, in the paper's order: the largest first. TFLite: file, side of its input in pixels,
-#: checksum.
+#: Networks of the four companies, in the paper's order, the largest first, and the files or models that hold them.
 TFLITE = {
-    "MobileNetV2 1.0": (
-        "tf2_mobilenet_v2_1.0_224_ptq",
-        224,
-        "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c",
-    ),
-    "MobileNetV1 0.75": (
-        "mobilenet_v1_0.75_192_quant",
-        192,
-        "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a",
-    ),
-    "MobileNetV1 0.5": (
-        "mobilenet_v1_0.5_160_quant",
-        160,
-        "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43",
-    ),
-    "MobileNetV1 0.25": (
-        "mobilenet_v1_0.25_128_quant",
-        128,
-        "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785",
-    ),
+    "MobileNetV2 1.0": "tf2_mobilenet_v2_1.0_224_ptq",
+    "MobileNetV1 0.75": "mobilenet_v1_0.75_192_quant",
+    "MobileNetV1 0.5": "mobilenet_v1_0.5_160_quant",
+    "MobileNetV1 0.25": "mobilenet_v1_0.25_128_quant",
+}
+CHECKSUMS = {
+    "MobileNetV2 1.0": "5d3137241276e79c86d14a74fe43581398ae0e815191d3dba45495b810840e8c",
+    "MobileNetV1 0.75": "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a",
+    "MobileNetV1 0.5": "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43",
+    "MobileNetV1 0.25": "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785",
 }
 TORCHVISION = {
     "ResNet18": "resnet18",
@@ -55,22 +44,15 @@ PART = 1000  # images computed between two saves
 
 
 def _source(name: str) -> Source:
-    file, _, checksum = TFLITE[name]
     advice = (
         "The file is in the repository google-coral/test_data on GitHub; put it into a folder imagenet_tflite there."
     )
-    return Source(f"imagenet_tflite/{file}.tflite", checksum=f"sha256:{checksum}", advice=advice)
+    return Source(f"imagenet_tflite/{TFLITE[name]}.tflite", checksum=f"sha256:{CHECKSUMS[name]}", advice=advice)
 
 
 def available(family: str) -> str:
     """Empty if the networks of a family can be used here, else what is missing and where to get it; nothing is
     downloaded.
-
-    Examples
-    --------
-    >>> from localma.replication.cifar10.networks import available
-    >>> isinstance(available("torchvision"), str)
-    True
     """
     choose("family", family, FAMILIES)
     if family == "tflite":
@@ -93,26 +75,21 @@ def available(family: str) -> str:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     address = {name: get_model_weights(model).DEFAULT.url for name, model in TORCHVISION.items()}
     missing = [name for name, url in address.items() if not (folder / Path(url).name).exists()]
+    if not missing:
+        return ""
     from_where = " ".join(address[name] for name in missing)
-    words = f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}"
-    return words if missing else ""
+    return f"the weights of {', '.join(missing)} are not in {folder}; download into that folder: {from_where}"
 
 
 def choose_family() -> str:
-    """The paper's four networks if torchvision and their weights are here, else the stand-ins; an error if neither.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying what each family lacks.
+    """The paper's four networks if torchvision and their weights are here, else the stand-ins; FileNotFoundError, which
+    says what each family lacks, if neither.
     """
     lacking = {family: available(family) for family in ("torchvision", "tflite")}
     for family, what in lacking.items():
         if not what:
             return family
-    raise FileNotFoundError(
-        "no pre-trained networks: " + "; ".join(f"{family}: {what}" for family, what in lacking.items())
-    )
+    raise FileNotFoundError("no pre-trained networks: " + "; ".join(map(": ".join, lacking.items())))
 
 
 def _tflite(name: str):
@@ -123,7 +100,8 @@ def _tflite(name: str):
         warnings.simplefilter("ignore")  # it warns of the memory that the tensors take: a few MB
         network = Interpreter(str(find(_source(name))), experimental_preserve_all_tensors=True, num_threads=1)
     network.allocate_tensors()
-    enter, side = network.get_input_details()[0], TFLITE[name][1]
+    enter = network.get_input_details()[0]
+    size = tuple(enter["shape"][1:3])  # of the picture that it takes, in pixels
     # the only tensors of shape (1, d) or (1, 1, 1, d) that come out of an average over the picture
     pools = [
         d
@@ -136,13 +114,13 @@ def _tflite(name: str):
     def embed(images: np.ndarray) -> np.ndarray:
         rows = []
         for image in images:
-            big = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+            big = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
             network.set_tensor(enter["index"], big[None])
             network.invoke()
             rows.append(network.get_tensor(pool["index"]).reshape(-1).astype(np.float32))
         return (np.stack(rows) - zero) * scale
 
-    return embed, 1
+    return embed
 
 
 def _torchvision(name: str, *, pretrained: bool = True):
@@ -160,35 +138,23 @@ def _torchvision(name: str, *, pretrained: bool = True):
     @torch.no_grad()
     def embed(images: np.ndarray) -> np.ndarray:
         x = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
-        return network((resize(x, [224, 224], antialias=True) - mean) / sd).numpy()
+        parts = (resize(part, [224, 224], antialias=True) for part in x.split(50))
+        return torch.cat([network((part - mean) / sd) for part in parts]).numpy()
 
-    return embed, 50
+    return embed
 
 
-def features(name: str, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
-    """Pooled features of a network, kept in the user cache in parts: an interrupted computation goes on where it
-    stopped.
-
-    Parameters
-    ----------
-    name : str
-        One of the networks in :data:`FAMILIES`.
-    images : array of shape (n, 32, 32, 3), uint8
-    progress : bool
-
-    Returns
-    -------
-    array of shape (n, d), float16
+def features(name: str, images: np.ndarray) -> np.ndarray:
+    """Pooled features of images (n, 32, 32, 3) by a network of :data:`FAMILIES`, (n, d) in half precision; kept in the
+    user cache in parts, so that an interrupted computation goes on where it stopped.
     """
-    choose("name", name, TFLITE | TORCHVISION)
-    network = TFLITE[name][2] if name in TFLITE else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
+    network = CHECKSUMS[name] if name in TFLITE else f"torchvision {TORCHVISION[name]} IMAGENET1K_V1"
     load = cache(_tflite if name in TFLITE else _torchvision)  # when it is wanted
 
     def embed(rows):
-        one, size = load(name)
-        return np.concatenate([one(rows[k : k + size]) for k in range(0, len(rows), size)]).astype(np.float16)
+        return load(name)(rows).astype(np.float16)
 
-    starts = tqdm(range(0, len(images), PART), desc=name, unit="part", disable=not progress, delay=2, leave=False)
+    starts = tqdm(range(0, len(images), PART), desc=name, unit="part", delay=2, leave=False)
     parts = (images[start : start + PART] for start in starts)
     return np.concatenate([cached("features", partial(embed, rows), network, "bilinear", rows) for rows in parts])
 
@@ -199,13 +165,6 @@ class Augment(nn.Module):
 
     Horizontal flip with probability one half, rotation within ``degrees``, brightness and contrast factors within 1 +-
     ``jitter``, each image on its own.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from localma.replication.cifar10.networks import Augment
-    >>> Augment().eval()(torch.zeros(2, 32, 32, 3)).shape
-    torch.Size([2, 3, 32, 32])
     """
 
     def __init__(self, degrees: float = 15.0, jitter: float = 0.2):
@@ -234,13 +193,6 @@ def weight_network(outputs: int, channels: tuple[int, ...] = (16, 32, 64)) -> nn
 
     Three convolutions that halve the picture, each with batch normalisation, the mean over what is left of it, and a
     linear layer: 24,000 parameters and 0.9 million products an image.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from localma.replication.cifar10.networks import weight_network
-    >>> weight_network(4).eval()(torch.zeros(2, 32, 32, 3)).shape
-    torch.Size([2, 4])
     """
     layers: list[nn.Module] = [Augment()]
     for before, after, side in zip((3, *channels), channels, (5, 3, 3), strict=False):

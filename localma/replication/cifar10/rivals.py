@@ -21,27 +21,16 @@ from localma.engine import global_weights, one_thread
 from localma.losses import LOSSES
 from localma.relatives import LogarithmicPool
 from localma.replication.cifar10.companies import OTHERS, company_images
+from localma.replication.cifar10.methods import marks
 from localma.replication.cifar10.predictions import load_predictions
 from localma.replication.digits.companies import OWN
 from localma.replication.digits.methods import answers
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.results import summarise, tidy
+from localma.replication.lab.results import tidy
 
 SIZES = (250, 1000)
 REPETITIONS, QUICK_REPETITIONS = 10, 2
-#: What needs no sample, and what learns from one, by family: linear averages, geometric ones, and neither.
-FIXED = ("EWMA", "EWMA, corrected", "geometric", "geometric, corrected")
-LEARNED = (
-    "GW",
-    "GW, corrected",
-    "log pool, constant",
-    "log pool, local",
-    "LocalMA, answers",
-    "calibrated",
-    "calibrated, geometric",
-    "stacking",
-)
 
 
 def class_shares(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -74,7 +63,7 @@ def geometric(F: np.ndarray) -> np.ndarray:
 
 
 def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray, *, seed: int) -> dict:
-    """What each of :data:`LEARNED` answers on the test, (n, 10), after a look at a sample of answers and classes."""
+    """What each method answers on the test, (n, 10), after a look at a sample of answers and classes."""
     loss, x, x_test = LOSSES["cross_entropy"], answers(F), answers(F_test)
 
     def constant(F, F_test):
@@ -106,7 +95,7 @@ def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray
 
 
 def unlearned(F: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
-    """What each of :data:`FIXED` answers, (n, 10)."""
+    """What each method answers that needs no sample, (n, 10)."""
     corrected = correct_priors(F, shares)
     answer = {"EWMA": F.mean(1), "EWMA, corrected": corrected.mean(1), "geometric": geometric(F)}
     return answer | {"geometric, corrected": geometric(corrected)}
@@ -119,9 +108,12 @@ def _said():
     return *train, *test, class_shares(train[1])
 
 
-def marks(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Accuracy in per cent and log loss."""
-    return 100 * (p.argmax(1) == y).mean(), LOSSES["cross_entropy"](y, np.maximum(p, 1e-12)).mean()
+def judged(answer: dict[str, np.ndarray], y: np.ndarray) -> dict[str, float]:
+    """``METHOD.accuracy`` in per cent and ``METHOD.log loss``."""
+    found = {}
+    for name, p in answer.items():
+        found[f"{name}.accuracy"], found[f"{name}.log loss"] = marks(p, y)
+    return found
 
 
 @dataclass(kw_only=True)
@@ -151,24 +143,15 @@ class Rivals(Experiment):
 
     def measure(self, n, rows):
         F, y, F_test, y_test, shares = _said()
-        result = {name: [] for name in LEARNED}
+        found = []
         for r in rows:
             order = np.random.default_rng([self.seed, 1, r]).permutation(len(y))[:n]
-            for name, p in learned(F[order], y[order], F_test, shares, seed=self.seed + r).items():
-                result[name].append(marks(p, y_test))
-        return {name: np.array(values) for name, values in result.items()}
+            found.append(judged(learned(F[order], y[order], F_test, shares, seed=self.seed + r), y_test))
+        return {name: np.array([one[name] for one in found]) for name in found[0]}
 
     def tables(self, found):
         _, _, F_test, y_test, shares = _said()
-        fixed = {name: marks(p, y_test) for name, p in unlearned(F_test, shares).items()}
-        rows = [
-            {"n": 0, "method": name, "metric": metric} | summarise(np.array([value]))
-            for name, values in fixed.items()
-            for metric, value in zip(("accuracy", "log loss"), values, strict=True)
-        ]
+        rows = tidy({"n": 0}, judged(unlearned(F_test, shares), y_test))
         for (n,), part in self.by_cell(found).items():
-            of_n = {}
-            for name, values in part.items():
-                of_n[f"{name}.accuracy"], of_n[f"{name}.log loss"] = values.T
-            rows += tidy({"n": n}, of_n)
+            rows += tidy({"n": n}, part)
         return {"": pd.DataFrame(rows)}

@@ -37,14 +37,7 @@ REPETITIONS = 4
 
 
 def held_out(n: int, seed: int = 0) -> np.ndarray:
-    """Positions of a tenth of ``n`` training images, none of which the earlier validation had scored.
-
-    Examples
-    --------
-    >>> from localma.replication.cifar10.tuning import held_out
-    >>> len(held_out(50_000))
-    5000
-    """
+    """Positions of a tenth of ``n`` training images, none of which the earlier validation had scored."""
     # what the earlier one held out: a tenth in each of two repetitions, drawn like this
     spent = [np.random.default_rng([seed, 2, r]).permutation(n)[: n // 10] for r in range(2)]
     fresh = np.setdiff1d(np.arange(n), np.concatenate(spent))
@@ -60,10 +53,7 @@ def material(synthetic: bool = False, seed: int = 0) -> Material:
     held = held_out(len(data.labels), seed)
     rest = np.setdiff1d(np.arange(len(data.labels)), held)
     family = "pixels" if synthetic else choose_family()
-    if synthetic:
-        X = [data.images.reshape(-1, 3072).astype(np.float32)[:, m::50] for m in range(4)]
-    else:
-        [X] = companies.seen(family, data.images)
+    [X] = companies.seen(family, data.images)
     F, F_held, C = companies.train_companies([x[rest] for x in X], data.labels[rest], [x[held] for x in X], seed=seed)
     images = {"images": data.images[rest], "test_images": data.images[held]}
     data = replace(data, **images, labels=data.labels[rest], test_labels=data.labels[held])
@@ -134,9 +124,6 @@ class Validation(Experiment):
         table["mcse"] = accuracy.mean(0).std(0, ddof=1) / REPETITIONS**0.5
         table["log_loss"] = found[..., 1].mean((0, 1))
         return {"": table}
-
-
-run = Validation.run
 
 
 def choose(table: pd.DataFrame) -> dict[str, float]:

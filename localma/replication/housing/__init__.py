@@ -7,25 +7,22 @@ contain neither district nor coordinates, so the weight network does not see whe
 ``coordinates`` it sees nothing else.
 """
 
-from localma.replication.housing.companies import City, Split, prepare, split, table4
+from localma.replication.housing.companies import prepare, split, table4
 from localma.replication.housing.experiment import RHOS, Rents, run
 from localma.replication.housing.findings import verdicts
 from localma.replication.housing.methods import METHODS, ask_more
-from localma.replication.housing.predictions import Predictions, load_predictions
+from localma.replication.housing.predictions import load_predictions
 from localma.replication.housing.rivals import RentsRivals
-from localma.replication.housing.tuning import GRID, RentsTuning, choose, tune
+from localma.replication.housing.tuning import GRID, RentsTuning, choose
 
 __all__ = [
     "EXPERIMENTS",
     "GRID",
     "METHODS",
     "RHOS",
-    "City",
-    "Predictions",
     "Rents",
     "RentsRivals",
     "RentsTuning",
-    "Split",
     "ask_more",
     "choose",
     "load_predictions",
@@ -33,7 +30,6 @@ __all__ = [
     "run",
     "split",
     "table4",
-    "tune",
     "verdicts",
 ]
 

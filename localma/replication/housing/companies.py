@@ -128,11 +128,7 @@ def prepare(data: Housing, city: str) -> City:
     districts = tuple(sizes)
     flats = flats.rows(np.isin(flats.district, districts))
     which = np.searchsorted(districts, flats.district)
-    centres = np.full((len(districts), 2), np.nan)
-    for m in range(len(districts)):
-        known = flats.coordinates[(which == m) & ~np.isnan(flats.coordinates[:, 0])]
-        if len(known):
-            centres[m] = known.mean(0)
+    centres = pd.DataFrame(flats.coordinates).groupby(which).mean().to_numpy()
     halved = tuple(districts.index(name) for name in HALVED[city])
     return City(data.table, city, flats.X, np.log(flats.rent), which, districts, tuple(sizes.values()), halved, centres)
 
@@ -215,7 +211,7 @@ def _forest(city: City, rows: np.ndarray, seed: int, leaf: int) -> RandomForestR
 SMALLEST_FIRST = ("lianjia2019", "coordinates", "lianjia2023", "paper")
 
 
-def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None) -> dict[str, Housing]:
+def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0) -> dict[str, Housing]:
     """The tables that a run reads: all that are there, or the smallest of them for a look. Each must be put there by
     hand; any one will do.
     """
@@ -224,7 +220,7 @@ def load_tables(full: bool, *, synthetic: bool = False, seed: int = 0, path=None
     tables, missing = {}, {}
     for table in TABLES if full else SMALLEST_FIRST:
         try:
-            tables[table] = load_housing(table, path=path)
+            tables[table] = load_housing(table)
         except FileNotFoundError as error:
             missing[table] = error
         if tables and not full:

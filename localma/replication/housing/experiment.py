@@ -11,7 +11,7 @@ import pandas as pd
 from localma.datasets.housing import Housing
 from localma.replication.housing import companies
 from localma.replication.housing.companies import WIDTH, City, load_tables, prepare_all
-from localma.replication.housing.methods import METHODS, TOLD, ask_more, replicate
+from localma.replication.housing.methods import TOLD, ask_more, replicate
 from localma.replication.housing.predictions import stored
 from localma.replication.lab.experiment import Experiment, made_up, number_of
 from localma.replication.lab.parts import chunks
@@ -40,8 +40,8 @@ class Rents(Experiment):
         100 repetitions, as in the paper, and 40 of what it does not ask; otherwise a look at the smallest table.
     synthetic : bool
         Made-up rents; the files are named ``housing-synthetic``.
-    repetitions : int or dict, optional
-        Instead of the above: a number for all, or by "network", "forest" and "more".
+    repetitions : int, optional
+        Of everything, instead of the above.
 
     Returns
     -------
@@ -58,10 +58,8 @@ class Rents(Experiment):
     device: str = "cpu"
 
     def prepare(self):
-        if self.repetitions is None:
-            self.repetitions = REPETITIONS if self.full else {"network": 10, "forest": 2, "more": 4}
-        elif isinstance(self.repetitions, int):
-            self.repetitions = dict.fromkeys(REPETITIONS, self.repetitions)
+        scale = REPETITIONS if self.full else {"network": 10, "forest": 2, "more": 4}
+        self.repetitions = scale if self.repetitions is None else dict.fromkeys(scale, self.repetitions)
         if min(self.repetitions.values()) < 1:
             raise ValueError(f"repetitions must be at least 1, but are {self.repetitions}")
         self.data = load_tables(self.full, synthetic=self.synthetic, seed=self.seed)
@@ -103,23 +101,19 @@ class Rents(Experiment):
         tables: dict[str, list] = {"": [], "weights": [], "more": []}
         for (key, city), kind, rho in product(self.cities.items(), KINDS, self.rhos):
             cell = {"table": city.table, "city": city.name, "ptm": kind, "rho": rho}
-            if errors := parts.get((key, kind, rho)):
-                sizes, weights = errors.pop("sizes")[:3].astype(int).tolist(), errors.pop("weights")
-                head = cell | dict(zip(("n_ptm", "n_train", "n_test"), sizes, strict=True))
-                tables[""] += tabulate(head, errors, dict.fromkeys(METHODS, "LocalMA"))
-                if rho == self.rhos[len(self.rhos) // 2]:
-                    tables["weights"] += tabulate_weights(cell, city, weights)
-            if kind == "network" and (errors := parts.get((key, "more", rho))):
-                told = {method: TOLD if method == "OwnDistrict" or method.endswith(TOLD) else "" for method in errors}
-                tables["more"] += tabulate(cell, errors, {m: f"AdaptiveLocalMA{words}" for m, words in told.items()})
-        return {suffix: pd.DataFrame(rows) for suffix, rows in tables.items() if rows}
+            errors = parts[key, kind, rho]
+            sizes, weights = errors.pop("sizes")[:3].astype(int).tolist(), errors.pop("weights")
+            head = cell | dict(zip(("n_ptm", "n_train", "n_test"), sizes, strict=True))
+            tables[""] += tabulate(head, errors, "LocalMA")
+            if rho == self.rhos[len(self.rhos) // 2]:
+                tables["weights"] += tabulate_weights(cell, city, weights)
+            if kind == "network":
+                tables["more"] += tabulate(cell, parts[key, "more", rho], "AdaptiveLocalMA")
+        return {suffix: pd.DataFrame(rows) for suffix, rows in tables.items()}
 
     def predictions(self, found):
-        return (
-            stored(self.cities["lianjia2023-Beijing"], seed=self.seed)
-            if self.full and "lianjia2023" in self.data
-            else {}
-        )
+        city = self.cities.get("lianjia2023-Beijing")
+        return stored(city, seed=self.seed) if self.full and city else {}
 
 
 run = Rents.run
@@ -131,15 +125,14 @@ def _twins(data: Housing) -> float:
     return round(float(rows.duplicated(keep=False).mean()), 3)
 
 
-def tabulate(head: dict, errors: dict[str, np.ndarray], rival: dict[str, str]) -> list[dict]:
-    """Rows of the table for one cell; "excess" is over a method's rival: LocalMA, or the adaptive one that knows as
-    much.
-    """
+def tabulate(head: dict, errors: dict[str, np.ndarray], rival: str) -> list[dict]:
+    """Rows of the table for one cell; "excess" is over the rival, told the district where the method knows it."""
     found = {}
     for method, error in errors.items():
+        other = rival + TOLD * (method == "OwnDistrict" or method.endswith(TOLD))
         found[f"{method}.mspe"] = error
-        if method != rival[method]:
-            found[f"{method}.excess"] = error - errors[rival[method]]
+        if method != other:
+            found[f"{method}.excess"] = error - errors[other]
     return tidy(head, found)
 
 

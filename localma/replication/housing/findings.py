@@ -9,17 +9,18 @@ import pandas as pd
 
 from localma.replication.lab.verdicts import ERRORS, TURNS, judge, positive, straight, turning, valley
 
+#: How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our number; the
+#: paper gives none).
+CLOSE = 0.1
 
-def verdicts(table: pd.DataFrame, *, close: float = 0.1) -> pd.DataFrame:
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """The paper's five findings on rents, for every table, city and kind of model.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`localma.replication.housing.run`.
-    close : float
-        How far above DirectModel's error, as a share of it, LocalMA's may be and still be called very close (our
-        number; the paper gives none).
 
     Returns
     -------
@@ -50,7 +51,7 @@ def verdicts(table: pd.DataFrame, *, close: float = 0.1) -> pd.DataFrame:
                 judge(all(map(all, turns.values())), any(straight(*curve) for curve in curves.values())),
             ),
             (f"GW's and EWMA's distance to LocalMA grows {ends}", *_change(excess, ["GW", "EWMA"])),
-            _best_network(excess) if kind == "network" else _best_forest(mspe, excess, close),
+            _best_network(excess) if kind == "network" else _best_forest(mspe, excess),
         ]
         for number, (claim, measured, verdict) in enumerate(claims, 1):
             cell = {"table": name, "city": city, "ptm": kind}
@@ -78,9 +79,9 @@ def _best_network(excess: pd.DataFrame) -> tuple[str, str, str]:
     return "LocalMA is best", measured, positive(excess["mean"], excess["mcse"])
 
 
-def _best_forest(mspe: pd.DataFrame, excess: pd.DataFrame, close: float) -> tuple[str, str, str]:
+def _best_forest(mspe: pd.DataFrame, excess: pd.DataFrame) -> tuple[str, str, str]:
     behind, error = -excess["mean", "DirectModel"], excess["mcse", "DirectModel"]
-    bound = close * mspe["mean", "DirectModel"]
+    bound = CLOSE * mspe["mean", "DirectModel"]
     others = [m for m in excess["mean"] if m != "DirectModel"]  # their pairs with DirectModel are not in the table
     ahead = excess["mean"][others].add(behind, axis=0)
     apart = excess["mcse"][others].pow(2).add(error**2, axis=0).pow(0.5)

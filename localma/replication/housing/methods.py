@@ -21,25 +21,12 @@ def direct_networks(X, y, n: int, seeds, settings: dict) -> np.ndarray:
 
 
 def evaluate(X, F, y, n: int, direct: np.ndarray, seeds, *, settings: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Mean squared prediction error of every method in R repetitions at once.
+    """Mean squared prediction error (R,) of every method in R repetitions at once, and LocalMA's weights on the test,
+    (R, N - n, M).
 
-    Parameters
-    ----------
-    X, F, y : Tensors of shapes (R, N, d), (R, N, M), (R, N)
-        The first n observations are learned from, the others are the test.
-    n : int
-    direct : array of shape (R, N - n)
-        The direct model's predictions for the test.
-    seeds : sequence of int, length R
-        Of the weight networks.
-    settings : dict
-        Learning rate, and penalty at n = 100.
-
-    Returns
-    -------
-    errors : dict of method to array (R,)
-    weights : array of shape (R, N - n, M)
-        LocalMA's, on the test.
+    Of X (R, N, d), F (R, N, M) and y (R, N) the first n observations are learned from; the others are the test, for
+    which the direct model predicts ``direct`` (R, N - n). The weight networks have the settings "learning_rate" and
+    "penalty", the latter at n = 100.
     """
     options = Training(learning_rate=settings["learning_rate"], penalty=settings["penalty"] * (100 / n) ** 0.75)
     fit = fit_stack(X[:, :n], F[:, :n], y[:, :n], LOSSES["squared"], seeds=seeds, network=Mlp(WIDTH), training=options)
@@ -110,15 +97,14 @@ def ask_more(
         }
         for name, fit in averages.items():
             errors[f"{name}LocalMA{words}"] = error((fit.weights(x[:, n:]) * F[:, n:]).sum(-1))
-        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M])[0])
+        errors[f"AdaptiveDirectModel{words}"] = error(choose_direct(x, y, n, seeds[:, M], DIRECT)[0])
     return errors
 
 
-def choose_direct(X, y, n: int, seeds, tried: tuple | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`direct_networks`, with the setting that predicts the last quarter of each sample best from the rest;
-    and which of those ``tried`` (default ``DIRECT``) it is, (R,).
+def choose_direct(X, y, n: int, seeds, tried: tuple[dict, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`direct_networks`, with that setting of ``tried`` which predicts the last quarter of a sample best from
+    the rest; and which it is, (R,).
     """
-    tried = tried or DIRECT
     rest = n - n // 4
     held = np.stack([direct_networks(X[:, :n], y[:, :n], rest, seeds, settings) for settings in tried])
     best = np.square(held - y[:, rest:n].cpu().numpy()).mean(-1).argmin(0)

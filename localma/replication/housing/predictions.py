@@ -24,12 +24,9 @@ class Predictions(NamedTuple):
     n_train: int  #: so many flats, the first ones, are learned from; the others are the test
 
 
-def stored(city: City, *, repetitions: int = 10, rho: float = 0.5, seed: int = 0) -> dict[str, np.ndarray]:
-    """What the districts' networks predict for the flats of D2.
-
-    Arrays of :class:`Predictions`, rounded to half precision.
-    """
-    splits, seeds, second, n, *_ = draw(city, rho, range(repetitions), seed=seed)
+def stored(city: City, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Arrays of :class:`Predictions`, rounded to half precision, from ten repetitions with rho = 0.5."""
+    splits, seeds, second, n, *_ = draw(city, 0.5, range(10), seed=seed)
     F = networks(city, splits, seeds).numpy()
     mean = F.mean(-1)
     F, y = F - mean[..., None], city.y[second] - mean

@@ -45,16 +45,6 @@ def validate(city: City, rho: float, *, pilots: int = 5, seed: int = 0, device: 
     A quarter of what each network would learn from is held out: of each district's D1 for its model, of the training
     half for the direct model and the weights. Only pilot repetitions are looked at, which the experiment does not use,
     and nothing of their test halves.
-
-    Examples
-    --------
-    >>> from localma.datasets import load_housing
-    >>> from localma.replication import housing
-    >>> from localma.replication.housing.tuning import validate
-    >>> city = housing.prepare(load_housing(synthetic=True), "Shanghai")
-    >>> ratio = validate(city, 0.5, pilots=1)
-    >>> list(ratio), ratio["PTM"].shape, float(ratio["PTM"].min())
-    (['PTM', 'DirectModel', 'LocalMA'], (4,), 1.0)
     """
     M, repetitions = len(city.districts), range(PILOT, PILOT + pilots)
     seeds = seeds_of(city, repetitions, seed)
@@ -150,12 +140,9 @@ class RentsTuning(Experiment):
         return {"": pd.DataFrame(rows, columns=columns)}
 
 
-tune = RentsTuning.run
-
-
 def choose(found: pd.DataFrame) -> dict[str, dict]:
-    """A configuration for each table: the settings with the lowest mean ratio over its cells in what :func:`tune`
-    found.
+    """A configuration for each table: the settings with the lowest mean ratio over its cells in the table of
+    :class:`RentsTuning`.
 
     Districts' networks and direct model, which are of one class, share one: that with the lowest mean of their two.
     What is chosen for the districts' networks decides what the weight networks average; so ``CONFIGURATION`` is a fixed

@@ -11,10 +11,10 @@ chapter "Toxic or not" (``book/replication/toxicity``) tells the story.
 from localma.replication.toxicity.companies import COMPANIES
 from localma.replication.toxicity.experiment import CASES, Comments, run
 from localma.replication.toxicity.findings import verdicts
-from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, learn, pilot, splits
-from localma.replication.toxicity.predictions import Predictions, letters, load_predictions, mask
+from localma.replication.toxicity.methods import METHODS, SETTINGS, compare_methods, learn, splits
+from localma.replication.toxicity.predictions import Predictions, load_predictions
 from localma.replication.toxicity.rivals import CommentsRivals
-from localma.replication.toxicity.tuning import CommentsTuning, choose, tune
+from localma.replication.toxicity.tuning import CommentsTuning, choose
 
 __all__ = [
     "CASES",
@@ -29,13 +29,9 @@ __all__ = [
     "choose",
     "compare_methods",
     "learn",
-    "letters",
     "load_predictions",
-    "mask",
-    "pilot",
     "run",
     "splits",
-    "tune",
     "verdicts",
 ]
 

@@ -38,21 +38,16 @@ def read_sentences(data: Toxicity, code: str, encoder: str, device: str = "cpu",
 
 
 def ask_companies(
-    known: dict[str, Sentences], asked: Sequence[Sentences], encoder: str, *, penalty: float, settings=None, **more
-):
-    """Probability of toxic by each company's classifier, which is trained once: for each of the languages ``asked`` an
-    array (n, 4).
-    """
-    settings = settings or methods.SETTINGS["classifier"]
-    columns = [
-        _classifier(known[code], asked, encoder, penalty=penalty, settings=settings, **more) for code in COMPANIES
-    ]
-    return np.split(np.stack(columns, -1), np.cumsum([len(part.data) for part in asked])[:-1])
+    known: dict[str, Sentences], asked: Sequence[str], encoder: str, *, penalty: float, settings=None, **more
+) -> dict[str, np.ndarray]:
+    """Probability of toxic by each company's classifier, which is trained once: (n, 4) for each language ``asked``."""
+    more |= {"penalty": penalty, "settings": settings or methods.SETTINGS["classifier"]}
+    parts = [known[code] for code in asked]
+    answers = np.stack([_classifier(known[code], parts, encoder, **more) for code in COMPANIES], -1)
+    return dict(zip(asked, np.split(answers, np.cumsum([len(part.data) for part in parts])[:-1]), strict=True))
 
 
-def _classifier(
-    known: Sentences, asked, encoder: str, *, penalty: float, settings: dict, seed: int, device: str
-) -> np.ndarray:
+def _classifier(known: Sentences, asked, encoder: str, *, seed: int, device: str, **how) -> np.ndarray:
     """Probability of toxic for the sentences ``asked``, language by language, by a model trained on ``known``."""
     y, n = known.data.toxic, len(known.data)
     if known.x is None:
@@ -62,8 +57,8 @@ def _classifier(
     rows = np.arange(len(x))[None]
     F = np.broadcast_to(DICTATORS, (len(x), 2, 2))
     padded = np.concatenate([y, np.zeros(len(x) - n, int)])
-    how: dict[str, Any] = {"penalty": penalty, "settings": settings, "seed": seed, "device": device}
-    return learn(x, F, padded, rows[:, :n], rows[:, n:], **how)[0, :, 1].astype(float)
+    w = learn(x, F, padded, rows[:, :n], rows[:, n:], seed=seed, device=device, **how)
+    return w[0, :, 1].astype(float)
 
 
 def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device) -> dict:
@@ -79,8 +74,7 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
         out["penalty"][0] = methods.GRID[int(out["pilot-classifier"].mean(0).argmin())]
 
     asked = (*(PILOT if frozen else ()), *minorities)
-    answers = ask_companies(known, [known[code] for code in asked], encoder, penalty=out["penalty"][0], **more)
-    answers = dict(zip(asked, answers, strict=True))
+    answers = ask_companies(known, asked, encoder, penalty=out["penalty"][0], **more)
 
     if frozen:
         scores = [pilot(p.x, answers[code], p.data.toxic, **more) for code, p in zip(PILOT, trial, strict=True)]

@@ -8,11 +8,14 @@ size. ``ngrams`` needs no network at all: hashed character n-grams.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -34,16 +37,8 @@ FINETUNING: dict[str, Any] = {"epochs": 3, "batch": 32, "rate": 5e-5}
 
 
 def load_encoder(name: str):
-    """Tokenizer and network of a pre-trained text encoder.
-
-    Parameters
-    ----------
-    name : {"tinybert", "minilm"}
-
-    Raises
-    ------
-    ValueError
-        If the network cannot be had; the message says why and what else there is.
+    """Tokenizer and network of a pre-trained text encoder, "tinybert" or "minilm"; if there is none, a ValueError says
+    why and what else there is.
     """
     choose("encoder", name, ("tinybert", "minilm"))
     try:
@@ -96,10 +91,22 @@ class TextNetwork(nn.Module):
         return self.top(pooled(self.network, tokens))
 
 
-def batches_by_length(texts, size: int) -> list[np.ndarray]:
-    """Indices in batches of sentences of about one length, so that little is padded."""
+def tokens_of(tokenizer, texts: list[str], device: str) -> dict[str, Tensor]:
+    return tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
+
+
+@torch.inference_mode()
+def in_batches(network: Callable, tokenizer, texts, *, size: int, device: str) -> np.ndarray:
+    """What a network makes of each sentence, (n, k); a batch has sentences of about one length, so that little is
+    padded.
+    """
     order = np.argsort([len(text) for text in texts], kind="stable")
-    return np.split(order, range(size, len(order), size))
+    batches = np.split(order, range(size, len(order), size))
+    found = [
+        network(tokens_of(tokenizer, [texts[i] for i in rows], device)).float().cpu()
+        for rows in tqdm(batches, desc="sentences", unit="batch", delay=5, leave=False)
+    ]
+    return torch.cat(found).numpy()[order.argsort()]
 
 
 def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tensor]:
@@ -112,62 +119,20 @@ def shuffled_batches(texts, size: int, generator: torch.Generator) -> list[Tenso
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 
-def ngrams(texts) -> np.ndarray:
-    """Hashed character 1- to 4-grams within words, (n, 512), each row of length one: no vocabulary, nothing learned, so
-    nothing leaks.
-
-    Examples
-    --------
-    >>> from localma.replication.toxicity.encoders import ngrams
-    >>> ngrams(["one sentence", "another"]).shape
-    (2, 512)
-    """
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=512, dtype=np.float32)
-    return np.asarray(hashed.transform(texts).todense())
-
-
-def encode(texts, encoder: str = "minilm", *, device: str = "cpu", cache: bool = True) -> np.ndarray:
-    """Numbers for sentences, from a frozen encoder.
-
-    Parameters
-    ----------
-    texts : sequence of str, length n
-    encoder : {"tinybert", "minilm", "ngrams"}
-    device : str
-    cache : bool
-        Keep them in the user cache, by a digest of the texts and of the network, so that nothing stale is read.
-
-    Returns
-    -------
-    array of shape (n, d), float32
-
-    Examples
-    --------
-    >>> from localma.replication.toxicity.encoders import encode
-    >>> encode(["one sentence"], "ngrams").shape
-    (1, 512)
+def encode(texts, encoder: str, *, device: str = "cpu") -> np.ndarray:
+    """Numbers for n sentences from a frozen encoder of ``ENCODERS``, (n, d) in single precision. Those of a network are
+    kept in the user cache, by a digest of the texts and of the network, so that nothing stale is read.
     """
     choose("encoder", encoder, ENCODERS)
-    if encoder == "ngrams":
-        return ngrams(texts)
+    if encoder == "ngrams":  # within words, each row of length one; no vocabulary, nothing learned, so nothing leaks
+        hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=512, dtype=np.float32)
+        return hashed.transform(texts).toarray()
     tokenizer, network = load_encoder(encoder)
 
     def work():
         network.to(device)
-        out = np.empty((len(texts), network.config.hidden_size), np.float32)
-        with torch.inference_mode():
-            for rows in tqdm(batches_by_length(texts, 32), desc=encoder, unit="batch", delay=5, leave=False):
-                words = [texts[i] for i in rows]
-                tokens = tokenizer(words, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(
-                    device
-                )
-                out[rows] = pooled(network, tokens).float().cpu().numpy()
-        return out
+        return in_batches(lambda tokens: pooled(network, tokens), tokenizer, texts, size=32, device=device)
 
-    if not cache:
-        return work()
     values = [value.cpu().numpy() for value in network.state_dict().values()]
     return cached("embeddings", work, encoder, LENGTH, list(texts), values)
 
@@ -182,23 +147,11 @@ def unknown_share(texts, tokenizer) -> tuple[float, float]:
 
 
 def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
-    """Train a text encoder and a linear layer on top, end to end, to be the weight network of the candidates F.
+    """Train a text encoder and a linear layer on top, end to end, to be the weight network of the candidates F: a
+    function that maps texts to weights, (k, M).
 
-    Parameters
-    ----------
-    encoder : {"tinybert", "minilm"}
-        Where the training starts; ``FINETUNING`` says how it goes on.
-    texts : sequence of str, length n
-    F : array of shape (n, M, K)
-        Class probabilities of M candidates. For a classifier, the K "dictators" ``np.eye(K)`` for every text: each is
-        sure of one class.
-    y : array of shape (n,)
-        Class numbers.
-
-    Returns
-    -------
-    callable
-        Maps texts to weights, (k, M).
+    Texts and class numbers y are (n,), class probabilities F of M candidates (n, M, K). For a classifier, F are the K
+    "dictators" ``np.eye(K)`` for every text: each is sure of one class. ``FINETUNING`` says how the training goes.
     """
     tokenizer, network = load_encoder(encoder)
     loss = LOSSES["cross_entropy"]
@@ -212,28 +165,16 @@ def finetune(encoder: str, texts, F, y, *, seed: int = 0, device: str = "cpu"):
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min((k + 1) / (0.1 * steps), (steps - k) / (0.9 * steps), 1.0)
     )
-
-    def tokens(rows, texts):
-        picked = [texts[int(i)] for i in rows]
-        return tokenizer(picked, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt").to(device)
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of dropout
         with tqdm(total=steps, desc="fine-tuning", unit="step", delay=5, leave=False) as bar:
             for rows in (rows for _ in range(epochs) for rows in shuffled_batches(texts, batch, generator)):
                 optimizer.zero_grad()
-                loss.of_logits(model(tokens(rows, texts)).T, G[:, rows.to(device)], None).mean().backward()
+                tokens = tokens_of(tokenizer, [texts[int(i)] for i in rows], device)
+                loss.of_logits(model(tokens).T, G[:, rows.to(device)], None).mean().backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 bar.update()
     model.eval()
-
-    @torch.inference_mode()
-    def weights(texts):
-        out = np.empty((len(texts), F.shape[1]), np.float32)
-        for rows in batches_by_length(texts, 256):
-            out[rows] = torch.softmax(model(tokens(rows, texts)), 1).cpu().numpy()
-        return out
-
-    return weights
+    return partial(in_batches, lambda tokens: model(tokens).softmax(1), tokenizer, size=256, device=device)

@@ -198,13 +198,12 @@ def _chosen(companies: dict, minorities) -> dict:
     """What the companies' part says of itself, for the provenance."""
     chosen = {}
     if "pilot-classifier" in companies:  # not where all of the encoder is trained
-        lines = {role: companies[f"pilot-{role}"].astype(float).round(4).tolist() for role in ROLES}
+        loss = {role: companies[f"pilot-{role}"].astype(float).round(4).tolist() for role in ROLES}
         chosen["penalty"] = dict(zip(ROLES, companies["penalty"].tolist(), strict=True))
-        chosen["pilot_log_loss"] = {role: dict(zip(PILOT, lines[role], strict=True)) for role in ROLES}
+        chosen["pilot_log_loss"] = {role: dict(zip(PILOT, loss[role], strict=True)) for role in ROLES}
     if "unknown" in companies:
+        languages = (*COMPANIES, *minorities, *PILOT)
         for k, (name, digits) in enumerate((("unknown_share", 5), ("pieces_per_sentence", 1))):
-            values = companies["unknown"][:, k]
-            chosen[name] = {
-                code: round(float(v), digits) for code, v in zip((*COMPANIES, *minorities, *PILOT), values, strict=True)
-            }
+            values = [round(value, digits) for value in companies["unknown"][:, k].tolist()]
+            chosen[name] = dict(zip(languages, values, strict=True))
     return chosen

@@ -7,8 +7,11 @@ import pandas as pd
 
 from localma.replication.lab.verdicts import ERRORS, judge, positive, small
 
+#: "Hardly changes" means: by no more than this.
+HARDLY = 0.01
 
-def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", hardly: float = 0.01) -> pd.DataFrame:
+
+def verdicts(table: pd.DataFrame, *, encoder: str = "minilm") -> pd.DataFrame:
     """The paper's findings on toxic sentences, case by case.
 
     Parameters
@@ -16,8 +19,6 @@ def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", hardly: float = 0.
     table : DataFrame
         From :func:`localma.replication.toxicity.run`.
     encoder : str
-    hardly : float
-        "Hardly changes" means: by no more than this.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def verdicts(table: pd.DataFrame, *, encoder: str = "minilm", hardly: float = 0.
                 rows.append((case, finding, "one share only", "untestable here"))
                 continue
             mean, error = fall.loc[method, ["mean", "mcse"]]
-            verdict = positive(mean, error) if falls else small(mean, error, hardly)
+            verdict = positive(mean, error) if falls else small(mean, error, HARDLY)
             rows.append((case, finding, f"falls by {mean:+.3f} ({error:.3f})", verdict))
         lead = cell[cell["metric"] == "lead"].assign(
             beats=lambda t: np.sign(t["mean"]) * (t["mean"].abs() > ERRORS * t["mcse"])

@@ -19,7 +19,7 @@ from localma.replication.lab.sample import tensors
 from localma.replication.toxicity.encoders import finetune
 
 METHODS = ("LocalMA", "GW", "EWMA", "BestPTM", "DirectModel")
-#: Networks are trained in chunks of so many repetitions.
+#: A stack has at most so many repetitions.
 CHUNK = 25
 #: Penalties that :func:`pilot` chooses from, one for classifiers and one for weights: constants c of
 #: ``c (100 / n)^(3/4)``, the package's default being 0.01.
@@ -35,14 +35,6 @@ ROLES = tuple(SETTINGS)
 PILOT_SHARES = (0.1, 0.7)
 CE = LOSSES["cross_entropy"]
 DICTATORS = np.eye(2, dtype=np.float32)
-
-
-def options(n: int, penalty: float, settings: dict) -> Training:
-    """How a network is trained on n sentences."""
-    how = {name: settings[name] for name in ("steps", "learning_rate")}
-    return Training(
-        **how, batch_size=min(n, settings["batch_size"]), penalty=penalty * (100 / n) ** 0.75, validation_fraction=0.0
-    )
 
 
 def splits(n: int, repetitions: int, *, seed: int = 0) -> np.ndarray:
@@ -70,7 +62,7 @@ def learn(
     seed: int = 0,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Fit a network for each of R repetitions, as one stack, and return the weights that it gives on the test rows.
+    """Fit a network for each of R repetitions, in stacks, and return the weights that it gives on the test rows.
 
     Parameters
     ----------
@@ -105,38 +97,28 @@ def learn(
     ((10, 50, 2), True)
     """
     n = train.shape[1]
-    X, G, target = tensors(x[train], F[train], y[train], device=device)
-    seeds = range(seed, seed + len(train))
-    training = options(n, penalty, settings)
-    fit = fit_stack(X, G, target, CE, seeds=seeds, network=Mlp(settings["width"]), training=training)
-    parts = (tensors(x[test[:, part]], device=device) for part in chunks(test.shape[1], 2000))
-    return np.concatenate([fit.weights(*part).cpu().numpy() for part in parts], axis=1)
+    training = Training(
+        learning_rate=settings["learning_rate"],
+        steps=settings["steps"],
+        batch_size=min(n, settings["batch_size"]),
+        penalty=penalty * (100 / n) ** 0.75,
+        validation_fraction=0.0,
+    )
+    found = []
+    for some in chunks(len(train), CHUNK):
+        rows, seeds = train[some], range(seed + some.start, seed + some.stop)
+        X, G, target = tensors(x[rows], F[rows], y[rows], device=device)
+        fit = fit_stack(X, G, target, CE, seeds=seeds, network=Mlp(settings["width"]), training=training)
+        parts = (tensors(x[test[some][:, part]], device=device) for part in chunks(test.shape[1], 2000))
+        found.append(np.concatenate([fit.weights(*part).cpu().numpy() for part in parts], axis=1))
+    return np.concatenate(found)
 
 
-def _finetuned(encoder, texts, F, y, train, test, *, seed, device):
-    """What :func:`learn` does, end to end and one repetition after another."""
-    how = [{"seed": seed + r, "device": device} for r in range(len(train))]
-    pairs = zip(train, test, how, strict=True)
-    return np.stack([finetune(encoder, texts[a], F[a], y[a], **one)(texts[b]) for a, b, one in pairs])
-
-
-def home_accuracy(
-    x: np.ndarray, y: np.ndarray, *, folds: int = 5, penalty: float = 0.1, seed: int = 0, device: str = "cpu"
-) -> np.ndarray:
-    """Accuracy of a company's classifier in its own language by cross-validation, (folds,); they train as one stack.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication.toxicity.methods import home_accuracy
-    >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    >>> bool(home_accuracy(x, (x[:, 0] > 0).astype(int)).mean() > 0.9)
-    True
-    """
-    size = len(y) // folds
-    order = np.random.default_rng(seed).permutation(len(y))[: size * folds]
-    test = order.reshape(folds, size)
-    train = np.stack([np.delete(order.reshape(folds, size), k, axis=0).ravel() for k in range(folds)])
+def home_accuracy(x: np.ndarray, y: np.ndarray, *, penalty: float, seed: int, device: str) -> np.ndarray:
+    """Accuracy of a company's classifier in its own language by five-fold cross-validation; they train as one stack."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    test = order[: len(y) // 5 * 5].reshape(5, -1)
+    train = np.stack([np.delete(test, k, axis=0).ravel() for k in range(5)])
     F = np.broadcast_to(DICTATORS, (len(y), 2, 2))
     how: dict[str, Any] = {"penalty": penalty, "settings": SETTINGS["classifier"], "seed": seed, "device": device}
     p = learn(x, F, y, train, test, **how)[..., 1]
@@ -151,7 +133,6 @@ def compare_methods(
     share: float,
     *,
     penalty: dict | None = None,
-    settings: dict | None = None,
     seed: int = 0,
     device: str = "cpu",
     texts=None,
@@ -172,8 +153,6 @@ def compare_methods(
         Of the sentences that are learned from.
     penalty : dict with keys "classifier" and "weights", optional
         Constants c of ``GRID``; :func:`pilot` chooses them. Default 0.1 for both.
-    settings : dict with keys "classifier" and "weights", optional
-        As for :func:`learn`; default ``SETTINGS``.
     texts, encoder : optional
         To fine-tune the encoder on the texts instead, end to end.
 
@@ -203,19 +182,16 @@ def compare_methods(
     F = np.stack([1 - probability, probability], -1)
     dictators = np.broadcast_to(DICTATORS, (n, 2, 2))
     penalty = penalty or {"classifier": 0.1, "weights": 0.1}
-    settings = settings or SETTINGS
 
     def fit(candidates, role):
-        parts = []
-        for rows in chunks(len(order), CHUNK):
-            here = {"seed": seed + rows.start, "device": device}
-            if texts is not None:
-                found = _finetuned(encoder, texts, candidates, y, train[rows], test[rows], **here)
-            else:
-                how = {"penalty": penalty[role], "settings": settings[role]}
-                found = learn(x, candidates, y, train[rows], test[rows], **how, **here)
-            parts.append(found.astype(float))
-        return np.concatenate(parts)
+        if texts is not None:  # end to end, one repetition after another
+            found = [
+                finetune(encoder, texts[a], candidates[a], y[a], seed=seed + r, device=device)(texts[b])
+                for r, (a, b) in enumerate(zip(train, test, strict=True))
+            ]
+            return np.stack(found).astype(float)
+        how = {"penalty": penalty[role], "settings": SETTINGS[role], "seed": seed, "device": device}
+        return learn(x, candidates, y, train, test, **how).astype(float)
 
     P, truth = probability[test], y[test]  # (R, m, M), (R, m)
     single = ((P > 0.5) == truth[..., None]).mean(1)  # (R, M)
@@ -245,44 +221,18 @@ def _log_loss(p, truth):
 
 
 def pilot(
-    x: np.ndarray,
-    probability: np.ndarray | None,
-    y: np.ndarray,
-    *,
-    settings: dict | None = None,
-    repetitions: int = 5,
-    seed: int = 0,
-    device: str = "cpu",
+    x, probability, y, *, settings: dict | None = None, repetitions: int = 5, seed: int = 0, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
     """Scores on held-out sentences of one pilot language for every penalty of ``GRID``, averaged over a small and a
-    large share learned from.
+    large share learned from: ``log_loss`` and ``accuracy``, arrays (len(GRID), repetitions).
 
-    Parameters
-    ----------
-    x : array of shape (n, d)
-    probability : array of shape (n, M), or None
-        The companies' predictions, to choose the penalty of weight networks. None: of classifiers.
-    y : array of shape (n,)
-    settings : dict, optional
-        As for :func:`learn`; default those of ``SETTINGS``.
-
-    Returns
-    -------
-    dict of arrays of shape (len(GRID), repetitions)
-        ``log_loss`` and ``accuracy``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from localma.replication import toxicity
-    >>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    >>> toxicity.pilot(x, None, (x[:, 0] > 0).astype(int), repetitions=2)["log_loss"].shape
-    (7, 2)
+    Of x (n, d) and y (n,). ``probability`` (n, M), the companies' predictions, is given to choose the penalty of weight
+    networks; where it is None, that of classifiers is chosen. The settings are by default those of ``SETTINGS``.
     """
     n = len(y)
     settings = settings or SETTINGS["classifier" if probability is None else "weights"]
-    F = np.broadcast_to(DICTATORS, (n, 2, 2)) if probability is None else np.stack([1 - probability, probability], -1)
-    P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability
+    P = np.broadcast_to([0.0, 1.0], (n, 2)) if probability is None else probability  # dictators
+    F = np.stack([1 - P, P], -1)
     order = splits(n, repetitions, seed=seed + 10**6)
     how: dict[str, Any] = {"settings": settings, "seed": seed, "device": device}
     scores = {metric: np.zeros((len(GRID), repetitions)) for metric in ("log_loss", "accuracy")}

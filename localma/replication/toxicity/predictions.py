@@ -61,36 +61,24 @@ def load_predictions(encoder: str = "minilm") -> Predictions:
     return Predictions(arrays["language"], arrays["toxic"].astype(int), probability, summary, masked)
 
 
-def letters(text: str, words: int = 9) -> np.ndarray:
-    """How many letters the first words of a sentence have, zero where there are no more words; (words,), at most 255.
+def letters(text: str) -> np.ndarray:
+    """How many letters the first nine words of a sentence have, at most 255 each; zero where there are no more."""
+    found = [min(len(word), 255) for word in text.split()[:9]]
+    return np.array(found + [0] * (9 - len(found)), dtype=np.uint8)
+
+
+def mask(lengths: Sequence[int]) -> str:
+    """The shape of a sentence without its letters, from :func:`letters`: a dot for each, words of more than ten cut
+    short, and what follows the first six words left out.
 
     Examples
     --------
-    >>> from localma.replication.toxicity import letters
-    >>> letters("no word can be read", words=7)
-    array([2, 4, 3, 2, 4, 0, 0], dtype=uint8)
-    """
-    found = [min(len(word), 255) for word in text.split()[:words]]
-    return np.array(found + [0] * (words - len(found)), dtype=np.uint8)
-
-
-def mask(lengths: Sequence[int], words: int = 6) -> str:
-    """The shape of a sentence without its letters: a dot for each, words of more than ten cut short, and what follows
-    the first few words left out.
-
-    Parameters
-    ----------
-    lengths : sequence of int
-        From :func:`letters`.
-
-    Examples
-    --------
-    >>> from localma.replication.toxicity import letters, mask
+    >>> from localma.replication.toxicity.predictions import letters, mask
     >>> mask(letters("no word of this can be read any more"))
     '·· ···· ·· ···· ··· ·· …'
     """
-    shown = " ".join("·" * min(int(n), 10) for n in lengths[:words] if n)
-    return shown + (" …" if any(lengths[words:]) else "")
+    shown = " ".join("·" * min(int(n), 10) for n in lengths[:6] if n)
+    return shown + (" …" if any(lengths[6:]) else "")
 
 
 def stored(companies: dict[str, np.ndarray], encoder: str, minorities: Sequence[str]) -> dict[str, np.ndarray]:

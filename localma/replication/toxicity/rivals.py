@@ -19,7 +19,6 @@ from localma.replication.lab.parts import chunks
 from localma.replication.lab.results import load_results, tidy
 from localma.replication.lab.rivals import fit_rival
 from localma.replication.lab.sample import tensors
-from localma.replication.toxicity.experiment import CASES
 from localma.replication.toxicity.methods import CE, DICTATORS, METHODS, compare_methods, learn, scores, splits
 from localma.replication.toxicity.predictions import Predictions, load_predictions
 
@@ -72,16 +71,15 @@ def averaged(known: Predictions, train, test, *, penalty: float, seed: int) -> d
 
 @dataclass(kw_only=True)
 class CommentsRivals(Experiment):
-    """On the splits of :class:`~localma.replication.toxicity.experiment.Comments`. Everything reads the 32 principal
-    components of the encoder's numbers that are stored; the table's methods, with its settings, once more as well.
+    """On the Hebrew splits of :class:`~localma.replication.toxicity.experiment.Comments`. Everything reads the 32
+    principal components of the encoder's numbers that are stored; the table's methods, with its settings, once more as
+    well.
 
     Parameters
     ----------
     full : bool
         20 repetitions (10 of boosting) and three shares; else a look: 2, 1 and one share.
     repetitions : int, optional
-    cases : sequence of str, optional
-        Keys of ``CASES``; default Hebrew.
     shares : sequence of float, optional
 
     Returns
@@ -93,10 +91,9 @@ class CommentsRivals(Experiment):
 
     name = "toxicity-rivals"
     summary = "beyond the paper: toxic or not, by the package's default and by scikit-learn"
-    extent = ("repetitions", "cases", "shares")
+    extent = ("repetitions", "shares")
 
     repetitions: int | None = number_of("of the experiment")
-    cases: Sequence[str] = ("he",)
     shares: Sequence[float] | None = None
 
     def prepare(self):
@@ -107,18 +104,19 @@ class CommentsRivals(Experiment):
         self.penalty = load_results("toxicity")[1]["chosen"]["minilm"]["penalty"]
 
     def configuration(self):
-        return super().configuration() | {"penalty": self.penalty, "reads": "32 principal components"}
+        said = {"cases": ["he"], "penalty": self.penalty, "reads": "32 principal components"}
+        return super().configuration() | said
 
     def cells(self, found):
         kinds = (("averages", self.repetitions), ("boosting", self.boosted))
         return {
-            f"{case}--{share:g}--{kind}--{rows.start}": (case, share, kind, rows)
-            for case, share, (kind, total) in product(self.cases, self.shares, kinds)
+            f"{share:g}--{kind}--{rows.start}": (share, kind, rows)
+            for share, (kind, total) in product(self.shares, kinds)
             for rows in chunks(total, CHUNK)
         }
 
-    def measure(self, case, share, kind, rows):
-        known = load_predictions("minilm").only(*CASES[case])
+    def measure(self, share, kind, rows):
+        known = load_predictions().only("he")
         y = known.toxic
         order = splits(len(y), rows.stop, seed=self.seed)[rows.start :]
         train, test = np.split(order, [round(share * len(y))], axis=1)
@@ -130,14 +128,12 @@ class CommentsRivals(Experiment):
         return found | scores(toxic | learned(known, train, test, REGRESSIONS), y[test])
 
     def tables(self, found):
-        parts: dict[tuple, dict] = {}
-        for (case, share, _), part in self.by_cell(found).items():
-            parts.setdefault((case, share), {}).update(part)
-        rows = []
-        for (case, share), one in parts.items():
-            n = round(share * len(load_predictions("minilm").only(*CASES[case]).toxic))
+        parts = self.by_cell(found)
+        size, rows = len(load_predictions().only("he").toxic), []
+        for share in self.shares:
+            one = parts[share, "averages"] | parts[share, "boosting"]
             for method in (*METHODS, *AVERAGES[1:], *REGRESSIONS, *BOOSTING):
                 own = one[f"{method}.accuracy"]  # of the first repetitions, where a method has fewer
                 one[f"{method}.lead"] = one["Default.accuracy"][: len(own)] - own
-            rows += tidy({"case": case, "share": share, "n": n}, one)
+            rows += tidy({"case": "he", "share": share, "n": round(share * size)}, one)
         return {"": pd.DataFrame(rows)}

@@ -18,6 +18,7 @@ from localma import checks
 from localma.datasets import load_toxicity
 from localma.engine import one_thread
 from localma.replication.lab.experiment import Experiment, made_up, option
+from localma.replication.lab.parts import joined
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.companies import COMPANIES, PILOT, ask_companies, read_sentences
 from localma.replication.toxicity.encoders import ENCODERS
@@ -92,7 +93,7 @@ class CommentsTuning(Experiment):
 
         cells = of("classifier")
         if found.keys() >= cells.keys():
-            cells["companies"] = (self.ask, choose(self._table("classifier", found))["classifier"])
+            cells["companies"] = (self.ask, choose(self.table("classifier", found))["classifier"])
         return cells | of("weights", found["companies"]) if "companies" in found else cells
 
     def measure(self, what, *cell):
@@ -111,42 +112,36 @@ class CommentsTuning(Experiment):
     def ask(self, winner):
         """What the companies, trained as the winner is, say of the pilot languages' sentences."""
         known = self.sentences(*COMPANIES, *PILOT)
-        settings = {name: value for name, value in winner.items() if name != "penalty"}
-        how = {"penalty": winner["penalty"], "settings": settings, "seed": self.seed, "device": "cpu"}
-        answers = ask_companies(known, [known[code] for code in PILOT], self.encoder, **how)
-        return dict(zip(PILOT, answers, strict=True))
+        how = {"penalty": winner["penalty"], "settings": winner, "seed": self.seed, "device": "cpu"}
+        return ask_companies(known, PILOT, self.encoder, **how)
 
     def sentences(self, *languages):
         return {code: read_sentences(self.data, code, self.encoder) for code in languages}
 
-    def _table(self, role, found):
+    def table(self, role, found):
+        """A row for every candidate and penalty."""
         candidates = self.candidates[role]
-        return _table(role, candidates, [found[f"{role}-{k}"] for k in range(len(candidates))])
+        parts = joined(found[f"{role}-{k}"] for k in range(len(candidates)))  # (candidates * penalties, splits)
+        loss = parts["log_loss"]
+        rows = pd.DataFrame(
+            {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]}
+            for one in candidates
+            for c in methods.GRID
+        )
+        behind = loss - loss[np.where(rows["beyond"], np.inf, loss.mean(1)).argmin()]
+        error = behind.std(1, ddof=1) / behind.shape[1] ** 0.5
+        scores = {"log_loss": loss.mean(1), "accuracy": parts["accuracy"].mean(1)}
+        return rows.assign(**scores, behind=behind.mean(1), mcse=error)
 
     def tables(self, found):
-        return {"": pd.concat([self._table(role, found) for role in methods.ROLES], ignore_index=True)}
+        return {"": pd.concat([self.table(role, found) for role in methods.ROLES], ignore_index=True)}
 
     def remarks(self, found):
         return {"chosen": choose(self.tables(found)[""])}
 
 
-tune = CommentsTuning.run
-
-
-def _table(role: str, candidates, scores) -> pd.DataFrame:
-    """A row for every candidate and penalty."""
-    loss = np.stack([one["log_loss"] for one in scores]).reshape(-1, scores[0]["log_loss"].shape[1])
-    accuracy = np.stack([one["accuracy"] for one in scores]).reshape(loss.shape)
-    rows = pd.DataFrame(
-        {"role": role} | one | {"penalty": c, "beyond": one in BEYOND[role]} for one in candidates for c in methods.GRID
-    )
-    behind = loss - loss[np.where(rows["beyond"], np.inf, loss.mean(1)).argmin()]
-    error = behind.std(1, ddof=1) / behind.shape[1] ** 0.5
-    return rows.assign(log_loss=loss.mean(1), accuracy=accuracy.mean(1), behind=behind.mean(1), mcse=error)
-
-
 def choose(table: pd.DataFrame) -> dict[str, dict]:
-    """The settings and the penalty of each role that the rule picks from a table of :func:`tune`.
+    """The settings and the penalty of each role that the rule picks from the table of :class:`CommentsTuning`.
 
     Examples
     --------

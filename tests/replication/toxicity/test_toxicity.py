@@ -3,7 +3,6 @@
 import copy
 import json
 import pickle
-import sys
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from localma.losses import LOSSES
 from localma.replication import load_results, toxicity
 from localma.replication.__main__ import main
 from localma.replication.lab import cache as lab_cache
-from localma.replication.toxicity import companies, encoders, experiment, methods, rivals, tuning
+from localma.replication.toxicity import companies, encoders, experiment, methods, predictions, rivals, tuning
 
 pytestmark = pytest.mark.usefixtures("torchvision")  # which transformers would import
 
@@ -187,8 +186,6 @@ def test_without_a_cache_it_warns_before_the_work_and_goes_on(monkeypatch, tmp_p
     monkeypatch.setattr(encoders, "pooled", lambda network, tokens: torch.ones(1, 16))
     with pytest.warns(UserWarning, match="cannot be written"):
         assert encoders.encode(["alpha beta"], "tinybert").shape == (1, 16)
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    assert encoders.encode(["alpha beta"], "tinybert", cache=False).shape == (1, 16)
 
 
 def test_what_a_vocabulary_does_not_know():
@@ -389,38 +386,6 @@ def test_the_experiment_can_be_sent_to_other_processes(small):
     pd.testing.assert_frame_equal(sent.compute(), toxicity.run(repetitions=2, synthetic=True))
 
 
-def test_a_finished_run_leaves_what_another_was_interrupted_at(small, tmp_path, monkeypatch):
-    honest = methods.compare_methods
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(methods, "compare_methods", stop)
-    with pytest.raises(KeyboardInterrupt):
-        toxicity.run(full=False, repetitions=2, synthetic=True, seed=1, out=tmp_path)
-    kept = sorted(tmp_path.rglob("output.pkl"))
-    assert len(kept) == 1, "the companies of the interrupted run"
-    monkeypatch.setattr(methods, "compare_methods", honest)
-    toxicity.run(full=False, repetitions=2, synthetic=True, out=tmp_path)
-    assert sorted(tmp_path.rglob("output.pkl")) == kept
-
-
-def test_without_data_the_command_says_so(tmp_path, capsys):
-    assert main(["toxicity", "--out", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert "toxicity.csv.gz was not found" in error
-    assert "synthetic" in error
-
-
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"encoder must be one of 'tinybert', 'minilm', 'ngrams', but is 'bert'"):
-        toxicity.run(encoder="bert")
-    with pytest.raises(ValueError, match="repetitions must be at least 1, but is 0"):
-        toxicity.run(repetitions=0)
-    with pytest.raises(ValueError, match=r"cases contains 'yi'; choose from he, hi"):
-        toxicity.run(cases=["yi"])
-
-
 def test_a_language_with_one_label_is_refused():
     data = load_toxicity(synthetic=True)
     with pytest.raises(ValueError, match=r"the 'he' sentences are all toxic; a classifier needs both"):
@@ -489,10 +454,10 @@ def test_averages_can_be_run_again_from_the_committed_predictions():
 
 
 def test_a_masked_sentence_shows_no_letter():
-    lengths = toxicity.letters("alpha be abcdefghijklm c", words=5)
-    assert lengths.tolist() == [5, 2, 13, 1, 0]
-    assert toxicity.mask(lengths, words=3) == "····· ·· ·········· …"
-    assert toxicity.mask(lengths) == "····· ·· ·········· ·"
+    lengths = predictions.letters("alpha be abcdefghijklm c")
+    assert lengths.tolist() == [5, 2, 13, 1, 0, 0, 0, 0, 0]
+    assert predictions.mask(lengths) == "····· ·· ·········· ·"
+    assert predictions.mask(predictions.letters("a b c d e f g")) == "· · · · · · …"
 
 
 # --- how the settings were chosen --------------------------------------------------------------------------------------------------------
@@ -554,7 +519,7 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
         return few(languages, **options)
 
     monkeypatch.setattr(tuning, "load_toxicity", load)
-    table = toxicity.tune(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
+    table = toxicity.CommentsTuning.run(full=True, encoder="ngrams", synthetic=True, out=tmp_path)
     assert asked == [["zh", "en", "fr", "uk", "ar", "am"]]
     assert len(table) == 2 * 2 * 2
     assert (table.groupby("role")["behind"].min() == 0).all()
@@ -562,13 +527,13 @@ def test_tuning_reads_the_pilot_languages_only(small, tmp_path, monkeypatch):
     names = [p.name for p in sorted(tmp_path.iterdir())]
     assert names == ["toxicity-tuning-ngrams-synthetic.csv", "toxicity-tuning-ngrams-synthetic.json"]
     with pytest.raises(ValueError, match=r"encoder must be one of .*, but is 'bert'"):
-        toxicity.tune(encoder="bert")
+        toxicity.CommentsTuning.run(encoder="bert")
 
 
 def test_the_pilot_scores_what_the_networks_say(problem):
     """A model that is always right earns its log loss, whatever the penalty: weights between it and itself do not matter."""
     x, _, y = problem
     right = np.where(y == 1, 0.9, 0.1)
-    scores = toxicity.pilot(x, np.stack([right, right], -1), y, repetitions=2)
+    scores = methods.pilot(x, np.stack([right, right], -1), y, repetitions=2)
     np.testing.assert_allclose(scores["log_loss"], -np.log(0.9), rtol=1e-5)
     np.testing.assert_array_equal(scores["accuracy"], 1)
