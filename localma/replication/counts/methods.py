@@ -32,7 +32,7 @@ METHODS = (
     "DirectModel",
     "OnePrice",
 )
-RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+RIDGE = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def direct_glm(X: np.ndarray, y: np.ndarray, person: np.ndarray):

@@ -16,7 +16,7 @@ from localma.replication.relatives.methods import METHODS, score
 from localma.replication.relatives.worlds import CHUNK, WORLDS
 from localma.replication.simulation import scenarios
 
-FULL, QUICK = 100, 2
+FULL, QUICK = 20, 2
 
 
 def compare(
@@ -100,7 +100,7 @@ class Relatives(Experiment):
     Parameters
     ----------
     full : bool
-        All sizes, 100 replications of each; else the smallest size of each world, 2 of them.
+        All sizes, 20 replications of each; else the smallest size of each world, 2 of them.
     replications : int, optional
 
     Returns
