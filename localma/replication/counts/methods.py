@@ -85,8 +85,7 @@ def predict(
     seeds : sequence of int, length R
         Of the networks and of the direct forest.
     factors : dict
-        Penalties of "LocalMA" and "DirectModel" in units of the package's own; from
-        :func:`localma.replication.counts.tuning.try_factors`.
+        Penalties of "LocalMA" and "DirectModel" in units of the package's own, as the pilots chose them.
 
     Returns
     -------
