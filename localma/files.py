@@ -17,11 +17,31 @@ __all__ = ["write_arrays", "write_atomically"]
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` with a path beside ``path``, whose name ends as that of ``path``, and rename what it wrote.
+    """Call ``write`` with a path beside ``path`` and rename what it wrote.
 
-    The folder must exist. A file that is there is replaced and hands its permissions on; of a link, the file that it
-    leads to. If ``write`` fails or is interrupted, what it wrote is removed, and the old file stays. ValueError if
-    there is something at ``path`` that is no file, such as a folder or a device.
+    Parameters
+    ----------
+    path : str or Path
+        Its folder must exist. A file that is there is replaced and hands its permissions on; of a link, the file that
+        it leads to.
+    write : callable
+        Writes a file at the path that it gets, whose name ends as that of ``path``. If it fails or is interrupted, what
+        it wrote is removed, and a file that was at ``path`` before stays.
+
+    Raises
+    ------
+    ValueError
+        If there is something at ``path`` that is no file, such as a folder or a device.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from localma.files import write_atomically
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     place = pathlib.Path(folder) / "note.txt"
+    ...     write_atomically(place, lambda p: p.write_text("all of it"))
+    ...     place.read_text()
+    'all of it'
     """
     path = Path(path).resolve()
     if path.exists() and not path.is_file():
@@ -52,6 +72,16 @@ def _sync(path: Path) -> None:
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays as :func:`numpy.savez_compressed` does, whole or not at all, to exactly this path: no ending
     is added.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> from localma.files import write_arrays
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_arrays(pathlib.Path(folder) / "two.average", {"x": np.arange(3), "y": np.ones(2)})
+    ...     with np.load(pathlib.Path(folder) / "two.average") as file:
+    ...         file.files
+    ['x', 'y']
     """
 
     def write(temporary):

@@ -52,10 +52,10 @@ class CrossValidation:
 
     ``shrinkage`` (L + 1,) are the candidates, increasing, infinity (global weights) last; ``loss`` (R, L + 1) their
     mean held-out losses, ``difference`` those minus the loss of global weights, and ``standard_error`` that of the
-    difference, from the n pairs; all three are NaN for a penalty of the
-    reserves that a sample had no reason to try. ``chosen``
-    (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation, ``groups`` (n,) which of these
-    belong together and ``share`` (R, n) how much each of them counts, one in the mean.
+    difference, from the n pairs; all three are NaN for a penalty below or above the list that a sample had no
+    reason to try. ``chosen`` (R,) is the index of the choice and ``held_out`` (R, n) its loss at each observation,
+    ``groups`` (n,) which of these belong together and ``share`` (R, n) how much each of them counts, one in the
+    mean.
     """
 
     shrinkage: np.ndarray
@@ -146,9 +146,8 @@ def cross_validate(
 
     rows, below = np.arange(R), len(smaller)
     last = below + len(shrinkage) - 1
-    reserves = [np.full((R, len(some), n), np.nan) for some in (smaller, larger)]
-    own = [reserves[0], sample.losses(fit, rows, shrinkage), reserves[1], sample.constant()]
-    tried = np.concatenate(own, 1)
+    tried = np.full((R, last + len(larger) + 2, n), np.nan)
+    tried[:, below : last + 1], tried[:, -1:] = sample.losses(fit, rows, shrinkage), sample.constant()
     with np.errstate(invalid="ignore"):
         best = below + smallest(mean_and_error(tried, groups, each)[0][:, below : last + 1])
         stiff = np.flatnonzero(best == last) if len(larger) else rows[:0]

@@ -80,10 +80,9 @@ def lipschitz_constant(loss: str | Loss, lower: float, upper: float, *, y: tuple
     ends = [("lower", lower, loss.prediction), ("upper", upper, loss.prediction)]
     for name, end, domain in [*ends, ("y", low, loss.response), ("y", high, loss.response)]:
         if (inside := DOMAINS[domain]) and not inside(np.asarray(end)):
-            raise ValueError(
-                f"{name} must be {domain} for the {loss.name} loss, but is {end}; if the loss is infinitely steep at"
-                " zero, give the smallest value that occurs"
-            )
+            steep = "; the loss is infinitely steep at zero, so give the smallest value that occurs"
+            advice = steep if domain == "positive" else ""
+            raise ValueError(f"{name} must be {domain} for the {loss.name} loss, but is {end}{advice}")
     power = loss.power  # of a deviance, whose curvature phi''(a) is 2 a^(-p)
     if power is None:
         return _on_a_grid(loss, lower, upper, low, high)

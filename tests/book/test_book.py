@@ -339,9 +339,9 @@ def test_slides_show_theorems_and_no_heading_alone(book_html, browser):
     empty = """css => [...document.querySelectorAll(css)].filter(node => ![...node.children].some((child, k) =>
         (k || !/^H/.test(child.tagName)) && child.getBoundingClientRect().height)).map(node => node.id || node.className)"""
     shown = ":not(:is([id$='check-yourself'], [id$='exercises'], [id$='references'], [id$='solutions']))"
+    joined.unlink()
     assert page.locator(".proof:is(.theorem, .proposition)").count() > 5
     assert (
         page.evaluate(empty, ".proof:is(.theorem, .proposition), blockquote, section:has(> :is(h2, h3))" + shown) == []
     )
     page.close()
-    joined.unlink()
