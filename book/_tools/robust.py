@@ -15,12 +15,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from chapters import BOOK, ROOT, chapters, read
@@ -50,6 +52,8 @@ class Condition:
     name: str
     variables: dict = field(default_factory=dict)
     python: str = sys.executable
+    #: Where the package comes from: this folder, or the wheel that is installed beside that Python.
+    wheel: bool = False
 
     @property
     def shifted(self):
@@ -62,14 +66,15 @@ GENERIC = {
     "ATEN_CPU_CAPABILITY": "default",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_CORETYPE": "Nehalem",
-    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "MKL_CBWR": "COMPATIBLE",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
 }
+# Torch's AVX2 with products that round otherwise, so that a machine which has no more than AVX2 is tried elsewhere too.
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "OMP_NUM_THREADS": "2",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "SandyBridge",
+    "MKL_CBWR": "AVX2",
 }
 HERE = Condition("committed")
 ARITHMETICS = [HERE, Condition("generic", GENERIC), Condition("avx2", AVX2)]
@@ -81,23 +86,24 @@ def shifts(numbers):
 
 
 def colab():
-    """The condition with the versions that Colab ships, in an environment of its own, which is made on first use."""
+    """The condition with the versions that Colab ships and the package as a wheel, in an environment of its own."""
     folder = OUT / ("colab-" + hashlib.sha256(VERSIONS.read_bytes()).hexdigest()[:8])
     python = folder / "bin" / "python"
+    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    install = [*pip, "install", "--constraint", VERSIONS]
     if not (folder / "ready").exists():
         print("Making an environment with the versions that Colab ships (minutes, once)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # torch first and alone, of the version that is here: so its build is the one that is at hand
-        torch = subprocess.run(
-            [sys.executable, "-c", "import torch; print(torch.__version__.split('+')[0])"],
-            capture_output=True,
-            text=True,
-        )
-        subprocess.run([*install, f"torch=={torch.stdout.strip()}"], check=True)
+        subprocess.run([*install, f"torch=={version('torch').split('+')[0]}"], check=True)
         subprocess.run([*install, "-r", VERSIONS], check=True)
         (folder / "ready").touch()
-    return Condition("colab", python=str(python))
+    with tempfile.TemporaryDirectory() as clean:  # a build in place would take along what an earlier one left
+        ours = shutil.ignore_patterns(".*", "_build", "build", "*.egg-info", "__pycache__", "book", "tests")
+        shutil.copytree(ROOT, clean, ignore=ours, dirs_exist_ok=True)
+        subprocess.run([*pip, "uninstall", "--yes", "localma"], check=True)
+        subprocess.run([*install, f"localma[plots] @ {Path(clean).as_uri()}"], check=True)
+    return Condition("colab", python=str(python), wheel=True)
 
 
 def run(path, condition):
@@ -113,7 +119,8 @@ def run(path, condition):
         manager = type("Manager", (AsyncKernelManager,), {"kernel_spec": KernelSpec(argv=argv, language="python")})
         variables = {k: v for k, v in os.environ.items() if k not in {*GENERIC, "LOCALMA_SHIFT"}}
         variables |= condition.variables
-        variables |= {"PYTHONPATH": os.pathsep.join(map(str, (KERNEL, ROOT))), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        found = [KERNEL] if condition.wheel else [KERNEL, ROOT]
+        variables |= {"PYTHONPATH": os.pathsep.join(map(str, found)), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         resources = {"metadata": {"path": str(work)}}
         NotebookClient(
             notebook, kernel_manager_class=manager, timeout=1800, allow_errors=True, resources=resources

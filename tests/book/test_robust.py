@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -94,6 +95,24 @@ def test_what_a_draw_or_an_arithmetic_fails_is_counted_as_such(chapter, monkeypa
     assert verdicts(line1=[0]) == (["FAILS"], True)
     assert verdicts(line9=[3, 4, 5]) == (["this"], False)
     assert verdicts(line9=[0]) == (["FAILS"], True)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the arithmetics are those of x86")
+def test_each_arithmetic_is_another():
+    """A condition that changes nothing would be a run for nothing."""
+    products = """
+import numpy as np, torch
+A, B = np.random.default_rng(0).normal(size=(2, 300, 300))
+print(repr((A @ B).sum()), repr((torch.tensor(A) @ torch.tensor(B)).sum().item()))
+"""
+    plain = {k: v for k, v in os.environ.items() if k not in {*robust.GENERIC, *robust.AVX2}}
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", products], env=plain | c.variables, capture_output=True, text=True, check=True
+        ).stdout
+        for c in robust.ARITHMETICS
+    }
+    assert len(seen) == len(robust.ARITHMETICS)
 
 
 def test_every_kind_of_seed_is_moved(tmp_path):
