@@ -8,7 +8,7 @@ PORT   ?= 8000
 NBVAL  := -o filterwarnings=default --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test mutants lint format notebooks results bench robust course pdf colab colab-like address clean
+.PHONY: help setup book serve test mutants lint format notebooks results bench robust course pdf colab-like address clean
 
 help:  ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -74,11 +74,6 @@ course: $(BOOK)  ## Make the notebooks for students and teachers, as nbgrader ex
 # In an environment of its own, made on first use.
 colab-like: $(BOOK)  ## Run every chapter under the versions that Colab ships
 	@$(BIN)/python book/_tools/robust.py --arithmetic colab --shifts 0
-
-# No .venv and no constraints: what the runtime ships must stay as it is, as on a reader's Colab. nbval needs pytest only.
-colab:  ## Run every chapter in the Python at hand, as Colab does (PYTHON=...)
-	$(PYTHON) -m pip install --quiet '.[plots]' nbval
-	$(PYTHON) -m pytest -q $(NBVAL) book
 
 address: $(BOOK)  ## Set the public repository everywhere: make address URL=https://github.com/x/y
 	@$(BIN)/python book/_tools/address.py $(URL)

@@ -276,6 +276,7 @@ def main():
                 bar.update()
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what is finished is kept
+            print("So far:", *table(found, conditions)[0], sep="\n")
             raise
     lines, bad = table(found, conditions)
     print("\n".join(lines))
