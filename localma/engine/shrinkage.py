@@ -93,7 +93,7 @@ def fit_local_stack(
     seeds: Sequence[int],
     network: Mlp | nn.Module | Callable[[int], nn.Module] = Mlp(),  # noqa: B008 (frozen)
     training: Training = Training(),  # noqa: B008
-    shrinkage: str | float | None = "cv",
+    shrinkage: str | float | np.ndarray | None = "cv",
     members: int = MEMBERS,
     bootstrap: int = 0,
     groups: np.ndarray | None = None,
@@ -109,9 +109,9 @@ def fit_local_stack(
     X, F, y, loss, seeds, network, training, workers, progress
         As :func:`localma.engine.fit_stack` takes them; F and y may have more digits than the networks, whose type
         ``training.dtype`` names (default F's).
-    shrinkage : "cv", float or None
+    shrinkage : "cv", float, array of shape (R,) or None
     members, bootstrap : int
-        As of :class:`localma.LocalMA`.
+        As of :class:`localma.LocalMA`; an array gives each sample a penalty of its own, infinite for global weights.
     groups : array of shape (n,), optional
         Which observations belong together, in every sample.
     sample_weight : array of shape (R, n), optional
@@ -134,10 +134,10 @@ def fit_local_stack(
     dtype = training.floating(F.dtype)
     sample = X, F.to(dtype), y.to(dtype)
     known, target = F.cpu().numpy(), y.cpu().numpy()
-    shrunk, careful = shrinkage is not None, not isinstance(network, Mlp)
+    shrunk, choose, careful = shrinkage is not None, isinstance(shrinkage, str), not isinstance(network, Mlp)
     if progress is not None:
         steps = training.resolve(n, shrunk=shrunk, careful=careful).steps
-        networks = members + bootstrap + (FOLDS * len(MULTIPLES) if shrinkage == "cv" else 0)
+        networks = members + bootstrap + (FOLDS * len(MULTIPLES) if choose else 0)
         progress.total = max(progress.total or 0, progress.n + steps * R * networks)
 
     def fit(data, rows, seeds, penalties, start, counts=None):
@@ -155,8 +155,8 @@ def fit_local_stack(
     chosen = None
     if shrunk:
         gw = start_weights(known, target, loss, sample_weight)
-        penalty = np.full(R, shrinkage, dtype=float) if shrinkage != "cv" else None
-    if shrinkage == "cv":
+        penalty = None if choose else np.full(R, shrinkage, dtype=float)
+    if choose:
         chosen, penalty = _cross_validate(fit, sample, loss, seeds, groups, sample_weight)
 
     def begin(rows, w) -> tuple[Any, Any]:

@@ -298,6 +298,17 @@ def test_a_row_of_a_stack_equals_the_estimator():
     assert np.isfinite(stack.shrinkage).any()
 
 
+def test_each_sample_may_have_a_penalty_of_its_own():
+    samples = [world(80, seed) for seed in range(3)]
+    X, y, F = (torch.as_tensor(np.stack(a), dtype=torch.float64) for a in zip(*samples, strict=True))
+    how = {"seeds": [4], "training": Training(steps=40)}
+    given = np.array([0.01, np.inf, 1.0])
+    stack = fit_local_stack(X, F, y, LOSSES["squared"], **how | {"seeds": [4, 4, 4]}, shrinkage=given)
+    for r, w in enumerate(stack.weights(X)):
+        alone = fit_local_stack(X[[r]], F[[r]], y[[r]], LOSSES["squared"], **how, shrinkage=given[r])
+        np.testing.assert_allclose(w, alone.weights(X[[r]])[0], atol=1e-8)
+
+
 @pytest.mark.filterwarnings("ignore:the network is not trained to its end")
 @pytest.mark.parametrize("loss", [*LOSSES, tweedie(1.5)])
 @pytest.mark.parametrize("network", [None, mlp(2, 2, width=4)], ids=["default", "own"])

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from localma.engine import MULTIPLES, Training, fit_local_stack
-from localma.engine.shrinkage import MEMBERS, member_seeds
 from localma.engine.validation import SMALLER, rescale
 from localma.losses import LOSSES
 from localma.replication.counts.companies import FOREST, INSURERS, PARTS, SIZES, clientele, repeat
@@ -20,7 +19,7 @@ from localma.replication.counts.tuning import try_factors
 from localma.replication.lab.experiment import Experiment, number_of
 from localma.replication.lab.parts import chunks, joined
 from localma.replication.lab.results import summarise, tidy
-from localma.replication.lab.sample import Sample, fit_shrunk, tensors
+from localma.replication.lab.sample import Sample, tensors
 
 #: LocalMA with a penalty of each sample's own choice, by cross-validation over rows (the package's ``shrinkage="cv"``)
 #: or over persons.
@@ -67,12 +66,9 @@ def replicate(
     return found
 
 
-def _networks(F_test, X_test, sample, gw, seeds, penalties) -> np.ndarray:
-    """What k networks for each sample, whose seeds and penalties are (R, k), predict for the test, (R, k, 6000)."""
-    rows = np.arange(len(penalties)).repeat(penalties.shape[1])
-    how = {"seeds": np.ravel(seeds), "penalties": penalties.ravel(), "rows": rows}
-    weights = fit_shrunk(sample, LOSSES["poisson"], gw, **how).weights(X_test[rows]).double().numpy()
-    return (weights * F_test[rows]).sum(-1).reshape(*penalties.shape, -1)
+def averaged(fit, X, F: np.ndarray) -> np.ndarray:
+    """Predictions (R, n) of averages at X (R, n, d), of models' predictions (R, n, M)."""
+    return (fit.weights(X).double().numpy() * F).sum(-1)
 
 
 def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -84,39 +80,36 @@ def compare_folds(repetitions: range, sizes: Sequence[int], *, seed: int = 0) ->
     """
     data, loss = repeat(repetitions, seed=seed), LOSSES["poisson"]
     seeds = [1000 * seed + r for r in repetitions]
-    R, mean = len(seeds), means_by_customer(data)
+    mean = means_by_customer(data)
     found: dict[str, np.ndarray] = {}
     for n in sizes:
         X, F, y, X_test = tensors(*(a[:, :n] for a in (data.X, data.F, data.y)), data.X_test)
         sample = X, F, y
         rows = fit_local_stack(*sample, loss, seeds=seeds)
         assert rows.cross_validation is not None  # its penalty was chosen
-        gw = (rows.global_weights[:, None] * data.F_test).sum(-1)
         # the same with persons held out together, sample by sample
-        fits = [
-            fit_local_stack(X[[r]], F[[r]], y[[r]], loss, seeds=[s], members=1, groups=data.groups[r, :n])
+        persons = [
+            fit_local_stack(X[[r]], F[[r]], y[[r]], loss, seeds=[s], groups=data.groups[r, :n])
             for r, s in enumerate(seeds)
         ]
-        together: list[Any] = [one.cross_validation for one in fits]
+        together: list[Any] = [one.cross_validation for one in persons]
         # smaller and larger penalties are tried in some repetitions only
         judged = [*range(len(SMALLER), len(SMALLER) + len(MULTIPLES)), -1]
         difference = np.concatenate([cv.difference[:, judged] for cv in together])
-        choice = np.concatenate([cv.chosen for cv in together])
         shrinkage = rescale(together[0].shrinkage, together[0].held_out.shape[1], n)
-        # every penalty on the whole sample: one network each for the truth, five for those that were chosen
-        fit = partial(_networks, data.F_test, X_test, sample, rows.global_weights)
-        L, finite = len(MULTIPLES), np.minimum(shrinkage[choice], shrinkage[-2])
-        truth = fit(np.repeat(seeds, L).reshape(R, L), np.tile(shrinkage[judged][:-1], (R, 1)))
-        average = fit([member_seeds(s, MEMBERS) for s in seeds], finite[:, None].repeat(MEMBERS, 1)).mean(1)
+
+        # the truth: one network for each penalty on the whole sample; where it is infinite, global weights
+        each, every = np.arange(len(seeds)).repeat(len(judged)), np.tile(shrinkage[judged], len(seeds))
+        again: dict[str, Any] = {"seeds": np.take(seeds, each), "shrinkage": every, "members": 1}
+        fit = fit_local_stack(X[each], F[each], y[each], loss, **again)
+        truth = deviance(data.y_test[each], averaged(fit, X_test[each], data.F_test[each])).mean(1)
+        truth = truth.reshape(-1, len(judged))
         predictions = {
-            "CV rows": (rows.weights(X_test).double().numpy() * data.F_test).sum(-1),
-            "CV persons": np.where(np.isinf(shrinkage[choice])[:, None], gw, average),
+            "CV rows": averaged(rows, X_test, data.F_test),
+            "CV persons": np.concatenate([*map(averaged, persons, X_test[:, None], data.F_test[:, None])]),
         }
-        base = deviance(data.y_test, gw)
         found |= {f"rows.{n}": rows.cross_validation.difference[:, judged], f"persons.{n}": difference}
-        found[f"test.{n}"] = np.column_stack(
-            [deviance(data.y_test[:, None], truth).mean(2) - base.mean(1)[:, None], np.zeros(R)]
-        )
+        found[f"test.{n}"] = truth - truth[:, -1:]
         found |= judge(mean, predictions, data.y_test, n)
     return found
 

@@ -8,10 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from localma.engine import Training, fit_stack
-from localma.engine.simplex import soften
-from localma.losses import Loss
-
 
 class Sample(NamedTuple):
     """What one replication is about; R of them have an axis in front (:func:`stacked`)."""
@@ -38,19 +34,6 @@ class Sample(NamedTuple):
 def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
     """As networks take them, in single precision."""
     return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
-
-
-def fit_shrunk(sample, loss: Loss, gw: np.ndarray, *, seeds, penalties, rows=slice(None), **more):
-    """Networks of some of R samples (X, F, y), trained as the estimator trains them once the penalty is chosen, in one
-    stack.
-
-    They start at the global weights ``gw`` (R, M); each has its seed, its penalty and, in ``rows``, the number of its
-    sample (default all once). :func:`localma.engine.fit_stack` takes ``more``.
-    """
-    x, f, y = (a[rows] for a in sample)
-    penalty, start = tensors(penalties, soften(gw)[rows], device=y.device)
-    how = Training().resolve(x.shape[1], shrunk=True)
-    return fit_stack(x, f, y, loss, seeds=seeds, penalties=penalty, start=start, training=how, **more)
 
 
 def stacked(samples: Iterable[Sample]) -> Sample:

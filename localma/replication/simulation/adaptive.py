@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, global_weights, grid
-from localma.engine.shrinkage import MEMBERS, member_seeds
+from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, grid
+from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS, LARGER, SMALLER
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment
 from localma.replication.lab.parts import chunks
-from localma.replication.lab.sample import fit_shrunk, tensors
+from localma.replication.lab.sample import tensors
 from localma.replication.simulation.experiment import CONFIGURATION, errors
 from localma.replication.simulation.scenarios import CELLS, CHUNK, TEST_SIZE, Cell, draw, generator, true_weights
 
@@ -59,44 +59,21 @@ def _bold(sample, seeds, fit, fresh, careful):
     rows, low = rows[low < end], low[low < end]
     weights = careful.copy()
     if len(rows):
-        some = _members([a[rows] for a in sample], seeds[rows], cv.shrinkage[low], fit.global_weights[rows])
-        weights[rows] = some(fresh[rows]).cpu().numpy()
+        some = fit_local_stack(*(a[rows] for a in sample), LOSS, seeds=seeds[rows], shrinkage=cv.shrinkage[low])
+        weights[rows] = some.weights(fresh[rows]).cpu().numpy()
     return weights
-
-
-def _members(sample, seeds, penalties, gw):
-    """A function that gives the mean weights of so many networks as the estimator averages, one penalty for each
-    sample.
-    """
-    rows = np.arange(len(seeds)).repeat(MEMBERS)
-    own = np.concatenate([member_seeds(int(s), MEMBERS) for s in seeds])
-    stack = fit_shrunk(sample, LOSS, gw, seeds=own, penalties=penalties[rows], rows=rows)
-    return lambda X: sum(stack.rows(slice(j, None, MEMBERS)).weights(X) for j in range(MEMBERS)) / MEMBERS
 
 
 def _bands(cell, sample, seeds, test, bootstrap):
     """Whether the mean of the networks plus or minus two standard deviations over resampled data covers the true
     weights, and how wide that is.
     """
-    X, F, y = sample
-    R, n = y.shape
-    fit = fit_local_stack(*sample, LOSS, seeds=seeds)
-    [fresh] = tensors(test, device=X.device)
+    fit = fit_local_stack(*sample, LOSS, seeds=seeds, bootstrap=bootstrap)
+    [fresh] = tensors(test, device=sample[0].device)
     centre, truth = fit.weights(fresh).double().cpu().numpy(), true_weights(test, cell.setting, cell.slope)
-    counts = np.stack([np.random.default_rng([int(s), 2]).multinomial(n, np.full(n, 1 / n), bootstrap) for s in seeds])
-    drawn = np.stack([np.repeat(np.arange(n), c) for c in counts.reshape(-1, n)]).reshape(R, bootstrap, n)
-    mine = np.arange(R)[:, None, None]
-    gw = global_weights(F.double().cpu().numpy()[mine, drawn], y.double().cpu().numpy()[mine, drawn], LOSS)
-    total = total_square = 0.0
-    penalties = np.where(np.isinf(fit.shrinkage), grid(n)[-1], fit.shrinkage)
-    own = [np.random.SeedSequence([int(s), 3]).generate_state(bootstrap) for s in seeds]
-    for b in range(bootstrap):
-        # one network for each sample at a time, so that no more than R weights at the test points are kept
-        how = {"seeds": [int(s[b]) for s in own], "sample_weight": torch.as_tensor(counts[:, b]).to(X)}
-        stack = fit_shrunk(sample, LOSS, gw[:, b], penalties=penalties, **how)
-        w = stack.weights(fresh).double().cpu().numpy()
-        total, total_square = total + w, total_square + w**2
-    sd = np.sqrt(np.maximum(total_square - total**2 / bootstrap, 0) / (bootstrap - 1))
+    with torch.no_grad():
+        each = [torch.stack([body(x) for body in own]).double() for own, x in zip(fit.resampled, fresh, strict=True)]
+    sd = torch.stack([logits.softmax(-1).std(0) for logits in each]).cpu().numpy()
     out = {}
     for level, z in ((0.8, 1.2816), (0.95, 1.96)):
         out[f"band {level:g}.coverage"] = (np.abs(truth - centre) <= z * sd).mean((1, 2))
@@ -163,8 +140,8 @@ class Adaptive(Experiment):
             plain = fit_stack(*sample, LOSS, seeds=seeds)
             found["LocalMA"] = plain.weights(fresh).cpu().numpy()
             for k, penalty in enumerate(grid(cell.n)):
-                w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
-                found[f"fixed {k}"] = w.cpu().numpy()
+                fixed = fit_local_stack(*sample, LOSS, seeds=seeds, shrinkage=penalty)
+                found[f"fixed {k}"] = fixed.weights(fresh).cpu().numpy()
         out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
         chosen = fit.cross_validation.chosen - len(SMALLER)
         places = range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
