@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
 from localma.checks import RandomState, check_whole, resolve_seed
-from localma.engine import simplex_lp
+from localma.engine import first_smallest, simplex_lp
 from localma.losses import pinball
 from localma.relatives.local import Local
 
@@ -101,7 +101,7 @@ class QuantileAverage(Local):
                 for train, test in folds:
                     rule = _fit_cells(Z[train], F[train], y[train], loss, K, seed, w[train])
                     value[i] += w[test] @ loss(y[test], (_cell_weights(rule, Z[test]) * F[test]).sum(1))
-            self.cells_ = options[int(np.argmin(value))]
+            self.cells_ = options[first_smallest(value)]
         return _fit_cells(Z, F, y, loss, self.cells_, seed, w)
 
     def _rule_weights(self, Z):

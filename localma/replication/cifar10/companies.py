@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from localma.datasets.cifar10 import CLASSES, Cifar10, load_cifar10
+from localma.engine import first_smallest
 from localma.replication.cifar10.networks import FAMILIES, choose_family, features
 from localma.replication.digits.companies import OWN
 from localma.replication.lab.cache import cached
@@ -62,7 +63,7 @@ def _company(m: int, X: np.ndarray, labels: np.ndarray, X_test: np.ndarray, seed
     x, everything, test = (scaler.transform(a.astype(np.float32)) for a in (X[mine], X, X_test))
     with threadpool_limits(1):  # threads that wait for each other cost more than they bring on a machine that is shared
         held = [_log_loss(_last_layer(C, x[tenth:], y[tenth:]), x[:tenth], y[:tenth]) for C in PENALTIES]
-        C = PENALTIES[int(np.argmin(held))]
+        C = PENALTIES[first_smallest(held)]
         model = _last_layer(C, x, y)
         return model.predict_proba(everything), model.predict_proba(test), C
 

@@ -18,7 +18,7 @@ from localma.averages import DirectModel
 from localma.engine import Training, automatic_penalty, fit_stack, global_weights, mlp
 from localma.losses import LOSSES
 from localma.replication.counts.companies import clientele, fit_forest
-from localma.replication.lab.sample import Sample, tensors
+from localma.replication.lab.sample import Sample, best_model, tensors
 
 METHODS = (
     "LocalMA",
@@ -95,7 +95,7 @@ def predict(
     """
     X, y, F = data.X[:, :n], data.y[:, :n], data.F[:, :n]
     weights, untuned = (local_weights(data, n, seeds, factor, data.X_test) for factor in (factors["LocalMA"], 1.0))
-    best = deviance(y[..., None], F).mean(1).argmin(1)
+    best = best_model(F, y, LOSSES["poisson"])
     found = {
         "LocalMA": (weights * data.F_test).sum(-1),
         "LocalMA untuned": (untuned * data.F_test).sum(-1),

@@ -22,6 +22,7 @@ from localma.engine import fit_stack, global_weights, one_thread
 from localma.losses import LOSSES
 from localma.replication.digits.companies import KNOWS, split
 from localma.replication.lab.results import load_paper
+from localma.replication.lab.sample import best_model
 
 HIDDEN = 32
 LEARNING_RATE = 0.01
@@ -289,12 +290,12 @@ def compare_methods(task: Task, nets: Net, start: Net, *, n: int = 200, seed: in
     weights : Tensor of shape (R, 597, 4)
         LocalMA's weights on the test images.
     """
-    R, M, _ = task.seen.shape
+    R = len(task.seen)
     loss, X, y = LOSSES["cross_entropy"], task.X[:, :n], task.y[:, :n]
     F, F_test = (nets.probabilities(x[:, None]).transpose(1, 2).double() for x in (X, task.X_test))  # (R, n, M, K)
     constant = torch.as_tensor(global_weights(F.numpy(), y.numpy(), loss))
     weights = fit_stack(X, F.float(), y.float(), loss, seeds=range(seed, seed + R)).weights(task.X_test).double()
-    best = loss(y.repeat_interleave(M), F.reshape(-1, 10)).reshape(R, n, M).mean(1).argmin(1)
+    best = best_model(F.numpy(), y.numpy(), loss)
 
     def merge(nets):
         return fisher_merge(nets, fisher(nets, task.X_first[:, None], task.seen))

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from localma.engine import fit_stack, global_weights
 from localma.losses import LOSSES
-from localma.replication.lab.sample import Sample, tensors
+from localma.replication.lab.sample import Sample, best_model, tensors
 
 #: Sizes of the sample from which weights (or a direct model) are learned.
 SIZES = (25, 50, 100, 200, 400, 600)
@@ -84,7 +84,7 @@ def compare_methods(data: Sample, sizes=SIZES, *, seed: int = 0) -> tuple[pd.Dat
         y, F = data.y[:, :n], data.F[:, :n]
         weights[n], from_pixels = local(data.X, data.X_test)
         constant = global_weights(F, y, loss)
-        best = loss(np.repeat(y, 4), F.reshape(-1, 10)).reshape(R, n, 4).mean(1).argmin(1)
+        best = best_model(F, y, loss)
         result = {
             "LocalMA": from_pixels,
             "LocalMA, answers": local(said, said_test)[1],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from localma.engine import Mlp, Training, fit_direct_stack, fit_local_stack, fit_stack, global_weights
+from localma.engine import Mlp, Training, first_smallest, fit_direct_stack, fit_local_stack, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.housing.companies import DIRECT, WIDTH, City, draw, forests, networks
 
@@ -107,6 +107,6 @@ def choose_direct(X, y, n: int, seeds, tried: tuple[dict, ...]) -> tuple[np.ndar
     """
     rest = n - n // 4
     held = np.stack([direct_networks(X[:, :n], y[:, :n], rest, seeds, settings) for settings in tried])
-    best = np.square(held - y[:, rest:n].cpu().numpy()).mean(-1).argmin(0)
+    best = first_smallest(np.square(held - y[:, rest:n].cpu().numpy()).mean(-1), 0)
     found = np.stack([direct_networks(X, y, n, seeds, settings) for settings in tried])
     return found[best, np.arange(len(best))], best

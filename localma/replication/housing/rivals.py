@@ -13,7 +13,7 @@ import torch
 from sklearn.ensemble import RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
-from localma.engine import Mlp, fit_local_stack
+from localma.engine import Mlp, first_smallest, fit_local_stack
 from localma.losses import LOSSES
 from localma.replication.housing.companies import (
     CLOSEST,
@@ -93,7 +93,7 @@ def with_forests(city: City, rho: float, repetitions: range, seed: int = 0) -> d
         ]
         predicted = [one.predict(x[n:]) for one, x in zip(fitted[leaf], X.numpy(), strict=True)]
         said[f"DirectModel, {leaf}"] = np.stack(predicted)
-    best = np.array([[one.oob_score_ for one in some] for some in fitted.values()]).argmax(0)
+    best = first_smallest([[-one.oob_score_ for one in some] for some in fitted.values()], 0)
     said["DirectModel"] = np.stack([said[f"DirectModel, {OWN_LEAVES[k]}"][r] for r, k in enumerate(best)])
     return mspe(said, y[:, n:]) | {"DirectModel.end": (best == len(OWN_LEAVES) - 1).astype(float)}
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from localma.engine import first_smallest
+from localma.losses import Loss
+
 
 class Sample(NamedTuple):
     """What one replication is about; R of them have an axis in front (:func:`stacked`)."""
@@ -34,6 +37,14 @@ class Sample(NamedTuple):
 def tensors(*arrays, device: str | torch.device = "cpu") -> list[torch.Tensor]:
     """As networks take them, in single precision."""
     return [torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays]
+
+
+def best_model(F: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
+    """Whose mean loss is smallest in each of R samples, (R,), for F (R, n, M) or (R, n, M, K) and y (R, n): the first
+    of equals.
+    """
+    losses = loss(np.repeat(y, F.shape[2]), F.reshape(-1, *F.shape[3:]))
+    return first_smallest(losses.reshape(F.shape[:3]).mean(1))
 
 
 def stacked(samples: Iterable[Sample]) -> Sample:

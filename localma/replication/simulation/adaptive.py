@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from localma.engine import MULTIPLES, Training, automatic_penalty, fit_local_stack, fit_stack, grid
+from localma.engine import MULTIPLES, Training, automatic_penalty, first_smallest, fit_local_stack, fit_stack, grid
 from localma.engine.shrinkage import MEMBERS
 from localma.engine.validation import FOLDS, LARGER, SMALLER
 from localma.losses import LOSSES
@@ -55,7 +55,7 @@ def _bold(sample, seeds, fit, fresh, careful):
     """
     cv, end = fit.cross_validation, len(SMALLER)
     rows = np.flatnonzero(cv.chosen == end)
-    low = end - cv.loss[rows, end::-1].argmin(1)
+    low = end - first_smallest(cv.loss[rows, end::-1])
     rows, low = rows[low < end], low[low < end]
     weights = careful.copy()
     if len(rows):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from localma.datasets import Toxicity
+from localma.engine import first_smallest
 from localma.replication.toxicity import methods
 from localma.replication.toxicity.encoders import encode, finetune, load_encoder, unknown_share
 from localma.replication.toxicity.methods import DICTATORS, home_accuracy, learn, pilot
@@ -71,7 +72,7 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
     if frozen:
         trial = [known[code] for code in PILOT]
         out["pilot-classifier"] = np.stack([pilot(p.x, None, p.data.toxic, **more)["log_loss"].mean(1) for p in trial])
-        out["penalty"][0] = methods.GRID[int(out["pilot-classifier"].mean(0).argmin())]
+        out["penalty"][0] = methods.GRID[first_smallest(out["pilot-classifier"].mean(0))]
 
     asked = (*(PILOT if frozen else ()), *minorities)
     answers = ask_companies(known, asked, encoder, penalty=out["penalty"][0], **more)
@@ -79,7 +80,7 @@ def hire(known: dict[str, Sentences], encoder: str, minorities, *, seed, device)
     if frozen:
         scores = [pilot(p.x, answers[code], p.data.toxic, **more) for code, p in zip(PILOT, trial, strict=True)]
         out["pilot-weights"] = np.stack([one["log_loss"].mean(1) for one in scores])
-        out["penalty"][1] = methods.GRID[int(out["pilot-weights"].mean(0).argmin())]
+        out["penalty"][1] = methods.GRID[first_smallest(out["pilot-weights"].mean(0))]
         for code in COMPANIES:
             out[f"home-{code}"] = home_accuracy(
                 known[code].x, known[code].data.toxic, penalty=out["penalty"][0], **more

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from localma.engine import Mlp, Training, fit_stack, global_weights
+from localma.engine import Mlp, Training, first_smallest, fit_stack, global_weights
 from localma.losses import LOSSES
 from localma.replication.lab.parts import chunks
 from localma.replication.lab.sample import tensors
@@ -195,7 +195,7 @@ def compare_methods(
 
     P, truth = probability[test], y[test]  # (R, m, M), (R, m)
     single = ((P > 0.5) == truth[..., None]).mean(1)  # (R, M)
-    best = single.argmax(1)
+    best = first_smallest(-single)
     toxic = {
         "LocalMA": (fit(F, "weights") * P).sum(-1),
         "GW": np.einsum("rmk,rk->rm", P, global_weights(F[train], y[train], CE)),
