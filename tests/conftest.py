@@ -39,8 +39,8 @@ def shared(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Who needs the book comes first: it takes minutes, in which other workers run all the other tests."""
-    items.sort(key=lambda item: "book_html" not in item.fixturenames)
+    """Who needs the book comes first, then what is slow: others fill the gaps, and nobody waits for a late long one."""
+    items.sort(key=lambda item: ("book_html" not in item.fixturenames, not item.get_closest_marker("slow")))
 
 
 @pytest.fixture(scope="session")

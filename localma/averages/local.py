@@ -84,7 +84,7 @@ class LocalMA(ModelAverage):
         cross-validation, with global weights among the candidates and kept unless another beats them by a standard
         error. None: the paper's method, which starts from equal weights and has the penalty of ``training``. Auto: "cv"
         for an Mlp, unless ``training`` says how to regularise (a penalty or a validation part) or there are fewer than
-        ten observations; None for a module of your own, whose 40 to 60 trainings may be dear.
+        ten observations; None for a module of your own, whose 45 to 65 trainings may be dear.
     members : int or "auto"
         Networks, from different initial values, whose weights are averaged; those of your own need a function as
         ``network``, since a module has one start. Auto: 5 with a shrinkage and up to n = 10,000 for an Mlp, otherwise

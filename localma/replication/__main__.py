@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\n{name}: interrupted; {words}", file=sys.stderr)
             return 130
         except (ValueError, OSError, FloatingPointError, ImportError, SourceChangedError, BrokenExecutor) as error:
-            advice = "; pip install 'localma[plots,models]'" * isinstance(error, ModuleNotFoundError)
+            advice = "; pip install 'localma[plots,models]'" if isinstance(error, ModuleNotFoundError) else ""
             words = str(error)
             if isinstance(error, BrokenExecutor):
                 words = "a process of this run died, for want of memory perhaps: try fewer --jobs; what is done is kept"

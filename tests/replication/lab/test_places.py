@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from localma.replication import simulation
+from localma.replication.lab import parts
 from localma.replication.lab.experiment import places
 
 FEW = {"replications": 3, "scenarios": (2,), "seed": 1}
@@ -29,11 +30,12 @@ def test_the_workers_of_a_scheduler_write_the_same_table(table, tmp_path, monkey
     distributed = pytest.importorskip("distributed", reason="dask is not installed: pip install 'localma[dask]'")
     how = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**how, local_directory=str(tmp_path / "workers")) as cluster:
-        with places(backend="dask", scheduler=cluster.scheduler_address):
-            simulation.run(**FEW, out=tmp_path / "a")
-        # the workers' own folders hold no part: the side that collects keeps them
         with distributed.Client(cluster) as client:
-            assert len(client.run(lambda: None)) == 2
+            # only the side that collects keeps parts: a worker that tried to would fail
+            assert len(client.run(lambda: setattr(parts, "keep", None))) == 2
+            with places(backend="dask", scheduler=cluster.scheduler_address):
+                simulation.run(**FEW, out=tmp_path / "a")
+            assert any(client.run(lambda: parts.code_digest.cache_info().currsize).values()), "nothing ran there"
     assert (tmp_path / "a" / "simulation.csv").read_bytes() == table
 
 
