@@ -54,6 +54,7 @@ def fit_direct_stack(
     counts: Sequence[int] | None = None,
     network: Mlp = Mlp(),  # noqa: B008 (frozen)
     training: Training = Training(),  # noqa: B008
+    standardize: bool = True,
     workers: int | None = None,
 ) -> DirectStack:
     """Regress y on X by B independent ReLU networks at once, with squared loss; samples may differ in size.
@@ -76,6 +77,8 @@ def fit_direct_stack(
     network : Mlp
     training : Training
         An "auto" penalty is that of each row's own count.
+    standardize : bool
+        Centre and scale y, as the inputs are, by each row's own sample; else it is learned in its own unit.
     workers : int, optional
         Threads on a CPU; default one per core.
 
@@ -120,9 +123,8 @@ def fit_direct_stack(
 
     def fit_tile(index: Tensor) -> tuple[Tensor, ...]:
         at = index.to(X.device)
-        return _fit_tile(
-            X[at], y[at], real[index].to(X.device), sizes, [int(seeds[i]) for i in index], penalties[at], training
-        )
+        own = [int(seeds[i]) for i in index]
+        return _fit_tile(X[at], y[at], real[index].to(at), sizes, own, penalties[at], training, standardize)
 
     tiles, start = [], 0
     while start < B:
@@ -136,7 +138,7 @@ def fit_direct_stack(
     return DirectStack(values, sizes, *units)
 
 
-def _fit_tile(x, target, real, sizes, seeds, penalties, training) -> tuple[Tensor, ...]:
+def _fit_tile(x, target, real, sizes, seeds, penalties, training, standardize) -> tuple[Tensor, ...]:
     """Parameters, mean and scale of the inputs, centre and spread of y of a tile; ``real`` (B,) are the rows'
     counts.
     """
@@ -154,7 +156,8 @@ def _fit_tile(x, target, real, sizes, seeds, penalties, training) -> tuple[Tenso
         flat = spread <= 10 * torch.finfo(a.dtype).eps * mean.abs().clamp_min(1e-30)
         return mean, torch.where(flat, torch.ones_like(spread), spread)
 
-    (mean, scale), (centre, spread) = units(x, share[..., None]), units(target, share)
+    mean, scale = units(x, share[..., None])
+    centre, spread = units(target, share) if standardize else (mean.new_zeros(len(x)), mean.new_ones(len(x)))
     inputs = ((x - mean.unsqueeze(1)) / scale.unsqueeze(1)).transpose(1, 2).contiguous()
     goal = (target - centre[:, None]) / spread[:, None]
     generators = [torch.Generator().manual_seed(s) for s in seeds]

@@ -504,6 +504,16 @@ def test_a_stack_of_direct_models_is_each_of_them_alone():
     assert torch.allclose(whole[4], y[4, 0]), "one observation gives a constant"
 
 
+def test_a_direct_model_learns_y_in_its_own_unit_if_told_so():
+    generator = torch.Generator().manual_seed(0)
+    X, y = (torch.randn(1, 60, *d, generator=generator, dtype=torch.float64) for d in ((2,), ()))
+    y = (y - y.mean()) / y.std(correction=0)
+    how = {"seeds": [4], "network": Mlp(8), "training": Training(steps=30)}
+    own = fit_direct_stack(X, y, **how, standardize=False).predict(X)
+    torch.testing.assert_close(fit_direct_stack(X, 1 + 9 * y, **how).predict(X), 1 + 9 * own)
+    assert not torch.allclose(fit_direct_stack(X, 1 + 9 * y, **how, standardize=False).predict(X), 1 + 9 * own)
+
+
 def test_a_stack_of_direct_models_equals_the_estimator():
     generator = torch.Generator().manual_seed(1)
     X, test = torch.randn(3, 50, 2, generator=generator), torch.randn(3, 20, 2, generator=generator)

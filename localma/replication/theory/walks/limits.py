@@ -13,10 +13,7 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestRegressor
 
-from localma.engine import Training, one_thread, train
-from localma.engine.networks import Mlp, initial_values
-from localma.engine.stacks import MLPStack
-from localma.engine.tiles import standardization
+from localma.engine import Mlp, Training, fit_direct_stack
 from localma.replication.theory.walks import midpoints
 
 NOISE = 0.3
@@ -121,25 +118,10 @@ def fit_networks(x: np.ndarray, y: np.ndarray, seeds, *, steps: int = 500):
     """One ReLU network per row of x and y, (B, N), by the package's engine, all observations in each step and no
     penalty: a function of points (k,) that gives predictions (B, k).
     """
-    options = Training(learning_rate=0.02, penalty=0.0, steps=steps, batch_size=x.shape[1]).resolve(x.shape[1])
-    x, y = torch.as_tensor(x)[:, :, None], torch.as_tensor(y)
-    sizes = Mlp(16, 1).sizes(1, 1)
-    generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
-    stack = MLPStack(torch.stack([initial_values(sizes, g) for g in generators]), sizes)
-    mean, scale = standardization(x)
-
-    def standardize(points):
-        return ((points - mean[:, None]) / scale[:, None]).transpose(1, 2).contiguous()
-
-    with one_thread():
-        train(stack, standardize(x), lambda output, target: (output[:, 0] - target) ** 2, (y,), options, generators)
-
-    def predict(points):
-        with torch.no_grad():
-            at = torch.as_tensor(points, dtype=torch.float64)[None, :, None].expand(len(y), -1, -1)
-            return stack(standardize(at))[:, 0].numpy()
-
-    return predict
+    how = Training(learning_rate=0.02, penalty=0.0, steps=steps)
+    x, y = torch.as_tensor(x)[..., None], torch.as_tensor(y)
+    stack = fit_direct_stack(x, y, seeds=seeds, network=Mlp(16, 1), training=how, standardize=False)
+    return lambda points: stack.predict(torch.as_tensor(points)[:, None].expand(len(y), -1, -1)).numpy()
 
 
 def infinite_sample(rows: int, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
