@@ -160,7 +160,7 @@ def sample(n: int, rng: np.random.Generator, *, by: str = "person") -> Sample:
     with threadpool_limits(1):
         models = insurers(X[first], y[first], int(rng.integers(2**31 - len(INSURERS))))
         F, F_test = (np.stack([model.predict(X[rows]) for model in models], 1) for rows in (pool, test))
-    return Sample(X[pool], y[pool], F, X[test], y[test], F_test, who[pool], who[test])
+    return Sample(X[pool], F, y[pool], X[test], F_test, y[test], who[pool], who[test])
 
 
 def generator(repetition: int, seed: int = 0) -> np.random.Generator:

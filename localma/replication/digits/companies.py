@@ -50,5 +50,5 @@ def repeat(repetitions: int = 50, *, seed: int = 0, others: int = 1) -> Sample:
             first, sample, test = split(r)
             models = train_companies(X[first], y[first], others=others)
             F, F_test = (np.stack([model.predict_proba(X[part]) for _, model in models], 1) for part in (sample, test))
-            rows.append(Sample(X[sample], y[sample], F, X[test], y[test], F_test))
+            rows.append(Sample(X[sample], F, y[sample], X[test], F_test, y[test]))
     return stacked(rows)

@@ -13,14 +13,14 @@ from localma.losses import Loss
 
 
 class Sample(NamedTuple):
-    """What one replication is about; R of them have an axis in front (:func:`stacked`)."""
+    """What one replication is about, in the engine's order; R of them have an axis in front (:func:`stacked`)."""
 
     X: np.ndarray  #: (n, d)
-    y: np.ndarray  #: (n,)
     F: np.ndarray  #: (n, M), or (n, M, K)
+    y: np.ndarray  #: (n,)
     X_test: np.ndarray
-    y_test: np.ndarray  #: responses, or the true means where a simulation knows them
     F_test: np.ndarray
+    y_test: np.ndarray  #: responses, or the true means where a simulation knows them
     groups: Any = None  #: (n,), which rows belong together, such as those of a person, or None
     groups_test: Any = None
 

@@ -104,15 +104,15 @@ def better(lead, error, z: float = ERRORS) -> np.ndarray:
     return np.select([lead > z * error, lead < -z * error], ["LocalMA better", "LocalMA worse"], "cannot tell")
 
 
-def positive(mean, error, z: float = ERRORS) -> str:
+def positive(mean, error) -> str:
     """Of a claim that all these numbers are above zero; one that is clearly below contradicts it."""
     mean, error = np.asarray(mean, dtype=float), np.asarray(error, dtype=float)
-    return judge((mean > z * error).all(), (mean < -z * error).any())
+    return judge((mean > ERRORS * error).all(), (mean < -ERRORS * error).any())
 
 
-def small(mean: float, error: float, bound: float, z: float = ERRORS) -> str:
+def small(mean: float, error: float, bound: float) -> str:
     """Of a claim that this number is hardly more than nothing: no further from zero than ``bound``."""
-    return judge(abs(mean) + z * error <= bound, abs(mean) - z * error > bound)
+    return judge(abs(mean) + ERRORS * error <= bound, abs(mean) - ERRORS * error > bound)
 
 
 def turning(mean: np.ndarray, error: np.ndarray) -> tuple[bool, bool]:

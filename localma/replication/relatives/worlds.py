@@ -33,7 +33,7 @@ def _simulated(scenario, setting, n, replication, seed):
     cell = scenarios.Cell(scenario, setting, n)
     X, F, y = (a[0] for a in scenarios.draw(cell, 1, rng))
     new = rng.standard_normal((TEST_SIZE, 5))
-    return Sample(X, y, F, new, scenarios.true_mean(new, cell), scenarios.candidate_models(new))
+    return Sample(X, F, y, new, scenarios.candidate_models(new), scenarios.true_mean(new, cell))
 
 
 @lru_cache(CHUNK)  # the sizes of one world take the first rows of the same cut

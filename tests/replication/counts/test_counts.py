@@ -123,7 +123,7 @@ def test_the_stack_is_the_estimators_fit():
     found, weights = counts.predict(data, 80, [7, 8], {"LocalMA": 10.0, "DirectModel": 100.0})
     assert set(found) == set(counts.METHODS)
     assert all(a.shape == (2, 6000) and (a > 0).all() for a in found.values())
-    X, y, F, X_test, _, F_test, *_ = (a[1] for a in data)
+    X, F, y, X_test, F_test, *_ = (a[1] for a in data)
     penalty = 10 * automatic_penalty(80)
     ways = {
         "LocalMA": LocalMA(loss="poisson", clip=False, training=Training(penalty=penalty), random_state=8),
@@ -142,7 +142,7 @@ def test_the_stack_is_the_estimators_fit():
 def test_a_rival_reads_what_it_says():
     """The regressions, with the penalty that folds of persons choose, by hand."""
     data = counts.repeat(1, n=300)
-    X, y, F, X_test, _, F_test, person, _ = data.one(0)
+    X, F, y, X_test, F_test, _, person, _ = data.one(0)
     found = counts.prices(data, 300)
 
     def by_hand(train, test):
