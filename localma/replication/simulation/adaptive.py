@@ -165,7 +165,8 @@ class Adaptive(Experiment):
             for k, penalty in enumerate(grid(cell.n)):
                 w = _members(sample, seeds, np.full(len(y), penalty), fit.global_weights)(fresh)
                 found[f"fixed {k}"] = w.cpu().numpy()
-        out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
+        out = errors(found, test, cell)
+        out.pop("Hull.mse", None)  # the simulation's own table has it
         chosen = fit.cross_validation.chosen - len(SMALLER)
         places = range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
         return out | {f"choice {k}.share": (chosen == k).astype(float) for k in places}
