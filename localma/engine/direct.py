@@ -11,7 +11,7 @@ from torch import Tensor
 from localma.engine.loop import train
 from localma.engine.networks import Mlp, initial_values
 from localma.engine.stacks import MLPStack
-from localma.engine.tiles import tile_rows, train_tiles
+from localma.engine.tiles import in_threads, tile_rows
 from localma.engine.training import Training
 
 __all__ = ["DirectStack", "fit_direct_stack"]
@@ -132,7 +132,7 @@ def fit_direct_stack(
         rows = tile_rows(bytes_of_row, B) if cpu else B
         tiles.append(order[start : start + rows])
         start += rows
-    parts = train_tiles(fit_tile, tiles, workers, cpu)
+    parts = in_threads(fit_tile, tiles, workers, cpu)
     back = torch.argsort(order)
     values, *units = (torch.cat([part[k] for part in parts])[back.to(X.device)] for k in range(5))
     return DirectStack(values, sizes, *units)

@@ -24,7 +24,7 @@ from localma.engine.networks import (
     start_at,
 )
 from localma.engine.stacks import MLPStack, ModuleStack
-from localma.engine.tiles import TILE_BYTES, standardization, tile_rows, train_tiles
+from localma.engine.tiles import TILE_BYTES, in_threads, standardization, tile_rows
 from localma.engine.training import Training
 from localma.losses import Loss
 
@@ -192,7 +192,7 @@ def fit_stack(
     tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
     # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
     small = cpu and (len(tiles) > 1 or row_bytes(min(n, training.batch_size)) < TILE_BYTES)
-    parts = train_tiles(fit_tile, tiles, workers, small)
+    parts = in_threads(fit_tile, tiles, workers, small)
     values, mean, scale, best_step = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step")
     )

@@ -122,7 +122,7 @@ class MLPStack:
             torch.baddbmm(bias, weight, a if a is x else a.relu_(), out=out)
         with torch.enable_grad():
             value, slope = with_gradient(criterion, memory[-1][0].detach(), targets)
-        slope = slope / x.shape[-1]
+        slope = torch.div(slope, x.shape[-1], out=memory[-1][1])
         for depth in reversed(range(len(self.layers))):
             (weight, bias), a = self.layers[depth], inputs[depth]
             torch.bmm(slope, a.transpose(1, 2), out=weight.grad)

@@ -1,8 +1,9 @@
-"""How many networks train side by side, and the units of their inputs."""
+"""How many networks train side by side, in how many threads, and the units of their inputs."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from localma.engine.devices import one_thread
 
-__all__ = ["standardization", "tile_rows", "train_tiles"]
+__all__ = ["cores", "in_threads", "standardization", "tile_rows"]
 
 # A tile's activations should stay in the last-level cache, which tiles share; smaller tiles pay more for Python than
 # they save in memory traffic.
@@ -30,19 +31,26 @@ def tile_rows(row_bytes: int, networks: int) -> int:
     return max(1, min(TILE_ROWS, TILE_BYTES // row_bytes, share))
 
 
-def train_tiles(fit_tile: Callable, tiles: Sequence, workers: int | None, small: bool) -> list:
-    """``fit_tile`` of every tile, in order, several at a time; ``small`` says that more than one thread inside a tile
+def in_threads(function: Callable, pieces: Sequence, workers: int | None = None, small: bool = True) -> list:
+    """``function`` of every piece, in order, several at a time; ``small`` says that more than one thread inside a piece
     would not pay.
     """
     with one_thread(small):
-        if len(tiles) == 1:
-            return [fit_tile(tiles[0])]
-        # joblib counts the cores that this process may use, not those of the machine
-        pool = ThreadPoolExecutor(workers or joblib.cpu_count())
+        if len(pieces) == 1:
+            return [function(pieces[0])]
+        pool = ThreadPoolExecutor(workers or cores())
         try:
-            return list(pool.map(fit_tile, tiles))
+            return list(pool.map(function, pieces))
         finally:
-            pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the tiles under way, start no other
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C: finish the pieces under way, start no other
+
+
+def cores() -> int:
+    """Cores that this process may use, not those of the machine; where several processes compute side by side, joblib
+    tells each of them its share.
+    """
+    all_of_them, share = joblib.cpu_count(), os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return min(all_of_them, int(share) or 1) if share.isdecimal() else all_of_them
 
 
 def standardization(X: Tensor) -> tuple[Tensor, Tensor]:

@@ -184,9 +184,11 @@ class Loss:
     def with_gradient(self, logits: Tensor, G: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and its derivative in the logits, (..., M, n)."""
         w = torch.softmax(logits, -2)
-        a = (w * G).sum(-2)
+        g = w * G
+        a = g.sum(-2)
         # d a / d logit_m = w_m (f_m - a): a model gains weight where it errs on the right side of the average.
-        return self.value(y, a), (G - a.unsqueeze(-2)).mul_(w).mul_(self.slope(y, a).unsqueeze(-2))
+        torch.sub(G, a.unsqueeze(-2), out=g)
+        return self.value(y, a), g.mul_(w).mul_(self.slope(y, a).unsqueeze(-2))
 
     def of_weights(self, w: Tensor, G: Tensor, y: Tensor) -> Tensor:
         """The same for weights on the simplex, where some may be exactly zero."""

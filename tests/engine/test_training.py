@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, cpu_count, delayed
 from torch import nn
 
 from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
 from localma.engine import Training, automatic_penalty, fit_direct_stack, fit_stack, one_thread, train
 from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, split_parameters
 from localma.engine.stacks import ModuleStack
-from localma.engine.tiles import standardization
+from localma.engine.tiles import cores, standardization
 
 ALL_LOSSES = [*LOSSES.values(), tweedie(2.5)]
 
@@ -187,6 +188,19 @@ def test_tiles_and_workers_change_nothing(monkeypatch):
     for other in results:
         assert torch.equal(one.best_step, other.best_step)
         torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, cpu_count()), ("", cpu_count()), ("1", 1), ("1,4", 1)])
+def test_a_process_uses_its_share_of_the_cores(given, expected, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert cores() == expected
+
+
+def test_processes_side_by_side_have_their_share_of_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert Parallel(2)(delayed(cores)() for _ in range(2)) == [max(1, cpu_count() // 2)] * 2
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ class Adaptive(Experiment):
             for k, penalty in enumerate(grid(cell.n)):
                 fixed = fit_local_stack(*sample, LOSS, seeds=seeds, shrinkage=penalty)
                 found[f"fixed {k}"] = fixed.weights(fresh).cpu().numpy()
-        out = {f"{method}.{metric}": v for method, w in found.items() for metric, v in errors(w, test, cell).items()}
+        out = errors(found, test, cell)
+        out.pop("Hull.mse", None)  # the simulation's own table has it
         chosen = fit.cross_validation.chosen - len(SMALLER)
         places = range(-len(SMALLER), len(MULTIPLES) + len(LARGER) + 1)
         return out | {f"choice {k}.share": (chosen == k).astype(float) for k in places}

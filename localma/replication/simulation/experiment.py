@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from localma.engine import Mlp, Training, fit_stack, global_weights
+from localma.engine.tiles import in_threads
 from localma.losses import LOSSES
 from localma.replication.lab.experiment import Experiment, number_of, option
-from localma.replication.lab.parts import chunks
+from localma.replication.lab.parts import chunks, joined
 from localma.replication.lab.sample import tensors
 from localma.replication.simulation.scenarios import (
     CELLS,
@@ -30,6 +31,8 @@ FULL, QUICK = 500, 20
 #: The one configuration of LocalMA, the same in every cell: the package's defaults, chosen by
 #: ``python -m localma.replication tuning``.
 NETWORK, TRAINING = Mlp(), Training(learning_rate=0.1, epsilon=1e-8)
+#: Replications whose errors are computed at once.
+ROWS = 10
 CONFIGURATION = asdict(NETWORK) | asdict(TRAINING)
 
 
@@ -55,15 +58,36 @@ def fit_cell(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, de
     return fit_stack(X, F, y, LOSSES["squared"], **how), sample, rng
 
 
-def errors(weights: np.ndarray, X: np.ndarray, cell: Cell) -> dict[str, np.ndarray]:
-    """Means over points X (R, n, 5): ``mse`` (R,), of (prediction - mu)^2, and in Scenario 1 ``weight_error``, of the
-    Euclidean distance to the true weights; for weights (R, n, 3) or (R, 1, 3).
+def errors(estimated: dict[str, Any], X: np.ndarray, cell: Cell) -> dict[str, np.ndarray]:
+    """Means over points X (R, n, 5), each of shape (R,), of some methods' weights, (R, n, 3), (R, 1, 3) or a function
+    that gives those of some rows.
+
+    ``METHOD.mse`` of (prediction - mu)^2, and in Scenario 1 ``METHOD.weight_error`` of the Euclidean distance to the
+    true weights. In Scenario 2 method "Hull" is the floor under every average, local or not; in Scenario 1 the truth is
+    in the hull and the floor is zero.
     """
-    found = {"mse": np.square((weights * candidate_models(X)).sum(-1) - true_mean(X, cell)).mean(-1)}
-    if cell.scenario == 1:
-        apart = weights - true_weights(X, cell.setting, cell.slope)
-        found["weight_error"] = np.sqrt(np.square(apart).sum(-1)).mean(-1)
-    return found
+
+    def look(rows: slice) -> dict[str, np.ndarray]:
+        x, found = X[rows], {}
+        F = _by_model(candidate_models(x))
+        truth = _by_model(true_weights(x, cell.setting, cell.slope)) if cell.scenario == 1 else None
+        mu = true_mean(x, cell) if truth is None else (truth * F).sum(-1)
+        for method, w in estimated.items():
+            w = _by_model(w(rows) if callable(w) else w[rows])
+            found[f"{method}.mse"] = np.square((w * F).sum(-1) - mu).mean(-1)
+            if truth is not None:
+                found[f"{method}.weight_error"] = np.sqrt(np.square(w - truth).sum(-1)).mean(-1)
+        if truth is None:
+            found["Hull.mse"] = np.square(hull_clip(F, mu) - mu).mean(-1)
+        return found
+
+    # few rows at a time, whose numbers stay in a core's cache
+    return joined(in_threads(look, [slice(r.start, r.stop) for r in chunks(len(X), ROWS)]))
+
+
+def _by_model(a: np.ndarray) -> np.ndarray:
+    """The same numbers (R, n, 3), those of each model side by side in memory: a sum over three neighbours is slow."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 0)), 0, -1)
 
 
 def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, device: str = "cpu") -> dict:
@@ -72,19 +96,17 @@ def replicate(cell: Cell, replications: int, *, seed: int = 0, chunk: int = 0, d
     Returns
     -------
     dict of arrays of shape (replications,)
-        ``METHOD.mse`` and in Scenario 1 ``METHOD.weight_error``, see :func:`errors`. In Scenario 2 method "Hull" is the
-        floor under every average, local or not.
+        ``METHOD.METRIC``, see :func:`errors`.
     """
     fit, (_, F, y), rng = fit_cell(cell, replications, seed=seed, chunk=chunk, device=device)
-    gw = global_weights(F, y, LOSSES["squared"])
     test = rng.standard_normal((replications, TEST_SIZE, 5))
-    local = fit.weights(*tensors(test, device=device)).cpu().numpy()
-    estimated = {"LocalMA": local, "GW": gw[:, None, :], "EWMA": np.full((1, 1, 3), 1 / 3)}
-    found = {method: errors(w, test, cell) for method, w in estimated.items()}
-    if cell.scenario == 2:  # in Scenario 1 the truth is in the hull and the floor is zero
-        mu = true_mean(test, cell)
-        found["Hull"] = {"mse": np.square(hull_clip(candidate_models(test), mu) - mu).mean(-1)}
-    return {f"{method}.{metric}": found[method][metric] for metric in found["GW"] for method in found}
+    estimated = {
+        "LocalMA": lambda rows: fit.rows(rows).weights(*tensors(test[rows], device=device)).cpu().numpy(),
+        "GW": global_weights(F, y, LOSSES["squared"])[:, None, :],
+        "EWMA": np.full((replications, 1, 3), 1 / 3),
+    }
+    found = errors(estimated, test, cell)
+    return dict(sorted(found.items(), key=lambda column: column[0].split(".")[1]))  # metric by metric
 
 
 @dataclass(kw_only=True)

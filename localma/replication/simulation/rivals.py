@@ -89,7 +89,8 @@ class Rivals(Experiment):
         fit, (X, F, y), rng = fit_cell(cell, R, seed=self.seed, chunk=rows.start // CHUNK, device=self.device)
         X_test = rng.standard_normal((R, TEST_SIZE, 5))
         F_test, mu = candidate_models(X_test), true_mean(X_test, cell)
-        local = errors(fit.weights(*tensors(X_test, device=self.device)).cpu().numpy(), X_test, cell)["mse"]
+        weights = fit.weights(*tensors(X_test, device=self.device)).cpu().numpy()
+        local = errors({"LocalMA": weights}, X_test, cell)["LocalMA.mse"]
         mine = {"F": F, "Fx": np.concatenate([F, X], -1), "x": X}
         new = {"F": F_test, "Fx": np.concatenate([F_test, X_test], -1), "x": X_test}
         out = {}

@@ -78,6 +78,27 @@ def test_hull_is_below_every_method_in_every_replication():
         assert (out["Hull.mse"] < out[f"{method}.mse"]).all()
 
 
+@pytest.mark.parametrize("cell", [Cell(1, "S1", 100), Cell(1, "S3", 100), Cell(2, "-", 100)], ids=lambda cell: cell.key)
+def test_errors_are_those_of_the_plain_formulas(cell):
+    rng = np.random.default_rng(0)
+    R = experiment.ROWS + 2  # more than are computed at once
+    X, w = rng.standard_normal((R, 30, 5)), rng.dirichlet(np.ones(3), (R, 30))
+    found = experiment.errors({"array": w, "function": lambda rows: w[rows], "constant": w[:, :1]}, X, cell)
+    F, mu = simulation.candidate_models(X), simulation.true_mean(X, cell)
+    expected = {"array": w, "function": w, "constant": w[:, :1]}
+    expected = {f"{name}.mse": np.square((v * F).sum(-1) - mu).mean(-1) for name, v in expected.items()} | (
+        {"Hull.mse": np.square(simulation.hull_clip(F, mu) - mu).mean(-1)}
+        if cell.scenario == 2
+        else {
+            f"{name}.weight_error": np.linalg.norm(v - simulation.true_weights(X, cell.setting), axis=-1).mean(-1)
+            for name, v in expected.items()
+        }
+    )
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)
+
+
 def test_run_gives_one_row_per_cell_method_and_metric():
     table = simulation.run(replications=2, scenarios=(2,))
     assert list(table.columns) == COLUMNS
