@@ -30,7 +30,8 @@ from localma.losses import Loss
 
 __all__ = ["ModulesFit", "StackFit", "fit_stack"]
 
-#: Numbers in a sample's inputs from which no second copy of them is made: each batch is put into units of its own.
+#: Numbers in a tile's inputs or candidates from which no second copy of them is made: each batch is put into units of
+#: its own.
 LARGE = 2**24
 
 
@@ -184,14 +185,13 @@ def fit_stack(
         each, begin, weight = (None if a is None else a[rows] for a in (penalties, start, share))
         return _fit_tile(X[rows], F[rows], y[rows], sizes, seeds[rows], each, begin, weight, standardize, *given)
 
-    def row_bytes(n):
-        return X.element_size() * n * (d + 4 * network.width * network.depth + 6 * M)
-
     cpu = X.device.type == "cpu"
-    rows = tile_rows(row_bytes(n), B) if cpu else B
+    # of a step, which looks at one batch
+    row_bytes = X.element_size() * min(n, training.batch_size) * (d + 4 * network.width * network.depth + 6 * M)
+    rows = tile_rows(row_bytes, B) if cpu else B
     tiles = [slice(start, min(start + rows, B)) for start in range(0, B, rows)]
     # tiles side by side beat many threads inside products this small, and a single small one gains nothing from them
-    small = cpu and (len(tiles) > 1 or row_bytes(min(n, training.batch_size)) < TILE_BYTES)
+    small = cpu and (len(tiles) > 1 or row_bytes < TILE_BYTES)
     parts = in_threads(fit_tile, tiles, workers, small)
     values, mean, scale, best_step = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("values", "mean", "scale", "best_step")
@@ -231,7 +231,7 @@ def _fit_tile(x, f, target, sizes, seeds, penalties, start, share, standardize, 
     d = x.shape[2]
     mean, scale = standardization(x) if standardize else (x.new_zeros(len(x), d), x.new_ones(len(x), d))
     inputs, units = x.transpose(1, 2), (mean.unsqueeze(-1), scale.unsqueeze(-1))
-    whole = training.batch_size >= x.shape[1] or x.numel() < LARGE
+    whole = training.batch_size >= x.shape[1] or max(x.numel(), f.numel()) < LARGE
     stack = MLPStack(values, sizes, None if whole else units)
     if whole:
         inputs = inputs.sub(units[0]).div_(units[1]).contiguous()

@@ -19,7 +19,7 @@ __all__ = ["cores", "in_threads", "standardization", "tile_rows"]
 # they save in memory traffic.
 TILE_BYTES = 16 * 2**20
 TILE_ROWS = 128
-# Two tiles at least, but none of a few networks, which spend their time in Python.
+# As many tiles for one of two cores as for the other, but none of a few networks, which spend their time in Python.
 TILES, LEAST_ROWS = 2, 16
 
 
@@ -27,8 +27,9 @@ def tile_rows(row_bytes: int, networks: int) -> int:
     """Networks of a tile on a CPU. It does not depend on the number of cores: neither do the last digits of a result,
     then.
     """
-    share = max(LEAST_ROWS, math.ceil(networks / TILES))
-    return max(1, min(TILE_ROWS, TILE_BYTES // row_bytes, share))
+    most = max(1, min(TILE_ROWS, TILE_BYTES // row_bytes))
+    rounds = math.ceil(networks / (TILES * most))
+    return min(most, max(LEAST_ROWS, math.ceil(networks / (TILES * rounds))))
 
 
 def in_threads(function: Callable, pieces: Sequence, workers: int | None = None, small: bool = True) -> list:

@@ -17,7 +17,7 @@ from localma import LOSSES, DirectModel, LocalMA, mlp, tweedie
 from localma.engine import Training, automatic_penalty, fit_direct_stack, fit_stack, one_thread, train
 from localma.engine.networks import Mlp, initial_values, mlp_from_parameters, split_parameters
 from localma.engine.stacks import ModuleStack
-from localma.engine.tiles import cores, standardization
+from localma.engine.tiles import LEAST_ROWS, cores, in_threads, standardization
 
 ALL_LOSSES = [*LOSSES.values(), tweedie(2.5)]
 
@@ -188,6 +188,23 @@ def test_tiles_and_workers_change_nothing(monkeypatch):
     for other in results:
         assert torch.equal(one.best_step, other.best_step)
         torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [100, 900, 3000])
+def test_no_tile_is_small(n, monkeypatch):
+    """A step takes one batch, however many observations there are."""
+    sizes = []
+
+    def look(function, tiles, *how):
+        sizes.extend(len(range(250)[tile]) for tile in tiles)
+        return in_threads(function, tiles, *how)
+
+    monkeypatch.setattr("localma.engine.local.in_threads", look)
+    X, F, y = (torch.zeros(250, n, *shape) for shape in ((10,), (5,), ()))
+    fit_stack(X, F, y, LOSSES["squared"], seeds=range(250), training=Training(steps=0))
+    assert sum(sizes) == 250
+    assert LEAST_ROWS <= min(sizes) <= max(sizes) < min(sizes) + len(sizes)
+    assert len(sizes) % 2 == 0, "two cores have as much to do each"
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, cpu_count()), ("", cpu_count()), ("1", 1), ("1,4", 1)])
