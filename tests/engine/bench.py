@@ -63,11 +63,13 @@ def _median_seconds(function, repeats: int) -> float:
     return statistics.median(times)
 
 
-def _sample(n: int, replications: int, M: int = 3):
+def _sample(n: int, replications: int, M: int = 3, d: int = 5):
     X, F, y = draw(CELLS[0], replications, np.random.default_rng(0), n)
-    F = np.concatenate([F, np.random.default_rng(1).standard_normal((replications, n, max(0, M - 3))) * 10**0.5], 2)[
-        ..., :M
-    ]
+    rng = np.random.default_rng(1)
+    F, X = (
+        np.concatenate([a, rng.standard_normal((replications, n, max(0, k - a.shape[2]))) * scale], 2)[..., :k]
+        for a, k, scale in ((F, M, 10**0.5), (X, d, 1))
+    )
     return [torch.as_tensor(a, dtype=torch.float32) for a in (X, F, y)]
 
 
@@ -78,8 +80,8 @@ def flops(n: int, d: int, width: int, M: int) -> float:
     return STEPS * 2.0 * n * (2 * d * width + 3 * width * M)
 
 
-def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3) -> float:
-    x, f, y = _sample(n, replications, M)
+def _engine(n: int, replications: int, repeats: int, width: int = 16, M: int = 3, d: int = 5) -> float:
+    x, f, y = _sample(n, replications, M, d)
     seeds = range(replications)
     return (
         _median_seconds(
@@ -114,7 +116,7 @@ def _engine_against_a_loop(quick: bool, repeats: int, ceiling: float) -> None:
 
 def _cost_of_doubling(repeats: int) -> None:
     print("what doubling costs, milliseconds per fit (for replications: seconds in all)")
-    base = {"n": 300, "replications": CHUNK, "width": 16, "M": 3}
+    base = {"n": 300, "replications": CHUNK, "width": 16, "M": 3, "d": 5}
     reference = _engine(**base, repeats=repeats)
     print(f"{'base':>14} {1e3 * reference:8.3f}")
     for name in base:
@@ -138,7 +140,7 @@ if find_spec("lightgbm"):
 
 def _fits_and_risks(quick: bool) -> None:
     """The default fit beside its rivals: seconds, and mean squared distance of predictions from the mean."""
-    print("\na default fit and what one would try instead: milliseconds / risk, means over samples")
+    print("\na default fit, milliseconds / risk, means over samples; what one would try instead, as multiples of both")
     names = ["LocalMA()", "GlobalMA()", *RIVALS]
     print(f"{'world':>8} {'n':>5} " + " ".join(f"{name:>20}" for name in names))
     for scenario, setting in ((1, "S1"), (1, "S2"), (2, "-")):
@@ -161,7 +163,10 @@ def _fits_and_risks(quick: bool) -> None:
                         fit = average.fit(x, target, F=f)
                         seconds, answer = time.perf_counter() - start, fit.predict(new, F=G)
                     found[name] += np.array([1e3 * seconds, np.square(answer - mu).mean()]) / len(y)
-            row = " ".join(f"{f'{ms:.1f} / {risk:.3f}':>20}" for ms, risk in found.values())
+            ours = found.pop("LocalMA()")
+            row = f"{f'{ours[0]:.1f} / {ours[1]:.3f}':>20} " + " ".join(
+                f"{f'{ms:.3f} / {risk:.2f}':>20}" for ms, risk in (both / ours for both in found.values())
+            )
             print(f"{setting if scenario == 1 else 'Sc. 2':>8} {n:5d} {row}")
 
 
