@@ -250,7 +250,7 @@ class LocalMA(ModelAverage):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        warn_of_odd_models(self.model_names_, F, y, loss, self.direct_ is not None, sample_weight)
+        warn_of_odd_models(self.model_names_, F, y, loss, X, self.direct_ is not None, sample_weight)
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
