@@ -51,7 +51,7 @@ class Surroundings(NamedTuple):
 
     def far(self, Z: np.ndarray) -> np.ndarray:
         """Which rows lie far outside the sample, (n,). Of rows like the sample's fewer than one in n are, as measured
-        where columns are normal or have three moments.
+        where columns are normal, or of Student's t with three degrees of freedom.
         """
         limit = FAR * self.distances[-1]
         return np.concatenate([self.distance(Z[k]) > limit for k in pieces(len(Z))])

@@ -274,8 +274,8 @@ class LocalMA(ModelAverage):
                     del self.direct_
                     self.n_models_, self.model_names_ = self.n_models_ - 1, self.model_names_[:-1]
         if not loss.is_classification:
-            none = shrinkage is None
-            self.global_weights_ = start_weights(F, y, loss, sample_weight) if none else fit.global_weights[0]
+            gw = fit.global_weights
+            self.global_weights_ = start_weights(F, y, loss, sample_weight) if gw is None else gw[0]
         body = fit.body(0, dtype, self.device)
         if shrinkage is not None:
             self.shrinkage_ = float(fit.shrinkage[0])
