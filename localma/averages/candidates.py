@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import is_classifier
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _num_samples
 
 from localma.averages.features import as_frame
@@ -37,7 +39,10 @@ BEYOND = 1.0
 #: are there on their own training rows, and the best of Scenario 1's models, which is nearly all of the truth in S3, is
 #: not.
 TOO_GOOD = 0.1
-
+#: Below this share it has, if it also goes along with y's noise.
+SUSPECT = 0.5
+#: Rows, evenly spread, that are enough to see that.
+MOST = 2000
 
 OF_TWO = "; of two classes with P the probability of the second, give np.stack([1 - P, P], -1)"
 
@@ -286,13 +291,29 @@ def _call_all(names, models, X, n: int, classes: np.ndarray | None, proba: bool)
     return np.stack(columns, axis=1)
 
 
-def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None:
+def _knows_the_noise(X, f, y) -> bool:
+    """Whether a model, put to y's scale, goes along with y where both leave their neighbours, by three standard errors.
+
+    What a model of other rows leaves of y is noise there, and tells nothing of the model; one that was trained on these
+    rows has a part of each row's noise in its answer.
+    """
+    rows = slice(None, None, -(-len(y) // MOST))
+    X, f, y = X[rows], np.asarray(f[rows], float), y[rows]
+    near = NearestNeighbors(n_neighbors=5).fit(StandardScaler().fit_transform(X)).kneighbors(return_distance=False)
+    (variance, covariance), _ = np.cov(f, y)
+    if variance == 0:
+        return False
+    apart, left = (a - a[near].mean(1) for a in (f, y - covariance / variance * f))
+    return (apart * left).sum() > 3 * np.sqrt(((apart * left) ** 2).sum())
+
+
+def warn_of_odd_models(names, F, y, loss, X, own=False, sample_weight=None) -> None:
     """Warn of a model that is too bad or too good to be true.
 
     Too bad: far worse than the mean of y and than the best of the others; it, or one row of it, is in another unit.
     Global weights switch such a model off. But a localized average counts its loss in a unit that comes from the
     models' differences, and a wild model makes those of the others small change. Too good: it has seen the sample, as
-    the column of a learner of one's ``own`` has not.
+    the column of a learner of one's ``own`` has not; ``X`` (n, d), where it is a table, helps to tell.
     """
     if len(y) < 10 or len(names) < 2:
         return
@@ -305,7 +326,10 @@ def warn_of_odd_models(names, F, y, loss, own=False, sample_weight=None) -> None
     first, second = np.argsort(mean)[:2]
     # a model that knows less of the classes than nobody is no measure of how good another may be
     usual = min(mean[second], np.log(F.shape[2])) if loss.is_classification else mean[second]
-    if 0 <= mean[first] < TOO_GOOD * usual and not (own and first == len(names) - 1):
+    good = mean[first] / usual if usual > 0 <= mean[first] else 1.0
+    tabled = X.ndim == 2 and not loss.is_classification
+    seen = good < TOO_GOOD or (good < SUSPECT and tabled and _knows_the_noise(X, F[:, first], y))
+    if seen and not (own and first == len(names) - 1):
         warnings.warn(
             f"the {loss.name} loss of model {names[first]!r} is {mean[first] / mean[second]:.2g} times that of the next"
             " best: was it trained on these rows? Then it looks better here than it is, and its weight is too large;"

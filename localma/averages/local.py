@@ -25,6 +25,7 @@ from localma.engine.local import ModulesFit
 from localma.engine.networks import Constant, Mixture, module_input
 from localma.engine.rows import shared
 from localma.engine.shrinkage import MEMBERS
+from localma.engine.simplex import start_weights
 from localma.engine.validation import FOLDS, fold_numbers
 from localma.losses.loss import LossLike
 from localma.progress import progress_bar
@@ -49,11 +50,12 @@ class LocalMA(ModelAverage):
         A key of :data:`localma.LOSSES`, a :class:`localma.Loss` (such as ``tweedie(1.7)``), or a callable
         ``loss(y, a)`` of torch tensors.
     clip : bool
-        Hold each candidate at a new row within the range of y and of its own predictions in the sample, widened by its
-        width on either side; a warning names rows and models. Far from the sample, as after a typing error, softmax
-        weights may be sure of a model that extrapolates without bounds. A narrower range would cut predictions that are
-        right. False: every candidate is taken at its word. Class probabilities need none of it, and fewer than ten rows
-        give no range.
+        No absurd votes. Each candidate is held at a new row within the range of y and of its own predictions in the
+        sample, widened by its width on either side; a warning names rows and models. A narrower range would cut
+        predictions that are right. And far outside the sample, as after a typing error, where softmax weights may be
+        sure of a model that extrapolates without bounds, weights are global: where a row is 1.5 times as far from the
+        mean as any of the sample (as :meth:`explain` measures). False: candidates and weights are taken at their word.
+        Class probabilities need none of it, and fewer than ten rows give no range.
     network : Mlp, torch.nn.Module or callable, optional
         What maps x to M logits. :class:`localma.Mlp`: a ReLU network on standardised inputs (default
         ``Mlp(width=16, depth=1)``). A module of your own (a copy is trained), or a function that makes one from M; its
@@ -123,8 +125,8 @@ class LocalMA(ModelAverage):
         How much less the average with the learner loses on held-out rows, and the standard error.
     level_, level_gain_
         The level, None where it was not taken; how much less held-out rows lose by it, and the standard error.
-    range_ : array of shape (2, M), or None
-        Least and largest prediction of each candidate that is not clipped.
+    range_, global_weights_
+        Least and largest prediction that is not clipped, (2, M); the weights far outside, (M,). None for classes.
     n_models_, model_names_, classes_
     n_features_in_, feature_names_in_
         Of what the network reads.
@@ -146,6 +148,7 @@ class LocalMA(ModelAverage):
     in_blocks = True
     direct_gain_: tuple[float, float] | None = None
     level_gain_: tuple[float, float] | None = None
+    global_weights_: np.ndarray | None = None
 
     def __init__(
         self,
@@ -247,7 +250,7 @@ class LocalMA(ModelAverage):
         n = len(y)
         network, training, shrinkage, members = self._settings(n)
         dtype = resolve_dtype(training.dtype, y, *([X] if X.ndim == 2 else []))
-        warn_of_odd_models(self.model_names_, F, y, loss, self.direct_ is not None, sample_weight)
+        warn_of_odd_models(self.model_names_, F, y, loss, X, self.direct_ is not None, sample_weight)
         resolved = training.resolve(n, shrunk=shrinkage is not None, careful=not isinstance(network, Mlp))
         self.cv_results_ = self.bootstrap_ = None
         self.shrinkage_ = None if shrinkage is None else 0.0
@@ -270,6 +273,9 @@ class LocalMA(ModelAverage):
                     fit, f = without, f[:, :-1]
                     del self.direct_
                     self.n_models_, self.model_names_ = self.n_models_ - 1, self.model_names_[:-1]
+        if not loss.is_classification:
+            gw = fit.global_weights
+            self.global_weights_ = start_weights(F, y, loss, sample_weight) if gw is None else gw[0]
         body = fit.body(0, dtype, self.device)
         if shrinkage is not None:
             self.shrinkage_ = float(fit.shrinkage[0])
@@ -389,4 +395,6 @@ class LocalMA(ModelAverage):
                 logits = self.network_.body(module_input(self.network_, X[k : k + rows])).double()
                 w[k : k + rows] = torch.softmax(logits, 1).cpu().numpy()
         check_answers("the weight network", w)
+        if self.clip and all(known is not None for known in (self.range_, self.sample_, self.global_weights_)):
+            w[self.sample_.far(X)] = self.global_weights_
         return w

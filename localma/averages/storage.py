@@ -141,7 +141,8 @@ def _check_entry(name, value, M) -> None:
         raise ValueError("labels must be distinct")
     if name == "classes_" and (np.sort(value) != value).any():
         raise ValueError("labels must be sorted")
-    if name == "weights_" and not (value.shape == (M,) and np.isfinite(value).all()):
+    weights = name in ("weights_", "global_weights_") and value is not None
+    if weights and not (value.shape == (M,) and np.isfinite(value).all()):
         raise ValueError(f"weights must be {M} finite numbers")
     if name == "range_" and value is not None and not (value.shape == (2, M) and (value[0] <= value[1]).all()):
         raise ValueError(f"limits must be two rows of {M} numbers, the larger ones below")

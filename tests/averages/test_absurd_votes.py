@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from localma import LOSSES, EqualWeights, GlobalMA, LocalMA, load, relatives
+from localma.averages.explanation import Surroundings
 
 MODELS = [lambda X: -X[:, 0] + 0.01 * X[:, 1], lambda X: X[:, 0], lambda X: 0.4 + 0.1 * X[:, 0]]
 TYPING_ERRORS = np.array([[0.9, 1000.0], [-0.9, 1000.0], [0.9, -1000.0], [-0.9, -1000.0]])
@@ -19,13 +20,51 @@ def worst(average):
     return abs(average.predict(TYPING_ERRORS)).max()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_typing_error_brings_no_absurd_vote(seed):
-    X, y = sample(seed)
-    average = LocalMA(MODELS, shrinkage=0.01, members=1, random_state=0).fit(X, y)
+def squared_error(average):
+    """At rows whose true mean is .9, the second covariate's error left aside."""
+    return np.mean((average.predict(TYPING_ERRORS) - 0.9) ** 2)
+
+
+@pytest.mark.filterwarnings("ignore:at 4 of 4 rows")
+@pytest.mark.parametrize(("shrinkage", "samples"), [(0.01, 20), (None, 3)])
+def test_after_a_typing_error_local_weights_cost_no_more_than_global_ones(shrinkage, samples):
+    """In every sample; the mutants, without the range and with the range alone, fail in nearly all."""
+    free, only_clipped = [], []
+    for seed in range(samples):
+        X, y = sample(seed)
+        local = LocalMA(MODELS, shrinkage=shrinkage, members=1, random_state=seed, progress=False).fit(X, y)
+        limit = 1.05 * squared_error(GlobalMA(MODELS).fit(X, y))
+        assert squared_error(local) <= limit
+        free.append(squared_error(local.set_params(clip=False)) > limit)
+        local.set_params(clip=True).global_weights_ = None
+        only_clipped.append(squared_error(local) > limit)
+    assert np.mean(free) > 0.9
+    assert np.mean(only_clipped) > 0.9
+
+
+def test_a_warning_names_the_rows_and_models():
+    X, y = sample(0)
+    average = GlobalMA(MODELS).fit(X, y)
     with pytest.warns(UserWarning, match=r"at 4 of 4 rows \(0, 1, 2, 3\) predictions of 'f1' lie far beyond"):
-        assert worst(average) < 4
-    assert worst(average.set_params(clip=False)) > 9  # the mutant
+        average.predict(TYPING_ERRORS)
+
+
+def test_in_the_sample_and_near_it_nothing_changes():
+    X, y = sample(1)
+    average = LocalMA(MODELS, shrinkage=0.01, members=1, random_state=0).fit(X, y)
+    near = np.concatenate([X, 1.2 * X])
+    free = average.set_params(clip=False).predict(near), average.weights(near)
+    np.testing.assert_array_equal(average.set_params(clip=True).predict(near), free[0])
+    np.testing.assert_array_equal(average.weights(near), free[1])
+    np.testing.assert_array_equal(average.weights(TYPING_ERRORS), np.tile(GlobalMA(MODELS).fit(X, y).weights_, (4, 1)))
+
+
+def test_of_rows_like_the_sample_fewer_than_one_in_n_is_far():
+    rng, n = np.random.default_rng(0), 40
+    for draw in (rng.standard_normal, lambda shape: rng.standard_t(3, shape)):
+        for d in (1, 5, 20):
+            Z = draw((50, n + 100, d))
+            assert np.mean([Surroundings.of(z[:n]).far(z[n:]) for z in Z]) < 1 / n
 
 
 def test_the_range_is_that_of_each_model_and_of_y_with_a_margin():

@@ -3,14 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 
-from localma import GlobalMA, LocalMA, Training, cross_fit, load
+from localma import LOSSES, GlobalMA, LocalMA, Training, cross_fit, load
+from localma.averages.candidates import warn_of_odd_models
 from localma.engine.validation import fold_numbers
 
 MODELS = [("up", lambda X: X[:, 0]), ("down", lambda X: -X[:, 0])]
@@ -145,6 +147,37 @@ def test_a_candidate_that_has_seen_the_sample_is_noticed():
     with pytest.warns(UserWarning, match="of model 'tree' is .* was it trained on these rows"):
         LocalMA([*MODELS, ("tree", tree)], **QUICK).fit(X, target)
     LocalMA(MODELS, direct=tree, **QUICK).fit(X, target)  # is not: warnings are errors here
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        GradientBoostingRegressor(n_estimators=50, random_state=0),
+        HistGradientBoostingRegressor(max_iter=50, random_state=0),
+        RandomForestRegressor(40, min_samples_leaf=5, random_state=0),
+    ],
+    ids=lambda learner: type(learner).__name__,
+)
+def test_smoother_learners_are_noticed_by_the_noise_that_they_know(learner):
+    """On their own rows, of which they leave a fifth to a third of the rivals' loss, and not on others."""
+    Z, response = load_diabetes(return_X_y=True)
+    own, other = np.arange(len(Z)) % 2 == 0, np.arange(len(Z)) % 2 == 1
+    rivals = [lambda Z, c=c: 150 + 900 * Z[:, c] for c in (2, 8)]
+    learner.fit(Z[own], response[own])
+    with pytest.warns(UserWarning, match="of model 'mine' is .* was it trained on these rows"):
+        LocalMA([*rivals, ("mine", learner.predict)], **QUICK).fit(Z[own], response[own])
+    LocalMA([*rivals, ("mine", learner.predict)], **QUICK).fit(Z[other], response[other])
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 1.0])
+def test_a_model_that_is_simply_good_is_not_suspected(share):
+    """Nor one that is right up to its scale."""
+    for seed in range(10):
+        draw = np.random.default_rng(seed)
+        Z = draw.normal(size=(150, 2))
+        truth = 2 * np.sin(2 * Z[:, 0]) + Z[:, 1]
+        F = np.column_stack([share * truth, Z])
+        warn_of_odd_models(["good", "a", "b"], F, truth + draw.normal(size=150), LOSSES["squared"], Z)
 
 
 def test_a_learner_that_gains_nothing_is_not_kept():

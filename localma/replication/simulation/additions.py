@@ -1,10 +1,9 @@
 """The default with each of its additions switched on and off, in the worlds of Tables 1-3: candidates that are clipped
-far from the sample, a level, and a candidate of one's own.
+and weights that are global far from the sample, a level, and a candidate of one's own.
 
 New rows are met three times: as they are; after a typing error, which makes one covariate of each ten times as large;
-and where the covariate is indeed as large as that. "Global far away", which the package has not, takes global weights
-wherever a covariate leaves the sample by more than its width. The book's chapter "Local weights at work"
-(``book/replication/weights_at_work``) reads the table.
+and where the covariate is indeed as large as that. "Clipped alone" leaves the weights as they are. The book's chapter
+"Local weights at work" (``book/replication/weights_at_work``) reads the table.
 """
 
 from __future__ import annotations
@@ -50,6 +49,8 @@ def averages(X, F, y, seed: int) -> dict:
     found["Level, direct"] = both
     for name in ("GW", "Default"):
         found[f"{name}, not clipped"] = copy(found[name]).set_params(clip=False)
+    found["Default, clipped alone"] = copy(default)
+    found["Default, clipped alone"].global_weights_ = None
     return found
 
 
@@ -66,9 +67,6 @@ def replicate(cell: Cell, rng: np.random.Generator, seed: int) -> dict[str, floa
     mu, mu_there = true_mean(here, cell), true_mean(typed, cell)
     fitted = averages(X, F, y, seed)
     said = {name: [one.predict(x, F=candidate_models(x)) for x in (here, typed)] for name, one in fitted.items()}
-    low, high, width = X.min(0), X.max(0), np.ptp(X, axis=0)
-    away = [((x < low - width) | (x > high + width)).any(1) for x in (here, typed)]
-    said["Global far away"] = [np.where(far, g, a) for far, g, a in zip(away, said["GW"], said["Default"], strict=True)]
     found = {}
     for name, (a, b) in said.items():
         for metric, error in {"mse": a - mu, "typed": b - mu, "far": b - mu_there}.items():
