@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import robust
-from chapters import ROOT, chapters
+from chapters import ROOT, chapters, read
 
 from tests.conftest import FRONT
 
@@ -144,13 +144,19 @@ print(json.dumps([float(value) for value in found]))
     assert moved[5] == moved[7]
 
 
-def test_a_page_about_one_draw_says_so():
-    silent = [
-        path.stem
-        for path in chapters()
-        for text in [path.read_text(encoding="utf-8")]
-        if robust.THIS_DRAW in text and not re.search(r"\b(this (draw|deal)|these draws)\b", text)
-    ]
+def test_a_sentence_about_one_draw_says_so():
+    """It stands in the Markdown before or after the cell, or in code between them that prints it."""
+    silent = []
+    for path in chapters():
+        cells = read(path).cells
+        prose = [k for k, cell in enumerate(cells) if cell.cell_type == "markdown"]
+        for k, cell in enumerate(cells):
+            if robust.THIS_DRAW in cell.metadata.get("tags", []):
+                after = next(p for p in prose if p > k)
+                before = prose[prose.index(after) - 1]
+                near = "\n".join(c.source for c in cells[before : after + 1])
+                if not re.search(r"\b(this (draw|deal)|these draws)\b", near):
+                    silent.append((path.stem, cell.source))
     assert silent == []
 
 
