@@ -11,6 +11,7 @@ first n images of one random order.
 """
 
 from localma.replication.cifar10.companies import material
+from localma.replication.cifar10.direct import Direct
 from localma.replication.cifar10.experiment import Photographs, run
 from localma.replication.cifar10.findings import beside_the_paper, verdicts
 from localma.replication.cifar10.methods import CONFIGURATION, fit_weights
@@ -24,6 +25,7 @@ __all__ = [
     "EXPERIMENTS",
     "KNOWS",
     "OWN",
+    "Direct",
     "Photographs",
     "Rivals",
     "Validation",
@@ -38,4 +40,4 @@ __all__ = [
     "verdicts",
 ]
 
-EXPERIMENTS = (Photographs, Validation, Rivals)
+EXPERIMENTS = (Photographs, Validation, Rivals, Direct)

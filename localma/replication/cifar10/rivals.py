@@ -26,11 +26,19 @@ from localma.replication.cifar10.predictions import load_predictions
 from localma.replication.digits.companies import OWN
 from localma.replication.digits.methods import answers
 from localma.replication.lab.experiment import Experiment, number_of
-from localma.replication.lab.parts import chunks
 from localma.replication.lab.results import tidy
+from localma.replication.lab.rivals import fit_rival
 
-SIZES = (250, 1000)
-REPETITIONS, QUICK_REPETITIONS = 10, 2
+SIZES = (250, 1000, 10_000)
+#: Repetitions of a full run and of a look: of all that is learned, and of boosting, which takes long.
+FULL, QUICK = (10, 1), (2, 1)
+#: Repetitions of the largest sample, at most: it takes minutes, and its errors are small.
+LARGEST = 2
+
+
+def draws(repetitions: int) -> list[tuple[int, int]]:
+    """Sizes and numbers of the samples."""
+    return [(n, r) for r in range(repetitions) for n in SIZES if n < max(SIZES) or r < LARGEST]
 
 
 def class_shares(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -63,7 +71,7 @@ def geometric(F: np.ndarray) -> np.ndarray:
 
 
 def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray, *, seed: int) -> dict:
-    """What each method answers on the test, (n, 10), after a look at a sample of answers and classes."""
+    """What each method but boosting answers on the test, (n, 10), after a look at a sample of answers and classes."""
     loss, x, x_test = LOSSES["cross_entropy"], answers(F), answers(F_test)
 
     def constant(F, F_test):
@@ -73,15 +81,11 @@ def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray
         fitted = LogarithmicPool(loss="cross_entropy", gate=gate, random_state=seed).fit(x, y, F=F)
         return fitted.predict_proba(x_test, F=F_test)
 
-    def regression(x, x_test):
-        model = LogisticRegression(max_iter=1000, solver="newton-cg").fit(x, y)
-        p = np.full((len(x_test), 10), 1e-12)  # of classes that the sample lacks
-        p[:, model.classes_] = model.predict_proba(x_test)
-        return p
-
     with threadpool_limits(1), one_thread():
-        local = LocalMA(loss="cross_entropy", shrinkage=None, random_state=seed, progress=False).fit(x, y, F=F)
-        calibrated = np.stack([regression(answers(F[:, [m]]), answers(F_test[:, [m]])) for m in range(F.shape[1])], 1)
+        local = LocalMA(loss="cross_entropy", random_state=seed, progress=False).fit(x, y, F=F)
+        own = [(answers(F[:, [m]]), answers(F_test[:, [m]])) for m in range(F.shape[1])]
+        plain = LogisticRegression(max_iter=1000, solver="newton-cg")  # ten columns need no choice of the penalty
+        calibrated = np.stack([probabilities(plain.fit(a, y), b) for a, b in own], 1)
         return {
             "GW": constant(F, F_test),
             "GW, corrected": constant(correct_priors(F, shares), correct_priors(F_test, shares)),
@@ -90,8 +94,21 @@ def learned(F: np.ndarray, y: np.ndarray, F_test: np.ndarray, shares: np.ndarray
             "LocalMA, answers": local.predict_proba(x_test, F=F_test),
             "calibrated": calibrated.mean(1),
             "calibrated, geometric": geometric(calibrated),
-            "stacking": regression(x, x_test),
+            "stacking": regress("linear", x, y, x_test),
         }
+
+
+def regress(kind: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Class probabilities (m, 10) by a learner of :mod:`localma.replication.lab.rivals`."""
+    with threadpool_limits(1):
+        return probabilities(fit_rival(kind, "cross_entropy", x, y), x_test)
+
+
+def probabilities(model, x: np.ndarray) -> np.ndarray:
+    """Of all ten classes, (m, 10); next to nothing for those that the model has not met."""
+    p = np.full((len(x), 10), 1e-12)
+    p[:, model.classes_] = model.predict_proba(x)
+    return p
 
 
 def unlearned(F: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
@@ -129,29 +146,38 @@ class Rivals(Experiment):
 
     name = "cifar10-rivals"
     summary = "four companies' answers to photographs: what prior correction, pools and stacking make of them"
+    extent = ("repetitions",)
 
     repetitions: int | None = number_of("of the experiment")
 
     def prepare(self):
-        self.scaled(repetitions=(REPETITIONS, QUICK_REPETITIONS))
+        repetitions, boosting = FULL if self.full else QUICK
+        self.scaled(repetitions=(repetitions, repetitions))
+        self.boosted = min(self.repetitions, boosting)
 
     def configuration(self):
         return super().configuration() | {"sizes": SIZES, "others": OTHERS, "answers": "cifar10-predictions.npz"}
 
     def cells(self, found):
-        return {f"n{n}-r{rows.start}": (n, rows) for rows in chunks(self.repetitions, 2) for n in SIZES}
+        return {
+            f"n{n}-{kind}-r{r}": (n, kind, r)
+            for kind, total in (("averages", self.repetitions), ("boosting", self.boosted))
+            for n, r in draws(total)
+        }
 
-    def measure(self, n, rows):
+    def measure(self, n, kind, r):
         F, y, F_test, y_test, shares = _said()
-        found = []
-        for r in rows:
-            order = np.random.default_rng([self.seed, 1, r]).permutation(len(y))[:n]
-            found.append(judged(learned(F[order], y[order], F_test, shares, seed=self.seed + r), y_test))
-        return {name: np.array([one[name] for one in found]) for name in found[0]}
+        order = np.random.default_rng([self.seed, 1, r]).permutation(len(y))[:n]
+        F, y = F[order], y[order]
+        if kind == "boosting":
+            answer = {"boosting": regress("boosting", answers(F), y, answers(F_test))}
+        else:
+            answer = learned(F, y, F_test, shares, seed=self.seed + r)
+        return {name: np.array([value]) for name, value in judged(answer, y_test).items()}
 
     def tables(self, found):
         _, _, F_test, y_test, shares = _said()
         rows = tidy({"n": 0}, judged(unlearned(F_test, shares), y_test))
-        for (n,), part in self.by_cell(found).items():
+        for (n, _), part in self.by_cell(found).items():
             rows += tidy({"n": n}, part)
-        return {"": pd.DataFrame(rows)}
+        return {"": pd.DataFrame(rows).sort_values("n", kind="stable")}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,7 +27,7 @@ LEARNERS: dict[tuple[str, str], tuple[Any, dict]] = {
         PoissonRegressor(solver="newton-cholesky", max_iter=1000),
         {"alpha": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]},
     ),
-    ("linear", "cross_entropy"): (LogisticRegression(max_iter=1000), {"C": [1e-5, 1e-4, 0.001, 0.01, 0.1, 1.0]}),
+    ("linear", "cross_entropy"): (LogisticRegression(max_iter=1000), {"C": [1e-5, 1e-4, 0.001, 0.01, 0.1, 1.0, 10.0]}),
     ("boosting", "squared"): (HistGradientBoostingRegressor(**_BOOSTED), _TREES),
     ("boosting", "poisson"): (HistGradientBoostingRegressor(loss="poisson", **_BOOSTED), _TREES),
     ("boosting", "cross_entropy"): (HistGradientBoostingClassifier(**_BOOSTED), _TREES),
@@ -56,9 +56,10 @@ def fit_rival(kind: str, loss: str, X: np.ndarray, y: np.ndarray, groups: np.nda
     array([3.])
     """
     learner, settings = LEARNERS[kind, loss]
+    folds = StratifiedKFold if loss == "cross_entropy" else KFold  # no class is absent from a fold
     return GridSearchCV(
         Pipeline([("scale", StandardScaler()), ("learn", learner)]),
         {f"learn__{name}": values for name, values in settings.items()},
         scoring=_SCORING[loss],
-        cv=KFold(5, shuffle=True, random_state=0) if groups is None else GroupKFold(5),
+        cv=folds(5, shuffle=True, random_state=0) if groups is None else GroupKFold(5),
     ).fit(X, y, groups=groups)
