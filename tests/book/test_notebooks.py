@@ -27,6 +27,7 @@ from course import CELL, SOLUTION, exercises
 from jupyter_cache import get_cache
 from myst_nb.core.read import myst_nb_reader_plugin
 from notebooks import executed, normalise
+from plain import readable
 
 from tests.conftest import FRONT
 
@@ -53,7 +54,7 @@ def test_every_notebook_has_its_text():
 def test_pair_is_in_step_and_executed(path):
     pair = path.with_suffix(".ipynb")
     assert pair.exists(), "run `make notebooks`"
-    text, notebook = read(path), read(pair)
+    text, notebook = readable(read(path), path), read(pair)
     assert cells(notebook) == cells(text), "run `make notebooks`"
     assert executed(notebook), "run `make notebooks`"
     assert normalise(read(pair)) == notebook, "no addresses, random names or editor's metadata: run `make notebooks`"
