@@ -197,6 +197,12 @@ def test_exercises_say_what_they_are_and_checks_what_they_read(path):
         assert own & read <= shown, f"{exercise.label}: the starter does not show what its checks read"
 
 
+def test_a_part_has_two_open_exercises_or_more():
+    for caption, paths in parts().items():
+        found = [exercise.kind for path in paths for exercise in exercises(text_of(path))]
+        assert found.count("open") >= 2, caption
+
+
 QUESTION = re.compile(r"^\*\*\d\. .+\?\*\*$", re.M)
 ANSWER = re.compile(r"^<details><summary>(.+)</summary>\n\n(Yes|No)\b(.+(?:\n.+)*)\n\n</details>$", re.M)
 

@@ -148,7 +148,9 @@ def test_code_exercises_are_their_solutions_with_gaps(path):
             fits = any(as_template(starter).fullmatch(compact(run)) for run in runs)
             assert fits, f"{exercise.label}: the starter is not the solution with gaps"
         if runs:
-            assert exercise.checks, f"{exercise.label}: nothing checks a student's answer: asserts at the end, in no loop"
+            assert exercise.checks, (
+                f"{exercise.label}: nothing checks a student's answer: asserts at the end, in no loop"
+            )
 
 
 def test_exercises_template_rejects_what_drifted():
