@@ -125,7 +125,9 @@ def directive(match):
             return f"### {title}"
     elif name == "exercise":
         return f"### {places()[label[1]][2]}: {title}\n\n{body.strip()}"
-    elif match["name"] != "admonition" and name != "margin":
+    elif name not in ("admonition", "margin"):
+        if name == match["name"]:
+            raise ValueError(f"what does :::{{{name}}} become outside the book? Say so in plain.py")
         title = (places()[label[1]][2] if label else name.capitalize()) + f" ({title})" * bool(title) + "."
     if "dropdown" in match["options"]:
         return f"<details><summary>{title}</summary>\n\n{body.strip()}\n\n</details>"

@@ -133,6 +133,8 @@ def test_each_construct(monkeypatch):
 def test_what_the_book_does_not_have_is_an_error(text):
     with pytest.raises(KeyError):
         plain.plain(text, INTRO)
+    with pytest.raises(ValueError, match="outside the book"):
+        plain.plain(":::{figure} a.png\n:::", INTRO)
 
 
 def test_authors_and_years():
