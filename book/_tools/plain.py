@@ -70,7 +70,7 @@ def sources():
     """(authors, year) of the entries of the bibliography."""
 
     def authors(people):
-        *first, last = (" ".join(map(str, person.rich_last_names)) for person in people)
+        *first, last = (" ".join(map(str, person.rich_prelast_names + person.rich_last_names)) for person in people)
         if len(first) > 2 or last == "others":
             return f"{first[0]} and others"
         return ", ".join(first) + f" and {last}" if first else last
@@ -124,6 +124,7 @@ def directive(match):
         if name == "solution-start":
             return f"### {title}"
     elif name == "exercise":
+        body = re.sub(r"^(\*Kind: .+\*)\n(?=\S)", r"\1\n\n", body)
         return f"### {places()[label[1]][2]}: {title}\n\n{body.strip()}"
     elif name not in ("admonition", "margin"):
         if name == match["name"]:

@@ -67,7 +67,6 @@ By {eq}`eq:a` and {cite:p}`gao2026,pan2006`.
 :::{exercise} Prove it
 :label: ex-a
 *Kind: pencil. 5 min, 1 point.*
-
 Prove {prf:ref}`thm-a` of [the beginning](a-place) and [](eq:a), see [two](core/two_companies.md#more), for {term}`hulls <convex hull>`.
 :::
 
@@ -140,5 +139,6 @@ def test_what_the_book_does_not_have_is_an_error(text):
 def test_authors_and_years():
     assert sources()["gao2026"] == ("Gao, He and Yang", "2026")
     assert sources()["pedregosa2011"][0] == "Pedregosa and others"
+    assert [who for who, _ in sources().values() if "Vaart" in who] == ["van der Vaart, Dudoit and van der Laan"]
     assert "convex hull" in words()
     assert quoted("a\n\n$$\nb\n$$") == "> a\n>\n> $$ b $$"
