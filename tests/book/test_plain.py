@@ -67,7 +67,8 @@ By {eq}`eq:a` and {cite:p}`gao2026,pan2006`.
 :::{exercise} Prove it
 :label: ex-a
 *Kind: pencil. 5 min, 1 point.*
-Prove {prf:ref}`thm-a` of [the beginning](a-place) and [](eq:a), see [two](core/two_companies.md#more), for {term}`hulls <convex hull>`.
+Prove {prf:ref}`thm-a` of [the beginning](a-place) and [](eq:a), see [two](core/two_companies.md#more), for
+{term}`hulls <convex hull>`.
 :::
 
 :::{solution} ex-a
@@ -104,7 +105,8 @@ PLAIN = """## A heading
 
 *Kind: pencil. 5 min, 1 point.*
 
-Prove Theorem 7.1 of [the beginning](SITEbook/a.html#a-place) and (7.1), see [two](SITEbook/core/two_companies.html#more), for [hulls](SITEbook/reference/glossary.html#term-Convex-hull).
+Prove Theorem 7.1 of [the beginning](SITEbook/a.html#a-place) and (7.1), see [two](SITEbook/core/two_companies.html#more), for
+[hulls](SITEbook/reference/glossary.html#term-Convex-hull).
 
 <details><summary>Solution of Exercise 7.1</summary>
 
