@@ -142,8 +142,11 @@ def read(path):
 
 
 def cells(notebook):
-    """The content that a pair must share: kind, text and tags of every cell."""
-    return [(cell.cell_type, cell.source.rstrip(), tuple(cell.metadata.get("tags", []))) for cell in notebook.cells]
+    """The content that a pair must share: kind, text and tags of every cell, and whether its code is folded."""
+    return [
+        (cell.cell_type, cell.source.rstrip(), tuple(cell.metadata.get("tags", [])), cell.metadata.get("cellView"))
+        for cell in notebook.cells
+    ]
 
 
 def code(notebook):

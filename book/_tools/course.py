@@ -3,7 +3,8 @@
 `_build/course` is what nbgrader expects. `source/CHAPTER/CHAPTER.ipynb` goes to students: the chapter without its
 solutions, with a cell to fill in for each exercise and, where the chapter checks its solution, a locked cell with those
 checks. `instructor/CHAPTER.ipynb` is the chapter with its solutions and what each is worth. The chapter is the one
-source of both, so that the three cannot drift apart.
+source of both, so that the three cannot drift apart. Both are in plain Markdown (plain.py), and without the cells that
+only hold the book to its word.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 import jupytext
 import nbformat
 from chapters import ROOT, contents, text_of
+from IPython.core.inputtransformer2 import TransformerManager
+from plain import readable
 
 OUT = ROOT / "_build" / "course"
 EXERCISE = re.compile(
@@ -56,7 +59,6 @@ class Exercise:
     kind: str
     minutes: int
     points: int
-    prompt: str
     starters: list
     checks: str
     solution: str
@@ -91,7 +93,6 @@ def exercises(text):
                 kind=facts["kind"],
                 minutes=int(facts["minutes"]),
                 points=int(facts["points"]),
-                prompt=STARTER.sub("", KIND.sub("", body)).strip(),
                 starters=[starter["code"].rstrip() for starter in STARTER.finditer(body)],
                 checks="\n".join(
                     line
@@ -103,12 +104,6 @@ def exercises(text):
             )
         )
     return found
-
-
-def heading(number, exercise):
-    """The head of an exercise where the directives of the book are not understood."""
-    facts = f"{exercise.kind}, {exercise.minutes} min, {exercise.points} point" + "s" * (exercise.points > 1)
-    return f"### Exercise {number}: {exercise.title}\n\n*{facts}*\n\n{exercise.prompt}\n\n"
 
 
 def cell(source, **options):
@@ -145,20 +140,54 @@ def to_fill_in(exercise):
     return "\n".join(cells)
 
 
-def notebook(text, solutions):
-    """A chapter for students, or, with its solutions, for those who teach."""
-    found = {exercise.label: (number, exercise) for number, exercise in enumerate(exercises(text), 1)}
+def names(source):
+    """The names that a cell sets or changes, and those that it reads."""
+    made, read = set(), set()
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError:  # a starter whose gap is no expression
+        return made, set(re.findall(r"\w+", source))
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "ctx", None), ast.Store):  # x, and what x[0] = 1 and x.y = 1 change
+            made |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.Name):
+            read.add(node.id)
+        elif isinstance(node, ast.alias | ast.FunctionDef | ast.ClassDef):
+            made.add((getattr(node, "asname", None) or node.name).partition(".")[0])
+    return made, read
+
+
+def without_asides(cells):
+    """The cells of a chapter without those that the pages remove, but for the one that installs the package, those that
+    set what a later one reads, and those that may draw random numbers: without these all that follow would be others.
+    """
+    install = next(part for part in cells if part.cell_type == "code")
+    functions = {name for part in cells for name in re.findall(r"^def (\w+)", part.source, re.M)}
+    needed, kept = set(), []
+    for part in reversed(cells):
+        if part.cell_type == "code":
+            made, read = names(part.source)
+            draws = functions & read or re.search("rng|random|seed", part.source)
+            aside = "remove-cell" in part.metadata.get("tags", []) and part is not install
+            if aside and not draws and not made & needed:
+                continue
+            needed |= read
+        kept.append(part)
+    return kept[::-1]
+
+
+def notebook(text, solutions, path):
+    """A chapter, whose text this is, for students or, with its solutions, for those who teach."""
+    found = {exercise.label: exercise for exercise in exercises(text)}
 
     def written(match):
-        number, exercise = found[match["label"]]
-        return (
-            heading(number, exercise)
-            + "\n"
-            + (f"**Solution.**\n\n{exercise.solution}\n" if solutions else to_fill_in(exercise))
-        )
+        exercise = found[match["label"]]
+        rest = f"**Solution.**\n\n{exercise.solution}\n" if solutions else to_fill_in(exercise)
+        return STARTER.sub("", match[0]) + "\n" + rest
 
     text = EXERCISE.sub(written, SOLUTION.sub("", text)).replace("## Solutions\n", "")
-    made = jupytext.reads(HEADER + text, fmt="md:myst")
+    made = readable(jupytext.reads(HEADER + text, fmt="md:myst"), path)
+    made.cells = without_asides(made.cells)
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, part in enumerate(made.cells):
         part.id = f"cell-{number}"
@@ -177,7 +206,7 @@ def main():
         text = text_of(known[name])
         for folder, solutions in ((OUT / "source" / name, False), (OUT / "instructor", True)):
             folder.mkdir(parents=True, exist_ok=True)
-            nbformat.write(notebook(text, solutions), folder / f"{name}.ipynb")
+            nbformat.write(notebook(text, solutions, known[name]), folder / f"{name}.ipynb")
     (OUT / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     print(f"{OUT.relative_to(ROOT)}: {len(options.names or known)} chapters for students and for those who teach")
 

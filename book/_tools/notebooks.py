@@ -1,5 +1,7 @@
 """Bring every .ipynb in step with the .md beside it, outputs included: `make notebooks`.
 
+Its text is plain Markdown, which Colab and JupyterLab show (plain.py).
+
 Only chapters whose code changed are run again; a change of prose, or of the layout of code, keeps the outputs.
 `--force` runs all, which is due when the package changed what it computes. Names after the options select chapters:
 `notebooks.py --force digits`. Each header card gets its study time. The landing page follows whatever was selected: its
@@ -17,6 +19,7 @@ import tempfile
 import nbformat
 from chapters import BOOK, INTRO, ROOT, cells, chapter_map, chapters, code, parts, read, with_minutes, with_paths
 from nbclient import NotebookClient
+from plain import FOLDED, readable
 
 LANGUAGE = {"name": "python"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -50,8 +53,9 @@ def normalise(notebook):
     tables = {}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
-        # tags and what myst-nb reads (alt text, captions); the rest is the editor's
-        cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata})
+        # tags, what is folded, and what myst-nb reads (alt text, captions); the rest is the editor's
+        kept = {"tags", "mystnb", *FOLDED}
+        cell.metadata = nbformat.from_dict({k: value for k, value in cell.metadata.items() if k in kept})
         if "outputs" in cell:  # stderr is progress bars, whose text is another on every run
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         for out in cell.get("outputs", []):
@@ -82,7 +86,7 @@ def programs(notebook):
 def refresh(path, force):
     """Write the pair of one chapter; say what was done."""
     target = path.with_suffix(".ipynb")
-    new = read(path)
+    new = readable(read(path), path)
     old = read(target) if target.exists() else None
     current = old is not None and programs(old) == programs(new) and executed(old)
     if current and not force:

@@ -2,8 +2,8 @@
 
 The built pages of the landing page and of the core course are joined into one page, so that links between them lead to
 places of the same document, and Chromium prints it. What is wider than the paper is named, and nothing is printed.
-Slides are the chapter again under another style, which keeps headings and what follows them, what is bold, theorems,
-lists, formulas and pictures.
+Slides are the chapter again under another style, which keeps headings and what follows them, what is bold, or else a
+section's last paragraph, which has its answer, theorems, lists, formulas and pictures.
 """
 
 import re
@@ -44,7 +44,8 @@ h2 + *, h3 + *, h2 + * figure { break-before: avoid }
 img { max-height: 10.5cm }
 figcaption, .explore fieldset, .cell_input, .cell_output:not(:has(img, table)), .margin, aside.margin,
 .admonition:not(.proof), .proof:not(.theorem, .proposition, .corollary, .lemma, .definition),
-article p:not(:has(strong), :is(h2, h3) + *, :is(h2, h3) + .cell + *, li *, .proof *, blockquote *, :is(td, th) *),
+article p:not(:has(strong), section section:not(:has(> p strong)) > p:last-of-type,
+  :is(h2, h3) + *, :is(h2, h3) + .cell + *, li *, .proof *, blockquote *, :is(td, th) *),
 section:is([id$="check-yourself"], [id$="exercises"], [id$="references"], [id$="solutions"]) {
   display: none !important
 }

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import exports
 import lint
 import pdf
+import plain
 import pytest
 import yaml
 from chapters import ROOT
@@ -299,14 +300,54 @@ def test_dials_turn_by_keyboard_without_a_script(name, book_html, browser):
         context.close()
 
 
-def test_search_works_offline(book_html, browser):
+def test_search_works_offline_and_finds_the_words_of_the_glossary(book_html, browser):
     context = browser.new_context(offline=True)
     page = context.new_page()
     page.goto((book_html / "search.html").as_uri() + "?q=simplex")
+    ask = "word => Search._performSearch(...Search._parseQuery(word)).map(found => found[0])"
     try:
         page.wait_for_selector("#search-results li a", timeout=10_000)
+        found = {word: page.evaluate(ask, word) for word in plain.words()}
     finally:
         context.close()
+    assert [word for word, pages in found.items() if "book/reference/glossary" not in pages] == []
+
+
+def test_answers_of_a_quiz_open_by_keyboard_without_a_script(book_html, browser):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((book_html / "book/core/two_companies.html").as_uri())
+    try:
+        quiz = page.locator("section[id='check-yourself'] details")
+        assert quiz.count() >= 10
+        first = quiz.first.locator("summary")
+        first.focus()
+        for number in range(3):
+            answer = quiz.nth(number)
+            assert answer.get_attribute("open") is None
+            page.keyboard.press("Enter" if number % 2 else "Space")
+            assert answer.get_attribute("open") is not None
+            assert answer.locator("p").first.is_visible()
+            page.keyboard.press("Tab")
+    finally:
+        context.close()
+
+
+def test_no_page_is_too_heavy_for_a_phone(book_html):
+    """Before its pictures, which load as they come into view."""
+    sizes = {name: (book_html / f"{name}.html").stat().st_size for name in documents()}
+    assert max(sizes.values()) < 1_500_000, sizes
+
+
+def test_links_of_the_notebooks_lead_to_places_of_the_pages(book_html):
+    """To the anchors, too; a label has the number there that the notebook gives it."""
+    for label, (_, address, said) in plain.places().items():
+        name, _, anchor = address.removeprefix(plain.SITE).partition("#")
+        _, found, after = (book_html / name).read_text(encoding="utf-8").partition(f'id="{anchor}"')
+        assert found, label
+        assert said.startswith("Heading") or said in after[:4000], label
+    glossary = parsed(book_html / "book/reference/glossary.html").anchors
+    assert {address.partition("#")[2] for address in plain.words().values()} <= glossary
 
 
 def test_api_page_has_an_anchor_for_every_export(book_html):
@@ -330,6 +371,16 @@ def test_core_course_prints_on_paper(book_html, browser, tmp_path):
     assert not (book_html / "print.html").exists()
 
 
+def test_teachers_find_the_slides_of_each_core_chapter():
+    """The workflow of the pages puts them there."""
+    page = (ROOT / "book/reference/teaching.md").read_text(encoding="utf-8")
+    linked = re.findall(rf"\({re.escape(plain.SITE)}slides/(\w+)\.pdf\)", page)
+    assert linked == [name.rpartition("/")[2] for name in pdf.pages()[1:]]
+    assert (
+        "cp -r _build/slides _build/localma-core.pdf _build/html/" in (ROOT / ".github/workflows/pages.yml").read_text()
+    )
+
+
 def test_slides_show_theorems_and_no_heading_alone(book_html, browser):
     """And the question that a chapter opens with."""
     (joined := book_html / "slides.html").write_text(pdf.joined(book_html, pdf.pages()[1:], pdf.SLIDES))
@@ -341,6 +392,11 @@ def test_slides_show_theorems_and_no_heading_alone(book_html, browser):
     shown = ":not(:is([id$='check-yourself'], [id$='exercises'], [id$='references'], [id$='solutions']))"
     joined.unlink()
     assert page.locator(".proof:is(.theorem, .proposition)").count() > 5
+    # a section without a sentence in bold shows its last paragraph, which has the answer
+    gone = ":is([id$='check-yourself'], [id$='exercises'], [id$='references'], [id$='solutions'])"
+    plain_ones = f"section section:not({gone}, {gone} *, :has(> p strong)) > p:last-of-type"
+    heights = "nodes => nodes.map(node => node.getBoundingClientRect().height)"
+    assert min(page.locator(plain_ones).evaluate_all(heights)) > 0
     assert (
         page.evaluate(empty, ".proof:is(.theorem, .proposition), blockquote, section:has(> :is(h2, h3))" + shown) == []
     )

@@ -6,8 +6,9 @@ import shutil
 import subprocess
 
 import nbformat
+import plain
 import pytest
-from chapters import INTRO, chapters, parts, text_of
+from chapters import BOOK, INTRO, chapters, contents, parts, text_of
 from course import CELL, CONFIG, exercises, notebook
 from nbclient import NotebookClient
 
@@ -66,9 +67,19 @@ Because of the title.
 """
 
 
+PATH = BOOK / "twice.md"
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """The book knows the labels of the chapter above, too."""
+    places = plain.places() | dict(plain.labelled(PATH, TEXT, 1))
+    monkeypatch.setattr(plain, "places", lambda: places)
+
+
 def handed_in(answer):
     """What a student hands in who gives this answer to the first exercise."""
-    made = notebook(TEXT, solutions=False)
+    made = notebook(TEXT, False, PATH)
     for cell in made.cells:
         if cell.metadata.get("nbgrader", {}).get("grade_id") == "ex-twice-double":
             cell.source = answer
@@ -90,15 +101,15 @@ def test_a_hand_in_gets_what_it_is_worth(answer, worth):
 
 
 def test_who_teaches_gets_solutions_and_students_do_not():
-    theirs, ours = notebook(TEXT, solutions=False), notebook(TEXT, solutions=True)
+    theirs, ours = notebook(TEXT, False, PATH), notebook(TEXT, True, PATH)
     text = nbformat.writes(theirs)
     for solution in ("2 * x", "Twice two", "Because"):
         assert solution not in text
         assert solution in nbformat.writes(ours)
     assert points(ours) == 0  # it runs; nothing in it is graded
-    assert "code, 5 min, 2 points" in text
-    assert ":::" not in text
-    assert "Solutions" not in text
+    assert "### Exercise 1.1: Double it" in text
+    assert "Kind: code. 5 min, 2 points." in text
+    assert "Solution" not in text
     nbformat.validate(theirs)
     nbformat.validate(ours)
 
@@ -107,7 +118,7 @@ def test_who_teaches_gets_solutions_and_students_do_not():
 def test_nbgrader_agrees(tmp_path):
     (tmp_path / "nbgrader_config.py").write_text(CONFIG)
     (source := tmp_path / "source" / "twice").mkdir(parents=True)
-    nbformat.write(notebook(TEXT, solutions=False), source / "twice.ipynb")
+    nbformat.write(notebook(TEXT, False, PATH), source / "twice.ipynb")
     subprocess.run(["nbgrader", "generate_assignment", "twice"], cwd=tmp_path, check=True)
     for student, answer in (("right", "double = 2 * x"), ("wrong", "double = 3 * x")):
         (folder := tmp_path / "submitted" / student / "twice").mkdir(parents=True)
@@ -117,6 +128,60 @@ def test_nbgrader_agrees(tmp_path):
     rows = [row.split(",") for row in (tmp_path / "grades.csv").read_text().splitlines()]
     scores = {row[rows[0].index("student_id")]: float(row[rows[0].index("raw_score")]) for row in rows[1:]}
     assert scores == {"right": 2, "wrong": 0}
+
+
+ASIDES = """# A chapter
+
+```{code-cell} ipython3
+:tags: [remove-cell]
+
+import numpy as np
+```
+
+```{code-cell} ipython3
+rng, x, kept = np.random.default_rng(0), [1, 2], 1
+
+
+def draw():
+    return rng.normal()
+```
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "stays"),
+    [
+        ("assert x == [1, 2]", False),
+        ("for value in x:\n    assert value > 0", False),
+        ("other = 2 * kept\nassert other == 2", False),
+        ("kept = 2\nassert kept > x[0]", True),
+        ("x[0] = 7", True),
+        ("import math as kept", True),
+        ("def kept():\n    return 1", True),
+        ("assert rng.normal() < 9", True),
+        ("assert draw() < 9", True),
+    ],
+)
+def test_students_do_not_see_what_only_holds_the_book_to_its_word(source, stays):
+    """What sets something that a later cell reads stays, folded; so does what draws, or all later draws would be others."""
+    aside = f"```{{code-cell}} ipython3\n:tags: [remove-cell]\n\n{source}\n```\n\n"
+    last = "```{code-cell} ipython3\nprint(x, kept)\n```\n"
+    install, _, *rest, _ = [
+        cell for cell in notebook(ASIDES + aside + last, False, PATH).cells if cell.cell_type == "code"
+    ]
+    assert [cell.source for cell in rest] == [source] * stays
+    assert all(cell.metadata["jupyter"]["source_hidden"] for cell in [install, *rest])
+
+
+def test_a_chapter_for_students_runs_up_to_its_first_exercise():
+    """Without the cells that they do not see."""
+    path = next(path for path in contents() if path.stem == "lipschitz")
+    made = notebook(text_of(path), False, path)
+    first = next(k for k, cell in enumerate(made.cells) if cell.source.startswith("## Exercises"))
+    made.cells = made.cells[:first]
+    assert sum("remove-cell" in cell.metadata.get("tags", []) for cell in made.cells) < 3
+    NotebookClient(made, kernel_name="python3", timeout=300).execute()
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
@@ -130,6 +195,12 @@ def test_exercises_say_what_they_are_and_checks_what_they_read(path):
         read = {n.id for n in ast.walk(ast.parse(exercise.checks)) if isinstance(n, ast.Name)}
         shown = set(re.findall(r"\w+", "\n".join(exercise.starters)))
         assert own & read <= shown, f"{exercise.label}: the starter does not show what its checks read"
+
+
+def test_a_part_has_two_open_exercises_or_more():
+    for caption, paths in parts().items():
+        found = [exercise.kind for path in paths for exercise in exercises(text_of(path))]
+        assert found.count("open") >= 2, caption
 
 
 QUESTION = re.compile(r"^\*\*\d\. .+\?\*\*$", re.M)
