@@ -1,7 +1,8 @@
 """What the districts' networks predict, for whoever has no rents: averages can be learned and scored again from it.
 
 The rents are others' and have no stated licence. So nothing is stored from which one could be computed: predictions and
-log rents less the mean of the predictions, which no average's error depends on, in a unit that is not stored either.
+log rents less the mean of the predictions, which no average's error depends on. That mean is not kept; the unit can be
+read off EWMA's error in ``housing.csv``, and gives no rent without the mean.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Worlds are those of the other chapters: Scenario 1 with its three settings and Scenario 2
 (:mod:`localma.replication.simulation`), the digits of four companies (:mod:`localma.replication.digits`), the counts of
 five insurers (:mod:`localma.replication.counts`). In each replication every method gets the same sample, and what it
-tunes, it tunes inside that sample. Nothing was adjusted to the worlds: every method runs with its defaults.
+tunes, it tunes inside that sample. Nothing was adjusted to the worlds: every method runs with its defaults, except that
+no candidate's absurd predictions are clipped (``clip=False``).
 """
 
 from localma.replication.relatives.experiment import Relatives, compare, run, tabulate
