@@ -140,40 +140,11 @@ def to_fill_in(exercise):
     return "\n".join(cells)
 
 
-def names(source):
-    """The names that a cell sets or changes, and those that it reads."""
-    made, read = set(), set()
-    try:
-        tree = ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:  # a starter whose gap is no expression
-        return made, set(re.findall(r"\w+", source))
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "ctx", None), ast.Store):  # x, and what x[0] = 1 and x.y = 1 change
-            made |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-        elif isinstance(node, ast.Name):
-            read.add(node.id)
-        elif isinstance(node, ast.alias | ast.FunctionDef | ast.ClassDef):
-            made.add((getattr(node, "asname", None) or node.name).partition(".")[0])
-    return made, read
-
-
-def without_asides(cells):
-    """The cells of a chapter without those that the pages remove, but for the one that installs the package, those that
-    set what a later one reads, and those that may draw random numbers: without these all that follow would be others.
-    """
-    install = next(part for part in cells if part.cell_type == "code")
-    functions = {name for part in cells for name in re.findall(r"^def (\w+)", part.source, re.M)}
-    needed, kept = set(), []
-    for part in reversed(cells):
-        if part.cell_type == "code":
-            made, read = names(part.source)
-            draws = functions & read or re.search("rng|random|seed", part.source)
-            aside = "remove-cell" in part.metadata.get("tags", []) and part is not install
-            if aside and not draws and not made & needed:
-                continue
-            needed |= read
-        kept.append(part)
-    return kept[::-1]
+def only_checks(part):
+    """Whether a cell that the pages remove does nothing but hold the book to its word."""
+    if part.cell_type != "code" or "remove-cell" not in part.metadata.get("tags", []):
+        return False
+    return all(map(is_check, ast.parse(TransformerManager().transform_cell(part.source)).body))
 
 
 def notebook(text, solutions, path):
@@ -187,7 +158,7 @@ def notebook(text, solutions, path):
 
     text = EXERCISE.sub(written, SOLUTION.sub("", text)).replace("## Solutions\n", "")
     made = readable(jupytext.reads(HEADER + text, fmt="md:myst"), path)
-    made.cells = without_asides(made.cells)
+    made.cells = [part for part in made.cells if not only_checks(part)]
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, part in enumerate(made.cells):
         part.id = f"cell-{number}"

@@ -17,8 +17,8 @@ __all__ = ["Explanation", "Surroundings", "explained", "one_row"]
 WIDEST = 100
 #: Rows, evenly spread, that are enough to describe it.
 MOST = 10_000
-#: A row this many times as far from the sample's mean as any of its rows is outside: at one, typing errors are seen
-#: best, but local weights are lost where they are right; at two, half the errors pass.
+#: A row this many times as far from the sample's mean as any of its rows is outside: a smaller number sees more typing
+#: errors, a larger one leaves more rows the local weights that are right.
 FAR = 1.5
 
 
